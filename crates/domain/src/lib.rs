@@ -1,0 +1,11 @@
+//! Libvirt domain XML, to and from a typed model.
+//!
+//! The crate takes text and returns values: it opens no file, knows no QEMU word, and starts nothing.
+//! The generator and the shim read the file, call [`DomainName`] and friends for the words of the domain,
+//! and print the faults that the crate collects.
+//!
+//! The format is libvirt's, <https://libvirt.org/formatdomain.html>.
+
+mod names;
+
+pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
