@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
 use crate::failure::Failure;
-use crate::guest::{self, Guest};
+use crate::guest::{self, Guest, Upkeep};
 use crate::lifeline::Lifeline;
+use crate::machined::{Machine, Machined};
 use crate::publisher::Publication;
 
 /// How many messages wait for the keeper before their senders do.
@@ -42,6 +43,8 @@ pub(crate) struct Admitted {
     pub(crate) guest: Arc<Guest>,
     /// Resolves when the guest's object is on the bus; an error means the daemon has no bus.
     pub(crate) published: oneshot::Receiver<()>,
+    /// Resolves when machined answered, or when there is nothing to ask it.
+    pub(crate) enrolled: oneshot::Receiver<()>,
 }
 
 /// Talks to the keeper.
@@ -111,6 +114,7 @@ pub(crate) struct Keeper {
     handle: KeeperHandle,
     inbox: mpsc::Receiver<Message>,
     publisher: mpsc::UnboundedSender<Publication>,
+    machined: Option<Machined>,
 }
 
 /// What keeps one claim, beside its entry in the table.
@@ -122,8 +126,11 @@ struct Kept {
 }
 
 impl Keeper {
-    /// A keeper without claims, which tells `publisher` of each that comes and goes.
-    pub(crate) fn new(publisher: mpsc::UnboundedSender<Publication>) -> Self {
+    /// A keeper without claims, which tells `publisher` and `machined` of each that comes and goes.
+    pub(crate) fn new(
+        publisher: mpsc::UnboundedSender<Publication>,
+        machined: Option<Machined>,
+    ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
             claims: Claims::default(),
@@ -132,6 +139,7 @@ impl Keeper {
             handle: KeeperHandle(sender),
             inbox,
             publisher,
+            machined,
         }
     }
 
@@ -170,33 +178,62 @@ impl Keeper {
     fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
         let Request { claim, lifeline } = request;
         let grant = self.grant(&claim)?;
-        let guest = Arc::new(Guest::new(claim));
-        let lifeline = Arc::new(lifeline);
+        let machine = self.machine(&claim);
+        let guest = Arc::new(Guest::new(claim, machine));
         let (done, published) = oneshot::channel();
-        match grant {
+        let former = match grant {
             Grant::New(_) => {
-                tracing::info!(
-                    "guest '{}' ({}) claimed by {}",
-                    guest.name(),
-                    guest.uuid(),
-                    guest.leader()
-                );
+                let (name, uuid) = (guest.name(), guest.uuid());
+                tracing::info!("guest '{name}' ({uuid}) claimed by {}", guest.leader());
                 self.publish(Publication::Added { guest: guest.clone(), done });
+                self.leaving.remove(name)
             }
             Grant::Renewed { former, .. } => {
                 tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
-                if let Some(kept) = self.kept.remove(&former) {
-                    kept.task.abort();
-                }
                 // Nobody else can have the receiver yet.
                 let _ = done.send(());
+                self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
             }
-        }
-        let token = grant.token();
-        let task = guest::keep(lifeline.clone(), token, self.handle.clone());
-        let task = tokio::spawn(task);
-        self.kept.insert(token, Kept { guest: guest.clone(), lifeline, task });
-        Ok(Admitted { guest, published })
+        };
+        let enrolled = self.keep(grant.token(), guest.clone(), lifeline, former);
+        Ok(Admitted { guest, published, enrolled })
+    }
+
+    /// Starts the task of a guest; the answer resolves when machined answered.
+    fn keep(
+        &mut self,
+        token: Token,
+        guest: Arc<Guest>,
+        lifeline: Lifeline,
+        former: Option<JoinHandle<()>>,
+    ) -> oneshot::Receiver<()> {
+        let (enrolled, answer) = oneshot::channel();
+        let lifeline = Arc::new(lifeline);
+        let upkeep = Upkeep {
+            lifeline: lifeline.clone(),
+            token,
+            keeper: self.handle.clone(),
+            machined: self.machined.clone(),
+            former,
+            enrolled,
+        };
+        let task = tokio::spawn(guest::keep(guest.clone(), upkeep));
+        self.kept.insert(token, Kept { guest, lifeline, task });
+        answer
+    }
+
+    /// The machine for a claim, if there is a machined and the guest can be one.
+    fn machine(&self, claim: &Claim) -> Option<Machine> {
+        self.machined.as_ref()?;
+        Machine::of(claim)
+            .inspect_err(|why| {
+                let mut text = why.to_string();
+                if let Some(source) = std::error::Error::source(why) {
+                    text.push_str(&format!(": {source}"));
+                }
+                tracing::info!("guest '{}' is not registered with machined: {text}", claim.name);
+            })
+            .ok()
     }
 
     /// Grants the claim unless a live guest is in the way.

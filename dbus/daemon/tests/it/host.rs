@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The host; all of it goes away when it is dropped.
 pub(crate) struct Host {
-    pub(crate) daemon: Child,
+    pub(crate) daemon: Option<Child>,
     bus: Child,
     address: String,
     notify: UnixDatagram,
@@ -34,8 +34,15 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts a bus and a daemon, and waits for the daemon's READY=1.
+    /// Starts a bus and the daemon of a user.
     pub(crate) fn start() -> Self {
+        let mut host = Self::without_daemon();
+        host.start_daemon(&["--user"]);
+        host
+    }
+
+    /// Starts a bus only, which is session bus and system bus.
+    pub(crate) fn without_daemon() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut bus = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--print-address"])
@@ -49,16 +56,35 @@ impl Host {
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).unwrap();
         let notify = UnixDatagram::bind(directory.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        let address = address.trim().to_owned();
-        let daemon = command(directory.path(), &address).spawn().unwrap();
-        let host = Self { daemon, bus, address, notify, directory };
-        host.wait_until_ready();
-        host
+        Self { daemon: None, bus, address: address.trim().to_owned(), notify, directory }
+    }
+
+    /// Starts the daemon with these options, and waits for its READY=1.
+    pub(crate) fn start_daemon(&mut self, options: &[&str]) {
+        let directory = self.directory.path();
+        let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
+        let daemon = Command::new(env!("CARGO_BIN_EXE_glassboxd"))
+            .args(options)
+            .arg("--verbose")
+            .arg("--registry")
+            .arg(self.socket())
+            .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
+            .env("NOTIFY_SOCKET", directory.join("notify"))
+            .stderr(log)
+            .spawn();
+        self.daemon = Some(daemon.unwrap());
+        self.wait_until_ready();
     }
 
     /// The socket of the registry.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("glassbox/registry")
+    }
+
+    /// The address of the bus.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// What the daemon wrote to its log so far.
@@ -92,26 +118,14 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for child in [&mut self.daemon, &mut self.bus] {
+        for child in self.daemon.iter_mut().chain([&mut self.bus]) {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.daemon.is_some() {
             eprintln!("the daemon's log:\n{}", self.log());
         }
     }
-}
-
-fn command(directory: &Path, address: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glassboxd"));
-    let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    command
-        .args(["--user", "--verbose"])
-        .env("DBUS_SESSION_BUS_ADDRESS", address)
-        .env("XDG_RUNTIME_DIR", directory)
-        .env("NOTIFY_SOCKET", directory.join("notify"))
-        .stderr(log);
-    command
 }
 
 /// A connection to the registry's socket at `path`.
@@ -186,4 +200,80 @@ pub(crate) fn error_parts(error: &zbus::Error) -> (String, String) {
 /// a copy of every file descriptor of this process for a moment.
 pub(crate) fn end(kept: &OwnedFd) {
     shutdown(kept.as_raw_fd(), Shutdown::Both).unwrap();
+}
+
+/// Another process, which is killed when this is dropped.
+pub(crate) struct Other(pub(crate) Child);
+
+impl Other {
+    /// A process that holds a claim, in a unit of this name when one is given.
+    pub(crate) fn holding(host: &Host, name: &str, uuid: &str, unit: Option<&Cgroup>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        if let Some(Cgroup(path)) = unit {
+            command.env("HOLD_CGROUP", path.join("cgroup.procs"));
+        }
+        let mut child = command
+            .args(["--ignored", "--exact", "host::hold_a_claim", "--nocapture"])
+            .env("HOLD_SOCKET", host.socket())
+            .env("HOLD_NAME", name)
+            .env("HOLD_UUID", uuid)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("HELD")), "the other process got no claim");
+        Self(child)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn hold_a_claim() {
+    let variable = |name| std::env::var(name).unwrap();
+    if let Some(members) = std::env::var_os("HOLD_CGROUP") {
+        std::fs::write(members, std::process::id().to_string()).unwrap();
+    }
+    run(async {
+        let connection = peer(variable("HOLD_SOCKET").as_ref()).await;
+        let (name, uuid) = (variable("HOLD_NAME"), variable("HOLD_UUID"));
+        let _claim = register(&connection, &name, &uuid).await.unwrap();
+        println!("HELD");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// A control group in the place where systemd would make one for a unit.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// The group of a unit, whose name must be unique on the host; says why when there can be none.
+    pub(crate) fn of_unit(unit: &str) -> Result<Self, String> {
+        let v1 = Path::new("/sys/fs/cgroup/systemd");
+        let root = if v1.is_dir() { v1 } else { Path::new("/sys/fs/cgroup") };
+        let path = root.join(unit);
+        match std::fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            // A test that was killed left it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self(path)),
+            Err(error) => Err(format!("no control group can be made: {}: {error}", path.display())),
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The kernel takes a killed process out of its group a moment after it was waited for.
+        let start = Instant::now();
+        while let Err(error) = std::fs::remove_dir(&self.0) {
+            assert!(start.elapsed() < PATIENCE, "{}: {error}", self.0.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
