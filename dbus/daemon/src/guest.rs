@@ -1,5 +1,6 @@
 //! One guest, and the task that keeps its claim.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,13 @@ const FORMER_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Guest {
     claim: Claim,
     machine: Option<Machine>,
+    pidfd: OwnedFd,
 }
 
 impl Guest {
-    /// The guest of a granted claim, and the machine that it is.
-    pub(crate) fn new(claim: Claim, machine: Option<Machine>) -> Self {
-        Self { claim, machine }
+    /// The guest of a granted claim, the machine that it is, and its leader's pidfd.
+    pub(crate) fn new(claim: Claim, machine: Option<Machine>, pidfd: OwnedFd) -> Self {
+        Self { claim, machine, pidfd }
     }
 
     /// Its name.
@@ -48,6 +50,16 @@ impl Guest {
     /// The unit it lives in, or "".
     pub(crate) fn unit(&self) -> &str {
         self.claim.leader.unit.as_deref().unwrap_or_default()
+    }
+
+    /// What it claims.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// The leader's pidfd.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// The machine that it is in machined, if it can be one.

@@ -11,14 +11,17 @@
 //! ```
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use domain::{DomainName, DomainUuid};
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
 use crate::failure::Failure;
+use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
 use crate::lifeline::Lifeline;
 use crate::machined::{Machine, Machined};
@@ -32,6 +35,8 @@ const QUEUE: usize = 64;
 pub(crate) struct Request {
     /// What it claims.
     pub(crate) claim: Claim,
+    /// The leader's pidfd.
+    pub(crate) pidfd: OwnedFd,
     /// What keeps the claim.
     pub(crate) lifeline: Lifeline,
 }
@@ -174,12 +179,44 @@ impl Keeper {
         }
     }
 
-    /// Grants a claim and starts to keep it.
+    /// Takes over the claims of the former daemon, before anybody can ask for one.
+    ///
+    /// Gives what resolves when the objects of the guests are on the bus.
+    pub(crate) fn restore(&mut self, requests: Vec<Request>) -> Vec<oneshot::Receiver<()>> {
+        let mut published = Vec::new();
+        for request in requests {
+            let name = request.claim.name.clone();
+            match self.admit(request) {
+                Ok(admitted) => published.push(admitted.published),
+                Err(conflict) => {
+                    // What one daemon wrote never excludes each other.
+                    tracing::error!("guest '{name}' lost its stored claim: {conflict}");
+                }
+            }
+        }
+        self.tell_status();
+        published
+    }
+
+    /// Grants a claim, and stores it.
     fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
-        let Request { claim, lifeline } = request;
+        let admitted = self.admit(request)?;
+        let guest = &admitted.guest;
+        if let Some(kept) = self.claims.named(guest.name()).and_then(|token| self.kept.get(&token))
+        {
+            // Before the claimant learns of its claim, so that it need not fear for it from then on.
+            fdstore::keep(guest.claim(), guest.pidfd(), &kept.lifeline);
+        }
+        self.tell_status();
+        Ok(admitted)
+    }
+
+    /// Grants a claim and starts to keep it.
+    fn admit(&mut self, request: Request) -> Result<Admitted, Conflict> {
+        let Request { claim, pidfd, lifeline } = request;
         let grant = self.grant(&claim)?;
         let machine = self.machine(&claim);
-        let guest = Arc::new(Guest::new(claim, machine));
+        let guest = Arc::new(Guest::new(claim, machine, pidfd));
         let (done, published) = oneshot::channel();
         let former = match grant {
             Grant::New(_) => {
@@ -190,6 +227,7 @@ impl Keeper {
             }
             Grant::Renewed { former, .. } => {
                 tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
+                fdstore::forget(guest.uuid());
                 // Nobody else can have the receiver yet.
                 let _ = done.send(());
                 self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
@@ -257,10 +295,23 @@ impl Keeper {
     fn release(&mut self, token: Token) {
         let Some(claim) = self.claims.release(token) else { return };
         tracing::info!("guest '{}' ended, its name and UUID are free", claim.name);
+        fdstore::forget(&claim.uuid);
+        self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
         self.publish(Publication::Removed(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);
+    }
+
+    /// Shows in `systemctl status` how many guests there are.
+    fn tell_status(&self) {
+        let guests = match self.claims.tokens().count() {
+            1 => "1 guest".to_owned(),
+            count => format!("{count} guests"),
+        };
+        if let Err(error) = sd_notify::notify(&[NotifyState::Status(&guests)]) {
+            tracing::debug!("the service manager is not told of {guests}: {error}");
+        }
     }
 
     fn publish(&self, publication: Publication) {

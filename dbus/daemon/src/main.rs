@@ -10,6 +10,7 @@ mod caller;
 mod cgroup;
 mod claims;
 mod failure;
+mod fdstore;
 mod guest;
 mod inherited;
 mod keeper;
@@ -19,6 +20,7 @@ mod log;
 mod machined;
 mod peer;
 mod publisher;
+mod record;
 mod registry;
 
 use std::path::PathBuf;
@@ -93,9 +95,14 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
     let bus = connect(options).await?;
     let (publisher, publications) = mpsc::unbounded_channel();
-    let keeper = Keeper::new(publisher, machined(options, &bus).await?);
+    let mut keeper = Keeper::new(publisher, machined(options, &bus).await?);
+    let (claims, inherited) = fdstore::take_back(inherited);
+    let restored = keeper.restore(claims);
     let handle = keeper.handle();
     tokio::spawn(publisher::publish(publications, bus.clone()));
+    for published in restored {
+        published.await.context("the bus failed before the stored claims were on it")?;
+    }
     tokio::spawn(keeper.run());
     let sockets = listen(options, inherited)?;
     let listener = UnixListener::from_std(sockets.listener)?;

@@ -93,7 +93,7 @@ fn read(
         .map_err(|fault| Failure::argument("leader", &fault))?;
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
-    Ok(Request { claim: Claim { name, uuid, leader }, lifeline })
+    Ok(Request { claim: Claim { name, uuid, leader }, pidfd, lifeline })
 }
 
 /// Refuses options by name: a newer client must learn that this daemon does not know what it asks for.

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tempfile::TempDir;
 use zbus::connection::Builder;
@@ -29,7 +32,8 @@ pub(crate) struct Host {
     pub(crate) daemon: Option<Child>,
     bus: Child,
     address: String,
-    notify: UnixDatagram,
+    /// The stand-in for the service manager.
+    pub(crate) manager: ServiceManager,
     directory: TempDir,
 }
 
@@ -54,27 +58,70 @@ impl Host {
             .expect("dbus-daemon is installed (Debian's package dbus)");
         let mut address = String::new();
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let notify = UnixDatagram::bind(directory.path().join("notify")).unwrap();
-        notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { daemon: None, bus, address: address.trim().to_owned(), notify, directory }
+        let manager = ServiceManager::start(&directory.path().join("notify"));
+        Self { daemon: None, bus, address: address.trim().to_owned(), manager, directory }
     }
 
     /// Starts the daemon with these options, and waits for its READY=1.
     pub(crate) fn start_daemon(&mut self, options: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassboxd"));
+        command.arg("--registry").arg(self.socket());
+        self.spawn(command, options);
+    }
+
+    /// Starts the daemon of a user with what the file descriptor store has, and with a registry socket, as
+    /// systemd would start it again.
+    pub(crate) fn restart_daemon(&mut self, registry: Option<OwnedFd>) {
+        let mut passed = self.manager.stored();
+        passed.extend(registry.map(|socket| ("registry".to_owned(), socket)));
+        let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
+        let mut command = Command::new("bash");
+        // The shell moves what it inherits to 3, 4 and so on, and knows its process id, which exec keeps.
+        let script = "n=3; for fd in $FDS; do eval \"exec $n<&$fd $fd<&-\"; n=$((n + 1)); done; \
+                      export LISTEN_PID=$$; exec \"$@\"";
+        command
+            .args(["-c", script, "bash", env!("CARGO_BIN_EXE_glassboxd")])
+            .env("LISTEN_FDS", passed.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
+        let inherited: Vec<_> = passed
+            .iter()
+            .map(|(_, fd)| {
+                // Above all that the shell writes to, so that it overwrites none.
+                let high = rustix::io::fcntl_dupfd_cloexec(fd, 500).unwrap();
+                rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).unwrap();
+                high
+            })
+            .collect();
+        let numbers: Vec<_> = inherited.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        command.env("FDS", numbers.join(" "));
+        if passed.iter().all(|(name, _)| name != "registry") {
+            command.arg("--registry").arg(self.socket());
+        }
+        self.spawn(command, &["--user"]);
+    }
+
+    fn spawn(&mut self, mut command: Command, options: &[&str]) {
         let directory = self.directory.path();
         let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        let daemon = Command::new(env!("CARGO_BIN_EXE_glassboxd"))
+        let daemon = command
             .args(options)
             .arg("--verbose")
-            .arg("--registry")
-            .arg(self.socket())
             .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("NOTIFY_SOCKET", directory.join("notify"))
             .stderr(log)
             .spawn();
         self.daemon = Some(daemon.unwrap());
-        self.wait_until_ready();
+        if self.manager.ready.recv_timeout(PATIENCE).is_err() {
+            panic!("the daemon does not become ready; its log:\n{}", self.log());
+        }
+    }
+
+    /// Kills the daemon with SIGKILL.
+    pub(crate) fn kill_daemon(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
     }
 
     /// The socket of the registry.
@@ -102,18 +149,83 @@ impl Host {
     pub(crate) async fn peer(&self) -> Connection {
         peer(&self.socket()).await
     }
+}
 
-    fn wait_until_ready(&self) {
-        let mut buffer = [0; 4096];
+/// Reads the notify socket as the service manager does, and keeps what is stored.
+pub(crate) struct ServiceManager {
+    stored: Stored,
+    ready: mpsc::Receiver<()>,
+}
+
+type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
+
+impl ServiceManager {
+    fn start(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        let stored = Stored::default();
+        let (tell_ready, ready) = mpsc::channel();
+        let thread = stored.clone();
+        // It ends with the test's process; a thread that waits costs nothing until then.
+        std::thread::spawn(move || {
+            loop {
+                let (text, fds) = receive(&socket);
+                let has = |line: &str| text.lines().any(|each| each == line);
+                if has("READY=1") && tell_ready.send(()).is_err() {
+                    return;
+                }
+                let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+                let mut stored = thread.lock().unwrap();
+                if has("FDSTOREREMOVE=1") {
+                    stored.retain(|(stored, _)| Some(stored.as_str()) != name);
+                }
+                if has("FDSTORE=1") {
+                    assert!(has("FDPOLL=0"), "systemd would drop what hangs up: {text}");
+                    stored.extend(fds.into_iter().map(|fd| (name.unwrap().to_owned(), fd)));
+                }
+            }
+        });
+        Self { stored, ready }
+    }
+
+    /// Copies of what is stored.
+    pub(crate) fn stored(&self) -> Vec<(String, OwnedFd)> {
+        let stored = self.stored.lock().unwrap();
+        stored.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect()
+    }
+
+    /// Waits until the store has just these names.
+    pub(crate) fn wait_for_stored(&self, expected: &[String]) {
+        let start = Instant::now();
         loop {
-            let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("the daemon does not become ready ({error}); its log:\n{}", self.log())
-            });
-            if buffer[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            let mut names: Vec<_> = self.stored().into_iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            if names == expected {
                 return;
             }
+            assert!(start.elapsed() < PATIENCE, "expected {expected:?}, the store has {names:?}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+
+    /// Puts something in the store.
+    pub(crate) fn store(&self, name: &str, fd: OwnedFd) {
+        self.stored.lock().unwrap().push((name.to_owned(), fd));
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let message = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
+        }
+    }
+    (String::from_utf8(buffer[..message.bytes].to_vec()).unwrap(), fds)
 }
 
 impl Drop for Host {

@@ -6,3 +6,4 @@
 mod host;
 mod machined;
 mod registry;
+mod restart;

@@ -13,10 +13,10 @@ use crate::host::{
     register, register_with, run, uuid,
 };
 
-const CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
+pub(crate) const CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
 const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 
-type Row = (String, String, u32, String, OwnedObjectPath);
+pub(crate) type Row = (String, String, u32, String, OwnedObjectPath);
 
 async fn manager<B, R>(bus: &Connection, method: &str, body: &B) -> Result<R, (String, String)>
 where
@@ -29,11 +29,11 @@ where
     }
 }
 
-async fn list(bus: &Connection) -> Vec<Row> {
+pub(crate) async fn list(bus: &Connection) -> Vec<Row> {
     manager(bus, "ListDomains", &()).await.unwrap()
 }
 
-async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> OwnedVariant {
+pub(crate) async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> OwnedVariant {
     let properties = "org.freedesktop.DBus.Properties";
     let reply = bus.call_method(Some(NAME), path, Some(properties), "Get", &(DOMAIN, name)).await;
     reply.unwrap().body().deserialize().unwrap()
@@ -44,7 +44,7 @@ fn text(value: &str) -> OwnedVariant {
 }
 
 /// Waits until nobody is listed any more.
-async fn wait_until_empty(bus: &Connection) {
+pub(crate) async fn wait_until_empty(bus: &Connection) {
     let start = Instant::now();
     while !list(bus).await.is_empty() {
         assert!(start.elapsed() < PATIENCE, "an ended guest is still listed");
