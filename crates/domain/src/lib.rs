@@ -6,6 +6,7 @@
 //!
 //! The format is libvirt's, <https://libvirt.org/formatdomain.html>.
 
+mod definition;
 mod fault;
 mod header;
 mod names;
@@ -13,6 +14,7 @@ mod reader;
 pub mod tree;
 mod writer;
 
+pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, definition_text};
 pub use fault::{Fault, Faults, Place, Position, Severity};
 pub use header::{DomainKind, Header};
 pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
