@@ -22,6 +22,13 @@ pub trait Keyword: Sized + Copy + 'static {
     fn from_word(text: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, word)| *word == text).map(|(value, _)| *value)
     }
+
+    /// The message about `word`, which is none of the words.
+    #[must_use]
+    fn expected_one_of(word: &str) -> String {
+        let words: Vec<&str> = Self::ALL.iter().map(|(_, word)| *word).collect();
+        format!("'{word}' is not known; use one of {}", words.join(", "))
+    }
 }
 
 /// Declares an enum whose values are spelled as fixed words of the domain format.
@@ -212,7 +219,7 @@ impl<'d> Reader<'d> {
         let word = self.attribute(name)?;
         let value = K::from_word(word);
         if value.is_none() {
-            self.refuse_attribute(name, expected_one_of::<K>(word));
+            self.refuse_attribute(name, K::expected_one_of(word));
         }
         value
     }
@@ -242,7 +249,7 @@ impl<'d> Reader<'d> {
         let word = self.text();
         let value = K::from_word(&word);
         if value.is_none() {
-            self.refuse(expected_one_of::<K>(&word));
+            self.refuse(K::expected_one_of(&word));
         }
         value
     }
@@ -393,11 +400,6 @@ crate::keywords! {
         /// `off`
         Off = "off",
     }
-}
-
-fn expected_one_of<K: Keyword>(word: &str) -> String {
-    let words: Vec<&str> = K::ALL.iter().map(|(_, word)| *word).collect();
-    format!("'{word}' is not known; use one of {}", words.join(", "))
 }
 
 /// An unsigned integer as `virStrToLong_ull` with base 0 reads it: decimal, `0x` hexadecimal; no sign.
