@@ -1,0 +1,75 @@
+//! Which unit a process lives in, read from the text of `/proc/PID/cgroup` (cgroups(7)). Pure.
+
+/// The units that a process lives in; both are the same but for the units of a user's own manager.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Placement {
+    /// The innermost service or scope: `qemu@web.service`.
+    pub(crate) unit: Option<String>,
+    /// The outermost one, which the system's manager knows: `user@1000.service` for a user's own service.
+    pub(crate) system_unit: Option<String>,
+}
+
+impl Placement {
+    /// Reads the text of `/proc/PID/cgroup`.
+    ///
+    /// The hierarchy `name=systemd` of cgroup v1 counts when there is one, otherwise the unified one (`0::`).
+    /// Names stay escaped, as systemctl prints them.
+    pub(crate) fn parse(text: &str) -> Self {
+        let path = |hierarchy: &str| {
+            text.lines().find_map(|line| {
+                let (_, rest) = line.split_once(':')?;
+                let (controllers, path) = rest.split_once(':')?;
+                (controllers == hierarchy).then_some(path)
+            })
+        };
+        let Some(path) = path("name=systemd").or_else(|| path("")) else {
+            return Self::default();
+        };
+        let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+        Self {
+            unit: path.rsplit('/').find(is_unit).map(str::to_owned),
+            system_unit: path.split('/').find(is_unit).map(str::to_owned),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_the_last_service_or_scope() {
+        for (text, unit, system_unit) in [
+            ("0::/system.slice/qemu@web.service\n", "qemu@web.service", "qemu@web.service"),
+            (
+                "0::/system.slice/system-qemu.slice/qemu@a\\x20b.service/sub\n",
+                "qemu@a\\x20b.service",
+                "qemu@a\\x20b.service",
+            ),
+            (
+                "12:cpu:/x.service\n1:name=systemd:/user.slice/user-0.slice/session-3.scope\n0::/y.service\n",
+                "session-3.scope",
+                "session-3.scope",
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/app.slice/qemu@web.service\n",
+                "qemu@web.service",
+                "user@1000.service",
+            ),
+            ("0::/init.scope\n", "init.scope", "init.scope"),
+        ] {
+            let expected = Placement {
+                unit: Some(unit.to_owned()),
+                system_unit: Some(system_unit.to_owned()),
+            };
+            assert_eq!(Placement::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_may_live_in_no_unit() {
+        for text in ["", "0::/\n", "0::/kubepods/pod1\n", "1:cpu:/x.service\n", "nonsense\n"] {
+            assert_eq!(Placement::parse(text), Placement::default(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The keeper: the one task that owns the claims and what keeps each of them.
+//!
+//! Everything else asks the keeper by messages through a [`KeeperHandle`]. The keeper handles one message at a
+//! time and waits for nothing in between, so of any number of racing claims exactly one is granted.
+//!
+//! ```text
+//!   Register --claim--> keeper --spawn--> guest task: register with machined, wait for the lifeline's end
+//!                         ^  |                |
+//!                         |  +--> publisher   | ended(token)
+//!                         +-------------------+
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use domain::{DomainName, DomainUuid};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::claims::{Claim, Claims, Conflict, Grant, Token};
+use crate::failure::Failure;
+use crate::guest::{self, Guest};
+use crate::lifeline::Lifeline;
+use crate::publisher::Publication;
+
+/// How many messages wait for the keeper before their senders do.
+const QUEUE: usize = 64;
+
+/// What a claimant hands in.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// What it claims.
+    pub(crate) claim: Claim,
+    /// What keeps the claim.
+    pub(crate) lifeline: Lifeline,
+}
+
+/// What a claimant gets.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The guest that it now leads.
+    pub(crate) guest: Arc<Guest>,
+    /// Resolves when the guest's object is on the bus; an error means the daemon has no bus.
+    pub(crate) published: oneshot::Receiver<()>,
+}
+
+/// Talks to the keeper.
+#[derive(Debug, Clone)]
+pub(crate) struct KeeperHandle(mpsc::Sender<Message>);
+
+#[derive(Debug)]
+enum Message {
+    Claim { request: Box<Request>, reply: oneshot::Sender<Result<Admitted, Conflict>> },
+    Ended(Token),
+    List(oneshot::Sender<Vec<Arc<Guest>>>),
+    Find { by: Key, reply: oneshot::Sender<Option<Arc<Guest>>> },
+}
+
+/// By what a guest is looked for.
+#[derive(Debug)]
+pub(crate) enum Key {
+    /// By its name.
+    Name(DomainName),
+    /// By its UUID.
+    Uuid(DomainUuid),
+}
+
+impl KeeperHandle {
+    /// Asks for a claim; the inner error names who holds it.
+    pub(crate) async fn claim(
+        &self,
+        request: Request,
+    ) -> Result<Result<Admitted, Conflict>, Failure> {
+        self.ask(|reply| Message::Claim { request: Box::new(request), reply }).await
+    }
+
+    /// All guests, by name.
+    pub(crate) async fn list(&self) -> Result<Vec<Arc<Guest>>, Failure> {
+        self.ask(Message::List).await
+    }
+
+    /// The guest with a name or UUID.
+    pub(crate) async fn find(&self, by: Key) -> Result<Option<Arc<Guest>>, Failure> {
+        self.ask(|reply| Message::Find { by, reply }).await
+    }
+
+    /// Says that the lifeline of a claim ended.
+    pub(crate) async fn ended(&self, token: Token) {
+        if self.0.send(Message::Ended(token)).await.is_err() {
+            tracing::debug!("a lifeline ended while the daemon does");
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(message(reply)).await.map_err(|_| Failure::Ending)?;
+        answer.await.map_err(|_| Failure::Ending)
+    }
+}
+
+/// Owns the claims.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    claims: Claims,
+    kept: HashMap<Token, Kept>,
+    /// The tasks of guests that ended and may not yet have left machined, by name.
+    leaving: HashMap<DomainName, JoinHandle<()>>,
+    handle: KeeperHandle,
+    inbox: mpsc::Receiver<Message>,
+    publisher: mpsc::UnboundedSender<Publication>,
+}
+
+/// What keeps one claim, beside its entry in the table.
+#[derive(Debug)]
+struct Kept {
+    guest: Arc<Guest>,
+    lifeline: Arc<Lifeline>,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// A keeper without claims, which tells `publisher` of each that comes and goes.
+    pub(crate) fn new(publisher: mpsc::UnboundedSender<Publication>) -> Self {
+        let (sender, inbox) = mpsc::channel(QUEUE);
+        Self {
+            claims: Claims::default(),
+            kept: HashMap::new(),
+            leaving: HashMap::new(),
+            handle: KeeperHandle(sender),
+            inbox,
+            publisher,
+        }
+    }
+
+    /// A way to talk to this keeper.
+    pub(crate) fn handle(&self) -> KeeperHandle {
+        self.handle.clone()
+    }
+
+    /// Handles messages for as long as the daemon runs.
+    pub(crate) async fn run(mut self) {
+        while let Some(message) = self.inbox.recv().await {
+            self.handle_message(message);
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            // A caller that went away meanwhile needs no answer; its lifeline ends its claim.
+            Message::Claim { request, reply } => drop(reply.send(self.claim(*request))),
+            Message::Ended(token) => self.release(token),
+            Message::List(reply) => {
+                let guests = self.claims.tokens().map(|token| self.kept[&token].guest.clone());
+                drop(reply.send(guests.collect()));
+            }
+            Message::Find { by, reply } => {
+                let token = match by {
+                    Key::Name(name) => self.claims.named(&name),
+                    Key::Uuid(uuid) => self.claims.numbered(&uuid),
+                };
+                drop(reply.send(token.map(|token| self.kept[&token].guest.clone())));
+            }
+        }
+    }
+
+    /// Grants a claim and starts to keep it.
+    fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
+        let Request { claim, lifeline } = request;
+        let grant = self.grant(&claim)?;
+        let guest = Arc::new(Guest::new(claim));
+        let lifeline = Arc::new(lifeline);
+        let (done, published) = oneshot::channel();
+        match grant {
+            Grant::New(_) => {
+                tracing::info!(
+                    "guest '{}' ({}) claimed by {}",
+                    guest.name(),
+                    guest.uuid(),
+                    guest.leader()
+                );
+                self.publish(Publication::Added { guest: guest.clone(), done });
+            }
+            Grant::Renewed { former, .. } => {
+                tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
+                if let Some(kept) = self.kept.remove(&former) {
+                    kept.task.abort();
+                }
+                // Nobody else can have the receiver yet.
+                let _ = done.send(());
+            }
+        }
+        let token = grant.token();
+        let task = guest::keep(lifeline.clone(), token, self.handle.clone());
+        let task = tokio::spawn(task);
+        self.kept.insert(token, Kept { guest: guest.clone(), lifeline, task });
+        Ok(Admitted { guest, published })
+    }
+
+    /// Grants the claim unless a live guest is in the way.
+    fn grant(&mut self, claim: &Claim) -> Result<Grant, Conflict> {
+        loop {
+            let conflict = match self.claims.claim(claim.clone()) {
+                Ok(grant) => return Ok(grant),
+                Err(conflict) => conflict,
+            };
+            // The kernel may know that a guest ended before its task got to say so. A name is free the
+            // moment its lifeline is closed, or a restarted unit would now and then find its own name taken.
+            if !self.kept[&conflict.token].lifeline.has_ended() {
+                tracing::info!("refused {} to {}: {conflict}", claim.name, claim.leader);
+                return Err(conflict);
+            }
+            self.release(conflict.token);
+        }
+    }
+
+    /// Frees name and UUID. Knows nothing of the token when the claim was released before.
+    fn release(&mut self, token: Token) {
+        let Some(claim) = self.claims.release(token) else { return };
+        tracing::info!("guest '{}' ended, its name and UUID are free", claim.name);
+        let Some(kept) = self.kept.remove(&token) else { return };
+        self.publish(Publication::Removed(kept.guest));
+        self.leaving.retain(|_, task| !task.is_finished());
+        self.leaving.insert(claim.name, kept.task);
+    }
+
+    fn publish(&self, publication: Publication) {
+        if self.publisher.send(publication).is_err() {
+            tracing::debug!("the bus is gone, nothing is published");
+        }
+    }
+}

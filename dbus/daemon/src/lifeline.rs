@@ -1,0 +1,164 @@
+//! A lifeline: the daemon's end of the socket pair whose other end a shim holds while its guest lives.
+//!
+//! The kernel closes the shim's end however the shim ends, so there is nothing stale to clean up. The lifeline
+//! carries no data; what a client writes to it is read and thrown away.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
+use tokio::net::UnixStream;
+
+/// `POLLRDHUP` of poll(2), which nix does not name: the peer closed, or will at least never write again.
+const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+
+/// A connected lifeline. Tokio's stream serves packet sockets as well: waiting and reading are the same.
+#[derive(Debug)]
+pub(crate) struct Lifeline(UnixStream);
+
+/// A file descriptor is not the lifeline that `Register` asks for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LifelineFault {
+    /// The file descriptor is something else.
+    #[error("it is not a socket; give one end of socketpair(AF_UNIX, SOCK_SEQPACKET)")]
+    NotASocket,
+    /// The socket is of a kind whose closing the kernel does not report.
+    #[error(
+        "it is a socket of the wrong kind; give one end of socketpair(AF_UNIX, SOCK_SEQPACKET)"
+    )]
+    Kind,
+    /// The socket has no other end.
+    #[error("it is not connected; give one end of a socket pair")]
+    NotConnected,
+    /// The daemon cannot watch it.
+    #[error("it cannot be watched")]
+    Watch(#[source] io::Error),
+}
+
+impl Lifeline {
+    /// Checks that the file descriptor is one end of a stream or packet socket pair, and watches it.
+    pub(crate) fn watch(socket: OwnedFd) -> Result<Self, LifelineFault> {
+        let kind = getsockopt(&socket, sockopt::SockType).map_err(|_| LifelineFault::NotASocket)?;
+        if !matches!(kind, SockType::SeqPacket | SockType::Stream) {
+            return Err(LifelineFault::Kind);
+        }
+        match getpeername::<UnixAddr>(socket.as_raw_fd()) {
+            Ok(_) => {}
+            Err(Errno::ENOTCONN) => return Err(LifelineFault::NotConnected),
+            Err(_) => return Err(LifelineFault::Kind),
+        }
+        let stream = std::os::unix::net::UnixStream::from(socket);
+        stream.set_nonblocking(true).map_err(LifelineFault::Watch)?;
+        UnixStream::from_std(stream).map(Self).map_err(LifelineFault::Watch)
+    }
+
+    /// Returns when the other end is closed.
+    pub(crate) async fn ended(&self) {
+        loop {
+            if self.0.readable().await.is_err() {
+                // The runtime is shutting down, and the claim must outlive the daemon.
+                return std::future::pending().await;
+            }
+            if self.has_ended() {
+                return;
+            }
+            self.discard();
+        }
+    }
+
+    /// Whether the other end is closed by now.
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(self.0.as_fd())
+    }
+
+    /// Throws away what a client wrote.
+    fn discard(&self) {
+        match self.0.try_read(&mut [0; 256]) {
+            Ok(length) => tracing::debug!("a client wrote {length} bytes to its lifeline"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => tracing::debug!("a lifeline cannot be read: {error}"),
+        }
+    }
+}
+
+impl AsFd for Lifeline {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn has_ended(socket: BorrowedFd<'_>) -> bool {
+    let mut poll_fds = [PollFd::new(socket, PEER_CLOSED)];
+    // An error of poll cannot come from the peer; the claim then stays until the next look.
+    poll(&mut poll_fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, send, socketpair};
+    use std::time::Duration;
+
+    fn pair(kind: SockType) -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap()
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn only_the_other_end_s_closing_ends_it() {
+        runtime().block_on(async {
+            for kind in [SockType::SeqPacket, SockType::Stream] {
+                let (ours, theirs) = pair(kind);
+                let lifeline = Lifeline::watch(ours).unwrap();
+                for noise in [&b"x"[..], b"", b"more"] {
+                    send(theirs.as_raw_fd(), noise, MsgFlags::empty()).unwrap();
+                }
+                let wait = tokio::time::timeout(Duration::from_millis(50), lifeline.ended());
+                wait.await.expect_err("data does not end a lifeline");
+                assert!(!lifeline.has_ended());
+                drop(theirs);
+                assert!(lifeline.has_ended());
+                tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn what_cannot_end_is_refused() {
+        let _guard = runtime();
+        let _guard = _guard.enter();
+        let fault = |fd: OwnedFd| Lifeline::watch(fd).unwrap_err().to_string();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(fault(file.into()).starts_with("it is not a socket;"));
+        assert!(fault(pair(SockType::Datagram).0).starts_with("it is a socket of the wrong kind;"));
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inet = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        assert!(fault(inet.into()).starts_with("it is a socket of the wrong kind;"));
+        let directory = tempfile::tempdir().unwrap();
+        let listener =
+            std::os::unix::net::UnixListener::bind(directory.path().join("socket")).unwrap();
+        assert!(fault(listener.into()).starts_with("it is not connected;"));
+        let lone = nix::sys::socket::socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        );
+        assert!(fault(lone.unwrap()).starts_with("it is not connected;"));
+    }
+
+    #[test]
+    fn one_that_ended_before_is_taken() {
+        runtime().block_on(async {
+            let (ours, theirs) = pair(SockType::SeqPacket);
+            drop(theirs);
+            let lifeline = Lifeline::watch(ours).unwrap();
+            tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
+        });
+    }
+}

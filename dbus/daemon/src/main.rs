@@ -1,0 +1,185 @@
+//! `glassboxd`: holds the claims of running guests, and shows them on the bus.
+//!
+//! A shim claims its guest's name and UUID before it starts QEMU, and keeps the claim by a lifeline. The daemon
+//! never starts, signals or stops a guest, and no guest ends because the daemon does.
+//!
+//! The pure parts are `claims`, `cgroup` and `record`; one task, the `keeper`, owns the state; the rest is a thin
+//! skin of I/O around them.
+
+mod caller;
+mod cgroup;
+mod claims;
+mod failure;
+mod guest;
+mod inherited;
+mod keeper;
+mod leader;
+mod lifeline;
+mod log;
+mod peer;
+mod publisher;
+mod registry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use dbus_api::{BUS_NAME, ROOT_PATH, SYSTEM_REGISTRY, USER_REGISTRY};
+use nix::unistd::geteuid;
+use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use zbus::Connection;
+
+use crate::caller::Admission;
+use crate::inherited::{FirstMoment, Inherited};
+use crate::keeper::{Keeper, KeeperHandle};
+use crate::peer::SocketFile;
+use crate::publisher::Manager;
+use crate::registry::{Origin, Registry};
+
+/// How long another service on the bus may take to answer; libdbus's own default.
+const BUS_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// `FileDescriptorName=` of glassboxd.socket.
+const REGISTRY_FD: &str = "registry";
+
+/// Holds the claims of running guests on their names and UUIDs, and shows the guests on D-Bus.
+#[derive(Debug, Parser)]
+#[command(name = "glassboxd", version)]
+struct Options {
+    /// Serve the user's own guests, on the session bus
+    #[arg(long)]
+    user: bool,
+
+    /// Listen on this socket, unless systemd passes one [default: /run/glassbox/registry, or
+    /// $XDG_RUNTIME_DIR/glassbox/registry with --user]
+    #[arg(long, value_name = "PATH")]
+    registry: Option<PathBuf>,
+
+    /// Log what is of use only when looking for a fault
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let inherited = inherited::take(FirstMoment(()));
+    let options = Options::parse();
+    log::start(if options.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO });
+    match inherited.and_then(|inherited| run(&options, inherited)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
+    // One thread is enough for messages of a few hundred bytes, and each further one costs memory.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options, inherited))
+}
+
+/// Serves until a signal ends the daemon, or the bus does.
+async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
+    let bus = connect(options).await?;
+    let (publisher, publications) = mpsc::unbounded_channel();
+    let keeper = Keeper::new(publisher);
+    let handle = keeper.handle();
+    tokio::spawn(publisher::publish(publications, bus.clone()));
+    tokio::spawn(keeper.run());
+    let sockets = listen(options, inherited)?;
+    let listener = UnixListener::from_std(sockets.listener)?;
+    tokio::spawn(peer::serve(listener, handle.clone(), admission));
+    offer(&bus, handle, admission).await?;
+    tracing::info!("serving {BUS_NAME} and {}", sockets.whence);
+    notify(&[NotifyState::Ready]);
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = bus.closed() => Err(anyhow::anyhow!("the bus closed the connection; start again when it is back")),
+    };
+    notify(&[NotifyState::Stopping]);
+    result
+}
+
+/// The registry's socket, ready to accept.
+#[derive(Debug)]
+struct Sockets {
+    listener: std::os::unix::net::UnixListener,
+    /// Where clients find it, for the log.
+    whence: String,
+    /// Removes the file at the end, when the daemon made it.
+    _file: Option<SocketFile>,
+}
+
+/// Takes the socket that systemd passed, or binds one.
+fn listen(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<Sockets> {
+    let mut passed = None;
+    for Inherited { name, fd } in inherited {
+        match name.as_str() {
+            REGISTRY_FD => passed = Some(fd.into()),
+            other => {
+                tracing::warn!("closed the file descriptor '{other}', which is not known here");
+            }
+        }
+    }
+    let sockets = match passed {
+        Some(listener) => {
+            Sockets { listener, whence: "the socket that systemd passed".to_owned(), _file: None }
+        }
+        None => {
+            let path = registry_path(options)?;
+            let (listener, file) = peer::bind(&path)?;
+            Sockets { listener, whence: path.display().to_string(), _file: Some(file) }
+        }
+    };
+    sockets.listener.set_nonblocking(true).context("the registry's socket cannot be used")?;
+    Ok(sockets)
+}
+
+/// Connects to the bus without a name on it, so that nobody calls yet.
+async fn connect(options: &Options) -> anyhow::Result<Connection> {
+    use zbus::connection::Builder;
+    let (builder, which) =
+        if options.user { (Builder::session(), "session") } else { (Builder::system(), "system") };
+    let bus = builder.method_timeout(BUS_TIMEOUT).build().await;
+    bus.with_context(|| format!("cannot connect to the {which} bus; is it running?"))
+}
+
+/// Puts the registry and the manager on the bus, then takes the name by which they are called.
+async fn offer(bus: &Connection, keeper: KeeperHandle, admission: Admission) -> anyhow::Result<()> {
+    let objects = bus.object_server();
+    objects.at(ROOT_PATH, Manager(keeper.clone())).await?;
+    objects.at(ROOT_PATH, Registry { keeper, admission, origin: Origin::Bus }).await?;
+    bus.request_name(BUS_NAME)
+        .await
+        .with_context(|| format!("cannot own {BUS_NAME}; is another glassboxd running?"))
+}
+
+/// Where the registry's socket is, when systemd passes none.
+fn registry_path(options: &Options) -> anyhow::Result<PathBuf> {
+    match (&options.registry, options.user) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, false) => Ok(PathBuf::from(SYSTEM_REGISTRY)),
+        (None, true) => {
+            let run = std::env::var_os("XDG_RUNTIME_DIR")
+                .context("XDG_RUNTIME_DIR is not set; give the socket by --registry")?;
+            Ok(PathBuf::from(run).join(USER_REGISTRY))
+        }
+    }
+}
+
+/// Tells the service manager; without one it does nothing.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("the service manager is not told {state:?}: {error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! The registry: the D-Bus interface by which a shim claims name and UUID of its guest.
+
+use std::collections::HashMap;
+
+use domain::{DomainName, DomainUuid};
+use zbus::fdo::ConnectionCredentials;
+use zbus::message::Header;
+use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, interface};
+
+use crate::caller::{Admission, Caller};
+use crate::claims::Claim;
+use crate::failure::Failure;
+use crate::keeper::{KeeperHandle, Request};
+use crate::leader::Leader;
+use crate::lifeline::Lifeline;
+
+/// The registry as one connection sees it.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// Who decides.
+    pub(crate) keeper: KeeperHandle,
+    /// Who may ask.
+    pub(crate) admission: Admission,
+    /// Where calls come from.
+    pub(crate) origin: Origin,
+}
+
+/// Where the calls of a connection come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// From many processes through a bus, whose daemon knows them.
+    Bus,
+    /// From the one process at the other end of a socket.
+    Peer(Caller),
+}
+
+#[interface(name = "org.glassbox.Glassbox1.Registry", introspection_docs = false)]
+impl Registry {
+    /// Claims name and UUID of a guest for as long as the other end of `lifeline` is open.
+    // The contract has five arguments, and the dispatcher adds two.
+    #[allow(clippy::too_many_arguments)]
+    #[zbus(out_args("domain_path"))]
+    async fn register(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        name: &str,
+        uuid: &str,
+        leader: OwnedFd,
+        lifeline: OwnedFd,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Result<OwnedObjectPath, Failure> {
+        let caller = match self.origin {
+            Origin::Bus => ask_bus(connection, &header).await?,
+            Origin::Peer(caller) => caller,
+        };
+        self.admission.admit(caller)?;
+        refuse_options(&options)?;
+        let request = read(name, uuid, leader, lifeline, caller)?;
+        let admitted = self.keeper.claim(request).await?;
+        let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
+        // Without a bus there is no object to wait for, and the claim holds all the same.
+        drop(admitted.published.await);
+        Ok(admitted.guest.path())
+    }
+}
+
+/// Turns the arguments into what the keeper takes.
+fn read(
+    name: &str,
+    uuid: &str,
+    leader: OwnedFd,
+    lifeline: OwnedFd,
+    caller: Caller,
+) -> Result<Request, Failure> {
+    let name = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
+    let uuid = DomainUuid::try_from(uuid).map_err(|fault| Failure::argument("uuid", &fault))?;
+    let pidfd = std::os::fd::OwnedFd::from(leader);
+    let leader = Leader::identify(std::os::fd::AsFd::as_fd(&pidfd), caller.pid)
+        .map_err(|fault| Failure::argument("leader", &fault))?;
+    let lifeline =
+        Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
+    Ok(Request { claim: Claim { name, uuid, leader }, lifeline })
+}
+
+/// Refuses options by name: a newer client must learn that this daemon does not know what it asks for.
+fn refuse_options(options: &HashMap<String, OwnedVariant>) -> Result<(), Failure> {
+    let mut unknown: Vec<_> = options.keys().map(String::as_str).collect();
+    unknown.sort_unstable();
+    match unknown.as_slice() {
+        [] => Ok(()),
+        unknown => Err(Failure::InvalidArgs(format!(
+            "options: unknown key '{}'; glassboxd {} knows none",
+            unknown.join("', '"),
+            env!("CARGO_PKG_VERSION")
+        ))),
+    }
+}
+
+/// Asks the bus daemon who sent a message (D-Bus specification, `GetConnectionCredentials`).
+async fn ask_bus(connection: &Connection, header: &Header<'_>) -> Result<Caller, Failure> {
+    let unknown = |why: String| Failure::Refused(format!("the bus does not tell who calls: {why}"));
+    let sender = header.sender().ok_or_else(|| unknown("the call has no sender".to_owned()))?;
+    let reply = connection
+        .call_method(
+            Some("org.freedesktop.DBus"),
+            "/org/freedesktop/DBus",
+            Some("org.freedesktop.DBus"),
+            "GetConnectionCredentials",
+            &sender,
+        )
+        .await
+        .map_err(|error| unknown(error.to_string()))?;
+    let credentials: ConnectionCredentials =
+        reply.body().deserialize().map_err(|error| unknown(error.to_string()))?;
+    match (credentials.process_id(), credentials.unix_user_id()) {
+        (Some(pid), Some(uid)) => Ok(Caller { pid, uid }),
+        (None, _) => Err(unknown("its credentials lack ProcessID".to_owned())),
+        (_, None) => Err(unknown("its credentials lack UnixUserID".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_options_are_named() {
+        let one = OwnedVariant::from(1u32);
+        assert_eq!(refuse_options(&HashMap::new()), Ok(()));
+        let options = HashMap::from([("monitor".to_owned(), one.clone()), ("a".to_owned(), one)]);
+        let Err(Failure::InvalidArgs(text)) = refuse_options(&options) else { panic!("refused") };
+        assert!(text.starts_with("options: unknown key 'a', 'monitor'; glassboxd "), "{text}");
+    }
+}
