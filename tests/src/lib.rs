@@ -29,6 +29,7 @@ mod run;
 mod setup;
 mod skip;
 mod state;
+pub mod tally;
 
 pub use host::Host;
 pub use packages::require as require_packages;
