@@ -13,7 +13,7 @@ crate::keywords! {
     /// Who runs the guest's instructions, `type` of `<domain>`.
     ///
     /// Libvirt knows more words (`xen`, `lxc`, `hvf` and others); these are the ones that QEMU runs on Linux.
-    pub enum DomainKind {
+    pub enum DomainType {
         /// The processor itself, through Linux's KVM.
         Kvm = "kvm",
         /// QEMU, in software.
@@ -36,7 +36,7 @@ crate::keywords! {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// `type`.
-    pub kind: Option<DomainKind>,
+    pub kind: Option<DomainType>,
     /// `<name>`.
     pub name: Option<DomainName>,
     /// `<uuid>`.
@@ -49,7 +49,7 @@ impl Header {
     /// The head of the document with this root; what is wrong with it goes to `faults`.
     #[must_use]
     pub fn read(root: &Element<'_>, faults: &Faults) -> Self {
-        if root.name != "domain" || root.namespace.is_some() {
+        if !Self::is_domain(root) {
             let what = format!("the root element is <{}>; give a <domain>", root.qualified);
             faults.push(Fault::refused(root.position, &format!("/{}", root.qualified), what));
             return Self::default();
@@ -60,6 +60,11 @@ impl Header {
             uuid: uuid(root, faults),
             title: child(root, "title").map(|title| title.text().into_owned()),
         }
+    }
+
+    /// Whether the document is a domain at all.
+    pub(crate) fn is_domain(root: &Element<'_>) -> bool {
+        root.name == "domain" && root.namespace.is_none()
     }
 
     /// The fault of a document that is kept under another name than its own.
@@ -75,15 +80,15 @@ impl Header {
     }
 }
 
-fn kind(root: &Element<'_>, faults: &Faults) -> Option<DomainKind> {
+fn kind(root: &Element<'_>, faults: &Faults) -> Option<DomainType> {
     let Some(attribute) = root.attributes.iter().find(|attribute| attribute.name == "type") else {
         let what = "attribute 'type' is missing; give one such as type='kvm'";
         faults.push(Fault::refused(root.position, "/domain", what));
         return None;
     };
-    let kind = DomainKind::from_word(&attribute.value);
+    let kind = DomainType::from_word(&attribute.value);
     if kind.is_none() {
-        let what = format!("attribute 'type': {}", DomainKind::expected_one_of(&attribute.value));
+        let what = format!("attribute 'type': {}", DomainType::expected_one_of(&attribute.value));
         faults.push(Fault::refused(attribute.position, "/domain", what));
     }
     kind
@@ -134,7 +139,7 @@ mod tests {
         let text = "<domain type='qemu'><name> web </name><title>The shop</title>\
                     <uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid></domain>";
         let header = Header::read(&crate::tree::parse(text).unwrap(), &Faults::new());
-        assert_eq!(header.kind, Some(DomainKind::Qemu));
+        assert_eq!(header.kind, Some(DomainType::Qemu));
         assert_eq!(header.name.unwrap().as_str(), "web");
         assert_eq!(header.uuid.unwrap().to_string(), "c7a5fdbd-edaf-9455-926a-d65c16db1809");
         assert_eq!(header.title.as_deref(), Some("The shop"));

@@ -62,6 +62,12 @@ macro_rules! keywords {
             }
         }
 
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
         impl $crate::Keyword for $name {
             const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $word)),+];
         }
@@ -160,6 +166,28 @@ impl<'d> Reader<'d> {
         self.faults.push(Fault::ignored(self.place.position, &self.place.path, why));
     }
 
+    /// Refuses the document because this element, known to libvirt, is not implemented yet.
+    pub fn refuse_unsupported(&self) {
+        let _ = self.raw(); // Marks everything below as accounted for; the tree itself is not needed.
+        self.refuse(format!("<{}> is not supported yet by glassbox; remove it", self.name()));
+    }
+
+    /// Refuses the document for each child that stands in `names`: known to libvirt, not implemented yet.
+    pub fn refuse_children(&self, names: &[&str]) {
+        for child in self.select(|e| e.namespace.is_none() && names.contains(&e.name)) {
+            child.refuse_unsupported();
+        }
+    }
+
+    /// Refuses the document for each attribute that stands in `names`: known to libvirt, not implemented yet.
+    pub fn refuse_attributes(&self, names: &[&str]) {
+        for name in names {
+            if self.attribute(name).is_some() {
+                self.refuse_attribute(name, "not supported yet by glassbox; remove it");
+            }
+        }
+    }
+
     /// The value of an attribute.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&'d str> {
@@ -211,6 +239,12 @@ impl<'d> Reader<'d> {
             self.refuse_attribute(name, format!("'{text}' is no number in range"));
         }
         number
+    }
+
+    /// The same as [`Self::number`], for attributes that libvirt writes in hexadecimal.
+    #[must_use]
+    pub fn hex<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.number(name)
     }
 
     /// The value of an attribute that is one of the words of `K`; another word is a fault and reads as `None`.
