@@ -20,7 +20,7 @@
 //!     property s Version
 //! /org/glassbox/Glassbox1/domain/c7a5fdbd_edaf_9455_926a_d65c16db1809
 //!   org.glassbox.Glassbox1.Domain
-//!     properties s Name, s UUID, u LeaderPID, s Unit
+//!     properties s Name, s UUID, u LeaderPID, s Unit, s MachineName
 //! ```
 //!
 //! `leader` is a pidfd of the calling process. `lifeline` is one end of a socket pair (`SOCK_SEQPACKET` or

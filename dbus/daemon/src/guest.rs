@@ -1,25 +1,35 @@
 //! One guest, and the task that keeps its claim.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{DomainName, DomainUuid};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use zbus::OwnedObjectPath;
 
 use crate::claims::{Claim, Token};
 use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
 use crate::lifeline::Lifeline;
+use crate::machined::{Machine, Machined};
+
+/// How long a guest waits for the former one of its name to leave machined.
+const FORMER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A guest whose claim was granted.
 #[derive(Debug)]
 pub(crate) struct Guest {
     claim: Claim,
+    machine: Option<Machine>,
+    pidfd: OwnedFd,
 }
 
 impl Guest {
-    /// The guest of a granted claim.
-    pub(crate) fn new(claim: Claim) -> Self {
-        Self { claim }
+    /// The guest of a granted claim, the machine that it is, and its leader's pidfd.
+    pub(crate) fn new(claim: Claim, machine: Option<Machine>, pidfd: OwnedFd) -> Self {
+        Self { claim, machine, pidfd }
     }
 
     /// Its name.
@@ -42,6 +52,21 @@ impl Guest {
         self.claim.leader.unit.as_deref().unwrap_or_default()
     }
 
+    /// What it claims.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// The leader's pidfd.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The machine that it is in machined, if it can be one.
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
     /// The path of its object on the bus.
     pub(crate) fn path(&self) -> OwnedObjectPath {
         let path = dbus_api::domain_path(self.uuid());
@@ -49,8 +74,71 @@ impl Guest {
     }
 }
 
-/// Keeps a claim until its lifeline ends.
-pub(crate) async fn keep(lifeline: Arc<Lifeline>, token: Token, keeper: KeeperHandle) {
-    lifeline.ended().await;
+/// What a guest's task works with, beside the guest.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    /// Ends the claim.
+    pub(crate) lifeline: Arc<Lifeline>,
+    /// Stands for the claim.
+    pub(crate) token: Token,
+    /// Is told when the claim ended.
+    pub(crate) keeper: KeeperHandle,
+    /// Where the guest is registered; there is none for a user's guests.
+    pub(crate) machined: Option<Machined>,
+    /// The task of the former guest of that name, which must have left machined first.
+    pub(crate) former: Option<JoinHandle<()>>,
+    /// Is told when machined answered for the first time.
+    pub(crate) enrolled: oneshot::Sender<()>,
+}
+
+/// Keeps a claim until its lifeline ends, and the guest in machined meanwhile.
+pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
+    let Upkeep { lifeline, token, keeper, machined, former, enrolled } = upkeep;
+    let (Some(machine), Some(mut machined)) = (guest.machine(), machined) else {
+        // The registrant may have gone meanwhile, here and below.
+        let _ = enrolled.send(());
+        lifeline.ended().await;
+        return keeper.ended(token).await;
+    };
+    tokio::select! {
+        biased;
+        () = lifeline.ended() => {}
+        () = enroll(&guest, machine, &mut machined, former, enrolled) => {}
+    }
     keeper.ended(token).await;
+    // Also when nothing was answered yet: the call may be on its way.
+    if let Err(refusal) = machined.unregister(machine).await {
+        let name = guest.name();
+        tracing::warn!("guest '{name}' ended, but machinectl may still show it: {refusal}");
+    }
+}
+
+/// Registers the guest with each machined that appears. Does not return.
+async fn enroll(
+    guest: &Guest,
+    machine: &Machine,
+    machined: &mut Machined,
+    former: Option<JoinHandle<()>>,
+    enrolled: oneshot::Sender<()>,
+) {
+    if let Some(former) = former {
+        // However it ended, and if it hangs, machined is about to say what is wrong.
+        drop(tokio::time::timeout(FORMER_PATIENCE, former).await);
+    }
+    let mut enrolled = Some(enrolled);
+    loop {
+        match machined.register(machine).await {
+            Ok(()) => tracing::info!("guest '{}' is machine {}", guest.name(), machine.name),
+            Err(refusal) => {
+                tracing::warn!(
+                    "guest '{}' runs, but machinectl does not show it: {refusal}",
+                    guest.name()
+                );
+            }
+        }
+        if let Some(enrolled) = enrolled.take() {
+            let _ = enrolled.send(());
+        }
+        machined.arrived().await;
+    }
 }

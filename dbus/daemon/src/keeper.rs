@@ -11,16 +11,20 @@
 //! ```
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use domain::{DomainName, DomainUuid};
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
 use crate::failure::Failure;
-use crate::guest::{self, Guest};
+use crate::fdstore;
+use crate::guest::{self, Guest, Upkeep};
 use crate::lifeline::Lifeline;
+use crate::machined::{Machine, Machined};
 use crate::publisher::Publication;
 
 /// How many messages wait for the keeper before their senders do.
@@ -31,6 +35,8 @@ const QUEUE: usize = 64;
 pub(crate) struct Request {
     /// What it claims.
     pub(crate) claim: Claim,
+    /// The leader's pidfd.
+    pub(crate) pidfd: OwnedFd,
     /// What keeps the claim.
     pub(crate) lifeline: Lifeline,
 }
@@ -42,6 +48,8 @@ pub(crate) struct Admitted {
     pub(crate) guest: Arc<Guest>,
     /// Resolves when the guest's object is on the bus; an error means the daemon has no bus.
     pub(crate) published: oneshot::Receiver<()>,
+    /// Resolves when machined answered, or when there is nothing to ask it.
+    pub(crate) enrolled: oneshot::Receiver<()>,
 }
 
 /// Talks to the keeper.
@@ -111,6 +119,7 @@ pub(crate) struct Keeper {
     handle: KeeperHandle,
     inbox: mpsc::Receiver<Message>,
     publisher: mpsc::UnboundedSender<Publication>,
+    machined: Option<Machined>,
 }
 
 /// What keeps one claim, beside its entry in the table.
@@ -122,8 +131,11 @@ struct Kept {
 }
 
 impl Keeper {
-    /// A keeper without claims, which tells `publisher` of each that comes and goes.
-    pub(crate) fn new(publisher: mpsc::UnboundedSender<Publication>) -> Self {
+    /// A keeper without claims, which tells `publisher` and `machined` of each that comes and goes.
+    pub(crate) fn new(
+        publisher: mpsc::UnboundedSender<Publication>,
+        machined: Option<Machined>,
+    ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
             claims: Claims::default(),
@@ -132,6 +144,7 @@ impl Keeper {
             handle: KeeperHandle(sender),
             inbox,
             publisher,
+            machined,
         }
     }
 
@@ -166,37 +179,99 @@ impl Keeper {
         }
     }
 
-    /// Grants a claim and starts to keep it.
+    /// Takes over the claims of the former daemon, before anybody can ask for one.
+    ///
+    /// Gives what resolves when the objects of the guests are on the bus.
+    pub(crate) fn restore(&mut self, requests: Vec<Request>) -> Vec<oneshot::Receiver<()>> {
+        let mut published = Vec::new();
+        for request in requests {
+            let name = request.claim.name.clone();
+            match self.admit(request) {
+                Ok(admitted) => published.push(admitted.published),
+                Err(conflict) => {
+                    // What one daemon wrote never excludes each other.
+                    tracing::error!("guest '{name}' lost its stored claim: {conflict}");
+                }
+            }
+        }
+        self.tell_status();
+        published
+    }
+
+    /// Grants a claim, and stores it.
     fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
-        let Request { claim, lifeline } = request;
+        let admitted = self.admit(request)?;
+        let guest = &admitted.guest;
+        if let Some(kept) = self.claims.named(guest.name()).and_then(|token| self.kept.get(&token))
+        {
+            // Before the claimant learns of its claim, so that it need not fear for it from then on.
+            fdstore::keep(guest.claim(), guest.pidfd(), &kept.lifeline);
+        }
+        self.tell_status();
+        Ok(admitted)
+    }
+
+    /// Grants a claim and starts to keep it.
+    fn admit(&mut self, request: Request) -> Result<Admitted, Conflict> {
+        let Request { claim, pidfd, lifeline } = request;
         let grant = self.grant(&claim)?;
-        let guest = Arc::new(Guest::new(claim));
-        let lifeline = Arc::new(lifeline);
+        let machine = self.machine(&claim);
+        let guest = Arc::new(Guest::new(claim, machine, pidfd));
         let (done, published) = oneshot::channel();
-        match grant {
+        let former = match grant {
             Grant::New(_) => {
-                tracing::info!(
-                    "guest '{}' ({}) claimed by {}",
-                    guest.name(),
-                    guest.uuid(),
-                    guest.leader()
-                );
+                let (name, uuid) = (guest.name(), guest.uuid());
+                tracing::info!("guest '{name}' ({uuid}) claimed by {}", guest.leader());
                 self.publish(Publication::Added { guest: guest.clone(), done });
+                self.leaving.remove(name)
             }
             Grant::Renewed { former, .. } => {
                 tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
-                if let Some(kept) = self.kept.remove(&former) {
-                    kept.task.abort();
-                }
+                fdstore::forget(guest.uuid());
                 // Nobody else can have the receiver yet.
                 let _ = done.send(());
+                self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
             }
-        }
-        let token = grant.token();
-        let task = guest::keep(lifeline.clone(), token, self.handle.clone());
-        let task = tokio::spawn(task);
-        self.kept.insert(token, Kept { guest: guest.clone(), lifeline, task });
-        Ok(Admitted { guest, published })
+        };
+        let enrolled = self.keep(grant.token(), guest.clone(), lifeline, former);
+        Ok(Admitted { guest, published, enrolled })
+    }
+
+    /// Starts the task of a guest; the answer resolves when machined answered.
+    fn keep(
+        &mut self,
+        token: Token,
+        guest: Arc<Guest>,
+        lifeline: Lifeline,
+        former: Option<JoinHandle<()>>,
+    ) -> oneshot::Receiver<()> {
+        let (enrolled, answer) = oneshot::channel();
+        let lifeline = Arc::new(lifeline);
+        let upkeep = Upkeep {
+            lifeline: lifeline.clone(),
+            token,
+            keeper: self.handle.clone(),
+            machined: self.machined.clone(),
+            former,
+            enrolled,
+        };
+        let task = tokio::spawn(guest::keep(guest.clone(), upkeep));
+        self.kept.insert(token, Kept { guest, lifeline, task });
+        answer
+    }
+
+    /// The machine for a claim, if there is a machined and the guest can be one.
+    fn machine(&self, claim: &Claim) -> Option<Machine> {
+        self.machined.as_ref()?;
+        Machine::of(claim)
+            .inspect_err(|why| {
+                let mut text = why.to_string();
+                if let Some(source) = std::error::Error::source(why) {
+                    text.push_str(&format!(": {source}"));
+                }
+                tracing::info!("guest '{}' is not registered with machined: {text}", claim.name);
+            })
+            .ok()
     }
 
     /// Grants the claim unless a live guest is in the way.
@@ -220,10 +295,23 @@ impl Keeper {
     fn release(&mut self, token: Token) {
         let Some(claim) = self.claims.release(token) else { return };
         tracing::info!("guest '{}' ended, its name and UUID are free", claim.name);
+        fdstore::forget(&claim.uuid);
+        self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
         self.publish(Publication::Removed(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);
+    }
+
+    /// Shows in `systemctl status` how many guests there are.
+    fn tell_status(&self) {
+        let guests = match self.claims.tokens().count() {
+            1 => "1 guest".to_owned(),
+            count => format!("{count} guests"),
+        };
+        if let Err(error) = sd_notify::notify(&[NotifyState::Status(&guests)]) {
+            tracing::debug!("the service manager is not told of {guests}: {error}");
+        }
     }
 
     fn publish(&self, publication: Publication) {

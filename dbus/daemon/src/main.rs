@@ -10,14 +10,17 @@ mod caller;
 mod cgroup;
 mod claims;
 mod failure;
+mod fdstore;
 mod guest;
 mod inherited;
 mod keeper;
 mod leader;
 mod lifeline;
 mod log;
+mod machined;
 mod peer;
 mod publisher;
+mod record;
 mod registry;
 
 use std::path::PathBuf;
@@ -37,6 +40,7 @@ use zbus::Connection;
 use crate::caller::Admission;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::keeper::{Keeper, KeeperHandle};
+use crate::machined::Machined;
 use crate::peer::SocketFile;
 use crate::publisher::Manager;
 use crate::registry::{Origin, Registry};
@@ -91,9 +95,14 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
     let bus = connect(options).await?;
     let (publisher, publications) = mpsc::unbounded_channel();
-    let keeper = Keeper::new(publisher);
+    let mut keeper = Keeper::new(publisher, machined(options, &bus).await?);
+    let (claims, inherited) = fdstore::take_back(inherited);
+    let restored = keeper.restore(claims);
     let handle = keeper.handle();
     tokio::spawn(publisher::publish(publications, bus.clone()));
+    for published in restored {
+        published.await.context("the bus failed before the stored claims were on it")?;
+    }
     tokio::spawn(keeper.run());
     let sockets = listen(options, inherited)?;
     let listener = UnixListener::from_std(sockets.listener)?;
@@ -152,6 +161,19 @@ async fn connect(options: &Options) -> anyhow::Result<Connection> {
         if options.user { (Builder::session(), "session") } else { (Builder::system(), "system") };
     let bus = builder.method_timeout(BUS_TIMEOUT).build().await;
     bus.with_context(|| format!("cannot connect to the {which} bus; is it running?"))
+}
+
+/// The machined that guests are registered with.
+async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<Machined>> {
+    if options.user {
+        tracing::info!(
+            "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
+             and this daemon does not ask it to"
+        );
+        return Ok(None);
+    }
+    let machined = Machined::watch(bus.clone()).await;
+    Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 
 /// Puts the registry and the manager on the bus, then takes the name by which they are called.

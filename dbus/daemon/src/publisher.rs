@@ -146,4 +146,10 @@ impl Domain {
     async fn unit(&self) -> &str {
         self.0.unit()
     }
+
+    /// The name in machinectl; "" for a guest that is not registered with machined.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn machine_name(&self) -> &str {
+        self.0.machine().map_or("", |machine| machine.name.as_str())
+    }
 }

@@ -1,6 +1,7 @@
 //! The registry: the D-Bus interface by which a shim claims name and UUID of its guest.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use domain::{DomainName, DomainUuid};
 use zbus::fdo::ConnectionCredentials;
@@ -13,6 +14,12 @@ use crate::failure::Failure;
 use crate::keeper::{KeeperHandle, Request};
 use crate::leader::Leader;
 use crate::lifeline::Lifeline;
+
+/// How long the reply waits for machined.
+///
+/// The reply waits at all so that `machinectl list` shows a guest right after `systemctl start`. Machined answers
+/// in some milliseconds; when it does not, the guest must not suffer, and registers in the background.
+const MACHINED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The registry as one connection sees it.
 #[derive(Debug)]
@@ -61,6 +68,12 @@ impl Registry {
         let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
         // Without a bus there is no object to wait for, and the claim holds all the same.
         drop(admitted.published.await);
+        if tokio::time::timeout(MACHINED_PATIENCE, admitted.enrolled).await.is_err() {
+            let name = admitted.guest.name();
+            tracing::warn!(
+                "guest '{name}' starts before machined answered in {MACHINED_PATIENCE:?}"
+            );
+        }
         Ok(admitted.guest.path())
     }
 }
@@ -80,7 +93,7 @@ fn read(
         .map_err(|fault| Failure::argument("leader", &fault))?;
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
-    Ok(Request { claim: Claim { name, uuid, leader }, lifeline })
+    Ok(Request { claim: Claim { name, uuid, leader }, pidfd, lifeline })
 }
 
 /// Refuses options by name: a newer client must learn that this daemon does not know what it asks for.

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tempfile::TempDir;
 use zbus::connection::Builder;
@@ -26,16 +29,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The host; all of it goes away when it is dropped.
 pub(crate) struct Host {
-    pub(crate) daemon: Child,
+    pub(crate) daemon: Option<Child>,
     bus: Child,
     address: String,
-    notify: UnixDatagram,
+    /// The stand-in for the service manager.
+    pub(crate) manager: ServiceManager,
     directory: TempDir,
 }
 
 impl Host {
-    /// Starts a bus and a daemon, and waits for the daemon's READY=1.
+    /// Starts a bus and the daemon of a user.
     pub(crate) fn start() -> Self {
+        let mut host = Self::without_daemon();
+        host.start_daemon(&["--user"]);
+        host
+    }
+
+    /// Starts a bus only, which is session bus and system bus.
+    pub(crate) fn without_daemon() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut bus = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--print-address"])
@@ -47,18 +58,80 @@ impl Host {
             .expect("dbus-daemon is installed (Debian's package dbus)");
         let mut address = String::new();
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let notify = UnixDatagram::bind(directory.path().join("notify")).unwrap();
-        notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        let address = address.trim().to_owned();
-        let daemon = command(directory.path(), &address).spawn().unwrap();
-        let host = Self { daemon, bus, address, notify, directory };
-        host.wait_until_ready();
-        host
+        let manager = ServiceManager::start(&directory.path().join("notify"));
+        Self { daemon: None, bus, address: address.trim().to_owned(), manager, directory }
+    }
+
+    /// Starts the daemon with these options, and waits for its READY=1.
+    pub(crate) fn start_daemon(&mut self, options: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassboxd"));
+        command.arg("--registry").arg(self.socket());
+        self.spawn(command, options);
+    }
+
+    /// Starts the daemon of a user with what the file descriptor store has, and with a registry socket, as
+    /// systemd would start it again.
+    pub(crate) fn restart_daemon(&mut self, registry: Option<OwnedFd>) {
+        let mut passed = self.manager.stored();
+        passed.extend(registry.map(|socket| ("registry".to_owned(), socket)));
+        let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
+        let mut command = Command::new("bash");
+        // The shell moves what it inherits to 3, 4 and so on, and knows its process id, which exec keeps.
+        let script = "n=3; for fd in $FDS; do eval \"exec $n<&$fd $fd<&-\"; n=$((n + 1)); done; \
+                      export LISTEN_PID=$$; exec \"$@\"";
+        command
+            .args(["-c", script, "bash", env!("CARGO_BIN_EXE_glassboxd")])
+            .env("LISTEN_FDS", passed.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
+        let inherited: Vec<_> = passed
+            .iter()
+            .map(|(_, fd)| {
+                // Above all that the shell writes to, so that it overwrites none.
+                let high = rustix::io::fcntl_dupfd_cloexec(fd, 500).unwrap();
+                rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).unwrap();
+                high
+            })
+            .collect();
+        let numbers: Vec<_> = inherited.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        command.env("FDS", numbers.join(" "));
+        if passed.iter().all(|(name, _)| name != "registry") {
+            command.arg("--registry").arg(self.socket());
+        }
+        self.spawn(command, &["--user"]);
+    }
+
+    fn spawn(&mut self, mut command: Command, options: &[&str]) {
+        let directory = self.directory.path();
+        let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
+        let daemon = command
+            .args(options)
+            .arg("--verbose")
+            .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
+            .env("NOTIFY_SOCKET", directory.join("notify"))
+            .stderr(log)
+            .spawn();
+        self.daemon = Some(daemon.unwrap());
+        if self.manager.ready.recv_timeout(PATIENCE).is_err() {
+            panic!("the daemon does not become ready; its log:\n{}", self.log());
+        }
+    }
+
+    /// Kills the daemon with SIGKILL.
+    pub(crate) fn kill_daemon(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
     }
 
     /// The socket of the registry.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("glassbox/registry")
+    }
+
+    /// The address of the bus.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// What the daemon wrote to its log so far.
@@ -76,42 +149,95 @@ impl Host {
     pub(crate) async fn peer(&self) -> Connection {
         peer(&self.socket()).await
     }
+}
 
-    fn wait_until_ready(&self) {
-        let mut buffer = [0; 4096];
+/// Reads the notify socket as the service manager does, and keeps what is stored.
+pub(crate) struct ServiceManager {
+    stored: Stored,
+    ready: mpsc::Receiver<()>,
+}
+
+type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
+
+impl ServiceManager {
+    fn start(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        let stored = Stored::default();
+        let (tell_ready, ready) = mpsc::channel();
+        let thread = stored.clone();
+        // It ends with the test's process; a thread that waits costs nothing until then.
+        std::thread::spawn(move || {
+            loop {
+                let (text, fds) = receive(&socket);
+                let has = |line: &str| text.lines().any(|each| each == line);
+                if has("READY=1") && tell_ready.send(()).is_err() {
+                    return;
+                }
+                let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+                let mut stored = thread.lock().unwrap();
+                if has("FDSTOREREMOVE=1") {
+                    stored.retain(|(stored, _)| Some(stored.as_str()) != name);
+                }
+                if has("FDSTORE=1") {
+                    assert!(has("FDPOLL=0"), "systemd would drop what hangs up: {text}");
+                    stored.extend(fds.into_iter().map(|fd| (name.unwrap().to_owned(), fd)));
+                }
+            }
+        });
+        Self { stored, ready }
+    }
+
+    /// Copies of what is stored.
+    pub(crate) fn stored(&self) -> Vec<(String, OwnedFd)> {
+        let stored = self.stored.lock().unwrap();
+        stored.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect()
+    }
+
+    /// Waits until the store has just these names.
+    pub(crate) fn wait_for_stored(&self, expected: &[String]) {
+        let start = Instant::now();
         loop {
-            let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("the daemon does not become ready ({error}); its log:\n{}", self.log())
-            });
-            if buffer[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            let mut names: Vec<_> = self.stored().into_iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            if names == expected {
                 return;
             }
+            assert!(start.elapsed() < PATIENCE, "expected {expected:?}, the store has {names:?}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+
+    /// Puts something in the store.
+    pub(crate) fn store(&self, name: &str, fd: OwnedFd) {
+        self.stored.lock().unwrap().push((name.to_owned(), fd));
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let message = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
+        }
+    }
+    (String::from_utf8(buffer[..message.bytes].to_vec()).unwrap(), fds)
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for child in [&mut self.daemon, &mut self.bus] {
+        for child in self.daemon.iter_mut().chain([&mut self.bus]) {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.daemon.is_some() {
             eprintln!("the daemon's log:\n{}", self.log());
         }
     }
-}
-
-fn command(directory: &Path, address: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_glassboxd"));
-    let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    command
-        .args(["--user", "--verbose"])
-        .env("DBUS_SESSION_BUS_ADDRESS", address)
-        .env("XDG_RUNTIME_DIR", directory)
-        .env("NOTIFY_SOCKET", directory.join("notify"))
-        .stderr(log);
-    command
 }
 
 /// A connection to the registry's socket at `path`.
@@ -186,4 +312,80 @@ pub(crate) fn error_parts(error: &zbus::Error) -> (String, String) {
 /// a copy of every file descriptor of this process for a moment.
 pub(crate) fn end(kept: &OwnedFd) {
     shutdown(kept.as_raw_fd(), Shutdown::Both).unwrap();
+}
+
+/// Another process, which is killed when this is dropped.
+pub(crate) struct Other(pub(crate) Child);
+
+impl Other {
+    /// A process that holds a claim, in a unit of this name when one is given.
+    pub(crate) fn holding(host: &Host, name: &str, uuid: &str, unit: Option<&Cgroup>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        if let Some(Cgroup(path)) = unit {
+            command.env("HOLD_CGROUP", path.join("cgroup.procs"));
+        }
+        let mut child = command
+            .args(["--ignored", "--exact", "host::hold_a_claim", "--nocapture"])
+            .env("HOLD_SOCKET", host.socket())
+            .env("HOLD_NAME", name)
+            .env("HOLD_UUID", uuid)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("HELD")), "the other process got no claim");
+        Self(child)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn hold_a_claim() {
+    let variable = |name| std::env::var(name).unwrap();
+    if let Some(members) = std::env::var_os("HOLD_CGROUP") {
+        std::fs::write(members, std::process::id().to_string()).unwrap();
+    }
+    run(async {
+        let connection = peer(variable("HOLD_SOCKET").as_ref()).await;
+        let (name, uuid) = (variable("HOLD_NAME"), variable("HOLD_UUID"));
+        let _claim = register(&connection, &name, &uuid).await.unwrap();
+        println!("HELD");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// A control group in the place where systemd would make one for a unit.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// The group of a unit, whose name must be unique on the host; says why when there can be none.
+    pub(crate) fn of_unit(unit: &str) -> Result<Self, String> {
+        let v1 = Path::new("/sys/fs/cgroup/systemd");
+        let root = if v1.is_dir() { v1 } else { Path::new("/sys/fs/cgroup") };
+        let path = root.join(unit);
+        match std::fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            // A test that was killed left it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self(path)),
+            Err(error) => Err(format!("no control group can be made: {}: {error}", path.display())),
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The kernel takes a killed process out of its group a moment after it was waited for.
+        let start = Instant::now();
+        while let Err(error) = std::fs::remove_dir(&self.0) {
+            assert!(start.elapsed() < PATIENCE, "{}: {error}", self.0.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

@@ -4,4 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod host;
+mod machined;
 mod registry;
+mod restart;

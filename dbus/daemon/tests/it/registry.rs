@@ -1,23 +1,22 @@
 //! Claims are granted, refused and given back, over both transports.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use crate::host::{
-    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, end, error_parts, lifeline, peer, pidfd, register,
-    register_with, run, uuid,
+    DOMAIN, Host, MANAGER, NAME, Other, PATIENCE, ROOT, end, error_parts, lifeline, peer, pidfd,
+    register, register_with, run, uuid,
 };
 
-const CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
+pub(crate) const CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
 const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 
-type Row = (String, String, u32, String, OwnedObjectPath);
+pub(crate) type Row = (String, String, u32, String, OwnedObjectPath);
 
 async fn manager<B, R>(bus: &Connection, method: &str, body: &B) -> Result<R, (String, String)>
 where
@@ -30,11 +29,11 @@ where
     }
 }
 
-async fn list(bus: &Connection) -> Vec<Row> {
+pub(crate) async fn list(bus: &Connection) -> Vec<Row> {
     manager(bus, "ListDomains", &()).await.unwrap()
 }
 
-async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> OwnedVariant {
+pub(crate) async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> OwnedVariant {
     let properties = "org.freedesktop.DBus.Properties";
     let reply = bus.call_method(Some(NAME), path, Some(properties), "Get", &(DOMAIN, name)).await;
     reply.unwrap().body().deserialize().unwrap()
@@ -45,51 +44,12 @@ fn text(value: &str) -> OwnedVariant {
 }
 
 /// Waits until nobody is listed any more.
-async fn wait_until_empty(bus: &Connection) {
+pub(crate) async fn wait_until_empty(bus: &Connection) {
     let start = Instant::now();
     while !list(bus).await.is_empty() {
         assert!(start.elapsed() < PATIENCE, "an ended guest is still listed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Another process that holds a claim until it is killed.
-struct Holder(Child);
-
-impl Holder {
-    fn start(host: &Host, name: &str, uuid: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "registry::hold_a_claim", "--nocapture"])
-            .env("HOLD_SOCKET", host.socket())
-            .env("HOLD_NAME", name)
-            .env("HOLD_UUID", uuid)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("HELD")), "the other process got no claim");
-        Self(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[test]
-#[ignore = "it is the other process of other tests"]
-fn hold_a_claim() {
-    let variable = |name| std::env::var(name).unwrap();
-    run(async {
-        let connection = peer(variable("HOLD_SOCKET").as_ref()).await;
-        let (name, uuid) = (variable("HOLD_NAME"), variable("HOLD_UUID"));
-        let _claim = register(&connection, &name, &uuid).await.unwrap();
-        println!("HELD");
-        std::future::pending::<()>().await;
-    });
 }
 
 #[test]
@@ -124,7 +84,7 @@ fn a_claim_is_seen_on_the_bus_and_ends_with_its_lifeline() {
 #[test]
 fn the_holder_is_named() {
     let host = Host::start();
-    let holder = Holder::start(&host, "web", &uuid(1));
+    let holder = Other::holding(&host, "web", &uuid(1), None);
     run(async {
         let (bus, peer) = (host.bus().await, host.peer().await);
         let unit = list(&bus).await.remove(0).3;
@@ -265,7 +225,7 @@ fn malformed(other: &Child) -> Vec<Malformed> {
 #[test]
 fn what_is_malformed_is_named() {
     let host = Host::start();
-    let other = Holder(Command::new("sleep").arg("60").spawn().unwrap());
+    let other = Other(Command::new("sleep").arg("60").spawn().unwrap());
     run(async {
         for connection in [host.bus().await, host.peer().await] {
             for case in malformed(&other.0) {
@@ -284,8 +244,9 @@ fn what_is_malformed_is_named() {
 #[test]
 fn sigterm_ends_the_daemon_cleanly() {
     let mut host = Host::start();
-    let pid = rustix::process::Pid::from_child(&host.daemon);
+    let daemon = host.daemon.as_mut().unwrap();
+    let pid = rustix::process::Pid::from_child(daemon);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(host.daemon.wait().unwrap().success());
+    assert!(daemon.wait().unwrap().success());
     assert!(!host.socket().exists(), "the daemon removes the socket that it bound");
 }

@@ -1,0 +1,123 @@
+//! What the file descriptor store keeps of a claim beside its file descriptors: a versioned record, as JSON. Pure.
+//!
+//! A daemon of another version may read it, after an upgrade or a downgrade. It refuses what it does not know
+//! whole; the shim then sees its lifeline closed and registers again.
+
+use domain::{DomainName, DomainUuid, NameError};
+use serde::{Deserialize, Serialize};
+
+use crate::claims::Claim;
+use crate::leader::Leader;
+
+/// The version that this daemon writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// What is written. It is no domain type: the names in it are fixed by what older daemons wrote.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    version: u32,
+    name: String,
+    uuid: String,
+    leader_pid: u32,
+    leader_born: u64,
+    unit: Option<String>,
+    system_unit: Option<String>,
+}
+
+/// A record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordFault {
+    /// It is not JSON, or has other fields.
+    #[error("the record is malformed: {0}")]
+    Form(serde_json::Error),
+    /// Another daemon wrote it.
+    #[error("the record has version {0}, this daemon knows {VERSION}")]
+    Version(u32),
+    /// Its name or UUID is none.
+    #[error("the record is malformed: {0}")]
+    Name(#[from] NameError),
+}
+
+/// Writes the record of a claim.
+pub(crate) fn write(claim: &Claim) -> Vec<u8> {
+    let Claim { name, uuid, leader } = claim;
+    let record = Record {
+        version: VERSION,
+        name: name.to_string(),
+        uuid: uuid.to_string(),
+        leader_pid: leader.pid,
+        leader_born: leader.born,
+        unit: leader.unit.clone(),
+        system_unit: leader.system_unit.clone(),
+    };
+    serde_json::to_vec(&record).expect("a record has string keys only, and nothing in it can fail")
+}
+
+/// Reads the record of a claim.
+pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
+    /// The one field that every version has.
+    #[derive(Deserialize)]
+    struct Any {
+        version: u32,
+    }
+    // The version first, or a newer record would be reported for a field of it that is not known here.
+    let Any { version } = serde_json::from_slice(text).map_err(RecordFault::Form)?;
+    if version != VERSION {
+        return Err(RecordFault::Version(version));
+    }
+    let record: Record = serde_json::from_slice(text).map_err(RecordFault::Form)?;
+    Ok(Claim {
+        name: DomainName::try_from(record.name.as_str())?,
+        uuid: DomainUuid::try_from(record.uuid.as_str())?,
+        leader: Leader {
+            pid: record.leader_pid,
+            born: record.leader_born,
+            unit: record.unit,
+            system_unit: record.system_unit,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the first daemon wrote; every later one must read it or refuse it by its version.
+    const FIRST: &str = r#"{"version":1,"name":"web","uuid":"c7a5fdbd-edaf-9455-926a-d65c16db1809","leader_pid":42,"leader_born":7,"unit":"qemu@web.service","system_unit":"qemu@web.service"}"#;
+
+    #[test]
+    fn the_record_is_stable() {
+        let claim = read(FIRST.as_bytes()).unwrap();
+        assert_eq!(claim.leader.to_string(), "pid 42 (qemu@web.service)");
+        assert_eq!(String::from_utf8(write(&claim)).unwrap(), FIRST);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let refusal = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
+        let newer = FIRST.replace(r#""version":1"#, r#""version":2,"monitor":true"#);
+        assert_eq!(refusal(&newer), "the record has version 2, this daemon knows 1");
+        let extended = FIRST.replace(r#""version":1"#, r#""version":1,"monitor":true"#);
+        assert!(refusal(&extended).starts_with("the record is malformed: unknown field `monitor`"));
+        assert!(refusal(&FIRST.replace("web\"", "w/b\"")).starts_with("the record is malformed: "));
+        assert!(refusal("").starts_with("the record is malformed: "));
+        assert!(refusal(&FIRST[..40]).starts_with("the record is malformed: "));
+    }
+
+    proptest! {
+        #[test]
+        fn records_turn_back(
+            name in "[^/\\p{Cc}]{1,12}",
+            bytes in any::<[u8; 16]>(),
+            (pid, born) in any::<(u32, u64)>(),
+            unit in proptest::option::of(".{0,12}"),
+        ) {
+            let Ok(name) = DomainName::try_from(name.as_str()) else { return Ok(()) };
+            let leader = Leader { pid, born, system_unit: unit.clone(), unit };
+            let claim = Claim { name, uuid: DomainUuid::from_random(bytes), leader };
+            prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
+        }
+    }
+}

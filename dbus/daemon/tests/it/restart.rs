@@ -1,0 +1,122 @@
+//! A daemon that dies loses no claim, for the service manager keeps what makes one.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::host::{Host, end, lifeline, register, run, uuid};
+use crate::registry::{CLAIMED, list, property, wait_until_empty};
+
+/// The names in the store of the claims on these UUIDs.
+fn names(numbers: &[u32]) -> Vec<String> {
+    let parts = ["leader", "lifeline", "record"];
+    let name = |number| parts.map(|part| format!("claim-{}-{part}", uuid(number)));
+    numbers.iter().copied().flat_map(name).collect()
+}
+
+/// Whether a guest would see its lifeline closed.
+fn is_closed(kept: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(kept), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap() > 0
+}
+
+#[test]
+fn a_killed_daemon_loses_no_claim() {
+    let mut host = Host::start();
+    let (web, db, mail) = run(async {
+        let peer = host.peer().await;
+        let claim = async |name, number| register(&peer, name, &uuid(number)).await.unwrap();
+        (claim("web", 1).await, claim("my vm", 2).await, claim("mail", 3).await)
+    });
+    let before = run(async { list(&host.bus().await).await });
+    assert_eq!(before.len(), 3);
+    host.manager.wait_for_stored(&names(&[1, 2, 3]));
+    host.kill_daemon();
+    assert!(!is_closed(&web.0) && !is_closed(&db.0), "the store holds the lifelines");
+    // This guest ends while there is no daemon.
+    end(&mail.0);
+    host.restart_daemon(None);
+    run(async {
+        let bus = host.bus().await;
+        host.manager.wait_for_stored(&names(&[1, 2]));
+        let after: Vec<_> = before.into_iter().filter(|row| row.0 != "mail").collect();
+        assert_eq!(list(&bus).await, after);
+        let name: String = property(&bus, &db.1, "Name").await.try_into().unwrap();
+        assert_eq!(name, "my vm");
+        let refused = register(&bus, "web", &uuid(4)).await.unwrap_err();
+        assert_eq!(refused.0, CLAIMED);
+        end(&web.0);
+        register(&bus, "web", &uuid(4)).await.unwrap();
+        end(&db.0);
+        wait_until_empty(&bus).await;
+    });
+    host.manager.wait_for_stored(&[]);
+}
+
+#[test]
+fn a_daemon_may_die_again_and_again() {
+    let mut host = Host::start();
+    let (kept, _) = run(async { register(&host.peer().await, "web", &uuid(1)).await.unwrap() });
+    for _ in 0..5 {
+        host.manager.wait_for_stored(&names(&[1]));
+        host.kill_daemon();
+        host.restart_daemon(None);
+        assert_eq!(run(async { list(&host.bus().await).await.len() }), 1);
+    }
+    assert!(!is_closed(&kept));
+}
+
+#[test]
+fn a_renewed_claim_is_stored_once() {
+    let mut host = Host::start();
+    let second = run(async {
+        let peer = host.peer().await;
+        let _first = register(&peer, "web", &uuid(1)).await.unwrap();
+        register(&peer, "web", &uuid(1)).await.unwrap()
+    });
+    host.manager.wait_for_stored(&names(&[1]));
+    host.kill_daemon();
+    host.restart_daemon(None);
+    assert!(!is_closed(&second.0), "the lifeline in the store is the second one");
+    run(async {
+        let bus = host.bus().await;
+        assert_eq!(list(&bus).await.len(), 1);
+        end(&second.0);
+        wait_until_empty(&bus).await;
+    });
+}
+
+#[test]
+fn what_is_not_known_in_the_store_is_dropped() {
+    let mut host = Host::without_daemon();
+    let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+    let (kept, handed) = lifeline();
+    host.manager.store(&format!("claim-{}-lifeline", uuid(1)), handed);
+    for part in ["record", "leader", "lifeline"] {
+        host.manager.store(&format!("claim-{}-{part}", uuid(2)), file());
+    }
+    host.restart_daemon(None);
+    host.manager.wait_for_stored(&[]);
+    assert_eq!(run(async { list(&host.bus().await).await.len() }), 0);
+    assert!(is_closed(&kept), "the shim learns that it has to register again");
+    for why in ["it has no record", "the record is malformed"] {
+        assert!(host.log().contains(why), "{}", host.log());
+    }
+}
+
+#[test]
+fn the_registry_is_served_on_a_passed_socket() {
+    let mut host = Host::without_daemon();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    // A client that comes before the daemon does is served when it is there.
+    let early = UnixStream::connect(&path).unwrap();
+    host.restart_daemon(Some(listener.into()));
+    run(async {
+        let builder = zbus::connection::Builder::unix_stream(early).p2p();
+        register(&builder.build().await.unwrap(), "web", &uuid(1)).await.unwrap();
+    });
+    assert!(!host.socket().exists(), "it binds no other socket");
+}
