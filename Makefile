@@ -73,6 +73,7 @@ bench:
 	$(CARGO) bench --workspace
 
 demo:
+	@$(CARGO) build --quiet --package tests --bins
 	@$(CARGO) run --quiet --package tests --bin demo
 
 # Only copies: what is not built is told, not built, so that `sudo make install` leaves no files of root in target/.
