@@ -13,7 +13,7 @@ bindir  := $(PREFIX)/bin
 sbindir := $(PREFIX)/sbin
 mandir  := $(PREFIX)/share/man
 # Cargo's directory for a profile is its name, but for `dev`.
-built   := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+built   := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 # Where systemd and D-Bus look, as pkg-config says; what their packages ship is the default.  Debian 12 still says
 # /lib for what is in /usr/lib.
@@ -64,7 +64,8 @@ help:
 
 build:
 	$(CARGO) build --profile $(PROFILE) --workspace --exclude tests
-	@touch target/.glassbox-built
+	@mkdir -p target
+	@touch target/.glassbox-built-$(PROFILE)
 
 test:
 	@$(CARGO) run --quiet --package tests --bin runtests
@@ -73,6 +74,7 @@ bench:
 	$(CARGO) bench --workspace
 
 demo:
+	@$(CARGO) build --quiet --package tests --bins
 	@$(CARGO) run --quiet --package tests --bin demo
 
 # Only copies: what is not built is told, not built, so that `sudo make install` leaves no files of root in target/.

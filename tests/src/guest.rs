@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::Root;
 use crate::cache;
 use crate::layer::put;
 use crate::process::stream;
-use crate::{Host, Root};
 
 /// Where the image is in a container: `vmlinuz`, `initrd`, `disk.qcow2`.
 pub const IMAGES: &str = "/var/lib/glassbox/images";
@@ -112,13 +112,14 @@ fn kernel_of(root: Root) -> Root {
     }
 }
 
-/// Makes the empty disk beside the kernel, and gives all to the product's account when there is one.
-pub(crate) fn create_disk(host: &Host) -> Result<()> {
-    host.sh(&format!(
+/// The shell script that makes the empty disk beside the kernel, and gives the directory to the product's account
+/// when there is one.
+#[must_use]
+pub fn disk_script() -> String {
+    format!(
         "cd {IMAGES}; qemu-img create -q -f qcow2 disk.qcow2 64M
          if getent passwd glassbox-qemu >/dev/null; then chown glassbox-qemu: . disk.qcow2; fi"
-    ))?;
-    Ok(())
+    )
 }
 
 fn build(source: Root, unfinished: &Path) -> Result<()> {

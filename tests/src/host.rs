@@ -43,8 +43,7 @@ impl Host {
         let Some(leader) = state.processes().first().copied() else {
             bail!("{name}: the container has ended; remove its rest with 'testhost stop {name}'");
         };
-        // Only a boot asks for the root.
-        Ok(Self { root: Root::Trixie, state, bridge: None, kept: true, nspawn: None, leader })
+        Ok(Self { root: state.root()?, state, bridge: None, kept: true, nspawn: None, leader })
     }
 
     /// Shuts down and removes the container of this name, also when it has ended by itself.
@@ -57,6 +56,11 @@ impl Host {
             return host.stop();
         }
         State::open(name)?.remove()
+    }
+
+    /// Removes what is left of a container of this name, without asking it; that there is none is no error.
+    pub(crate) fn clear(name: &str) -> Result<()> {
+        State::open(name).map_or(Ok(()), |state| state.kill(None).and_then(|()| state.remove()))
     }
 
     pub(crate) fn new(root: Root, state: State, bridge: Option<String>) -> Self {

@@ -12,9 +12,6 @@ use crate::process::stream;
 /// Where the programs' sources are; a change in them makes the built programs stale.
 const SOURCES: &[&str] = &["Cargo.lock", "Cargo.toml", "crates", "dbus", "generator", "shim"];
 
-/// Touched by `make build` when it has succeeded.
-const BUILT: &str = "target/.glassbox-built";
-
 /// The repository that this library was built from.
 #[must_use]
 pub fn repository() -> &'static Path {
@@ -59,7 +56,10 @@ fn make(words: &[&str]) -> Vec<String> {
 
 /// Whether `make build` ran after the last change of the sources.
 fn is_fresh() -> Result<bool> {
-    let Ok(built) = fs::metadata(repository().join(BUILT)) else { return Ok(false) };
+    // `make build` touches this file when it has succeeded.
+    let profile = std::env::var("PROFILE").unwrap_or_else(|_| "release".to_owned());
+    let stamp = repository().join(format!("target/.glassbox-built-{profile}"));
+    let Ok(built) = fs::metadata(stamp) else { return Ok(false) };
     let built = built.modified()?;
     let mut newest = SystemTime::UNIX_EPOCH;
     for source in SOURCES {

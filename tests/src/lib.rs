@@ -18,6 +18,7 @@
 
 pub mod cache;
 mod cgroups;
+pub mod demo;
 pub mod guest;
 mod host;
 pub mod install;

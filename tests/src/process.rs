@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -99,4 +100,9 @@ where
         bail!("{shown}: {}\n{stdout}{}", done.status, String::from_utf8_lossy(&done.stderr));
     }
     Ok(stdout)
+}
+
+/// A program's exit status as a shell counts it: 128 + N when signal N ended it.
+pub(crate) fn exit_status(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cgroups;
-use crate::process::Output;
+use crate::process::{Output, exit_status};
 
 /// Numbers the files that hold a command's input and output, for tests may run commands from several threads.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -102,8 +102,13 @@ impl Run {
     ///
     /// When /bin/sh cannot be started.
     pub fn interactive(&self) -> Result<i32> {
-        let status =
-            self.enter().args(&self.words).status().context("/bin/sh cannot be started")?;
+        let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        let status = self
+            .enter()
+            .arg(format!("TERM={terminal}"))
+            .args(&self.words)
+            .status()
+            .context("/bin/sh cannot be started")?;
         Ok(exit_status(status))
     }
 
@@ -148,8 +153,3 @@ export HOME=\"$(getent passwd \"$(id -u)\" | cut -d: -f6)\"; cd
 export XDG_RUNTIME_DIR=\"/run/user/$(id -u)\"
 export DBUS_SESSION_BUS_ADDRESS=\"unix:path=$XDG_RUNTIME_DIR/bus\"
 exec \"$@\"";
-
-fn exit_status(status: std::process::ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-}

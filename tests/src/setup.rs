@@ -110,7 +110,7 @@ impl Setup {
         self.layers.insert(0, root);
         self.layers.push(layer::prepare()?);
         State::reap();
-        let state = State::create(&self.name, self.kept)?;
+        let state = State::create(&self.name, self.root, self.kept)?;
         if self.product {
             // A copy for each container: a build that follows changes nothing under a running one.
             let staged = state.directory().join("product");
@@ -121,12 +121,13 @@ impl Setup {
         for (path, content, mode) in &self.files {
             put(&state.tree(), path, content, *mode)?;
         }
+        put(&state.tree(), "/etc/hostname", &format!("{}\n", self.name), 0o644)?;
         let id = cache::fingerprint(self.name.as_bytes());
         put(&state.tree(), "/etc/machine-id", &format!("{id:016x}{id:016x}\n"), 0o444)?;
         let mut host = Host::new(self.root, state, self.bridge);
         host.start()?;
         if self.guest {
-            guest::create_disk(&host)?;
+            host.sh(&guest::disk_script())?;
         }
         host.keep(self.kept);
         Ok(host)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::process::output;
-use crate::{cache, cgroups};
+use crate::{Root, cache, cgroups};
 
 /// How long the processes of a container get to vanish after the kill.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub(crate) struct State {
 
 impl State {
     /// Makes the directory of a new container.
-    pub(crate) fn create(name: &str, kept: bool) -> Result<Self> {
+    pub(crate) fn create(name: &str, root: Root, kept: bool) -> Result<Self> {
         let directory = base().join(name);
         if directory.exists() {
             bail!("{name}: a container of this name exists; stop it with 'testhost stop {name}'");
@@ -36,6 +36,7 @@ impl State {
             .with_context(|| format!("{}: cannot be created", directory.display()))?;
         let lock = File::create(directory.join("lock"))?;
         lock.lock()?;
+        fs::write(directory.join("root"), root.name())?;
         if kept {
             File::create(directory.join("kept"))?;
         }
@@ -57,6 +58,11 @@ impl State {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the container stands on.
+    pub(crate) fn root(&self) -> Result<Root> {
+        fs::read_to_string(self.directory.join("root"))?.parse()
     }
 
     /// The overlay's mount point. What the container itself mounts, such as its `/run`, isn't seen here.
