@@ -1,18 +1,95 @@
 //! Libvirt domain XML, to and from a typed model.
 //!
 //! The crate takes text and returns values: it opens no file, knows no QEMU word, and starts nothing.
-//! The generator and the shim read the file, call [`DomainName`] and friends for the words of the domain,
-//! and print the faults that the crate collects.
+//! The generator and the shim read the file, call [`Domain::parse`] (or [`Header::read`], when only the
+//! guest's identity matters), and print the faults that the crate collects.
 //!
-//! The format is libvirt's, <https://libvirt.org/formatdomain.html>.
+//! The format is libvirt's, <https://libvirt.org/formatdomain.html>. One file stands for one element; it has
+//! the model, `parse` and `write`. The model says what the user wrote: what may be left out is an `Option`,
+//! and defaults are filled in elsewhere.
 
+mod alias;
+mod attributes;
+mod blkiotune;
+mod clock;
+mod cpu;
+mod cpuset;
+mod cputune;
+mod definition;
+pub mod devices;
+mod disk_target;
+mod domain;
 mod fault;
+mod features;
+mod header;
+mod id_map;
+mod iothreads;
+mod launch_security;
+mod lifecycle;
+mod mac_address;
+mod memory;
+mod memory_backing;
+mod memory_size;
+mod memtune;
 mod names;
+mod numa;
+mod numatune;
+mod os;
+mod pci_address;
+mod perf;
+mod placeholder;
+mod pm;
+mod qemu_namespace;
 mod reader;
+mod resource;
+mod seclabel;
+mod sysinfo;
+mod throttle_groups;
 pub mod tree;
+mod vcpu;
 mod writer;
 
+pub use alias::{Alias, AliasError};
+pub use blkiotune::BlockIoTuning;
+pub use clock::{
+    Catchup, Clock, ClockBasis, ClockOffset, TickPolicy, Timer, TimerName, TimerTrack, TscMode,
+};
+pub use cpu::{
+    CacheMode, Cpu, CpuCache, CpuCheck, CpuFallback, CpuFeature, CpuMatch, CpuMode, CpuModel,
+    FeaturePolicy, PhysicalAddress, PhysicalAddressMode, Topology,
+};
+pub use cpuset::{CpuSet, CpuSetError};
+pub use cputune::CpuTuning;
+pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, definition_text};
+pub use disk_target::{DiskTarget, DiskTargetError};
+pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};
+pub use features::{Apic, Features, Hyperv, IoApicDriver, Kvm, Smm};
+pub use header::{DomainType, Header};
+pub use id_map::IdMap;
+pub use iothreads::IoThreads;
+pub use launch_security::LaunchSecurity;
+pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};
+pub use mac_address::{MacAddress, MacAddressError};
+pub use memory::{MaxMemory, Memory};
+pub use memory_backing::{MemoryAccess, MemoryBacking, MemorySource};
+pub use memory_size::{MemorySize, MemorySizeError};
+pub use memtune::MemoryTuning;
 pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
+pub use numa::Numa;
+pub use numatune::NumaTuning;
+pub use os::{
+    Bios, BootDevice, BootMenu, FirmwareFeature, FirmwareFeatureName, FirmwareKind, Loader,
+    LoaderFormat, LoaderType, Nvram, Os, OsType, SmbiosMode,
+};
+pub use pci_address::PciAddress;
+pub use perf::Perf;
+pub use pm::PowerManagement;
+pub use qemu_namespace::{QEMU_NAMESPACE, QemuNamespace};
 pub use reader::{Keyword, OnOff, Reader, YesNo};
+pub use resource::Resource;
+pub use seclabel::SecurityLabel;
+pub use sysinfo::Sysinfo;
+pub use throttle_groups::ThrottleGroups;
+pub use vcpu::{CpuPlacement, Vcpus};
 pub use writer::{OpenElement, Writer};

@@ -130,6 +130,15 @@ impl DomainUuid {
         &self.0
     }
 
+    /// The UUID of the guest `name` on the machine with this id (machine-id(5)), for a document that gives
+    /// none: the same at every start, another on every machine, and nobody learns the machine's id from it.
+    /// Version 5 of RFC 9562, section 5.5, which hashes both.
+    #[must_use]
+    pub fn derived(machine_id: [u8; 16], name: &DomainName) -> Self {
+        let namespace = uuid::Uuid::from_bytes(machine_id);
+        Self(uuid::Uuid::new_v5(&namespace, name.as_str().as_bytes()).into_bytes())
+    }
+
     /// The UUID with these bytes as its random part: version 4, variant 1 (RFC 9562, section 5.4).
     #[must_use]
     pub fn from_random(mut bytes: [u8; 16]) -> Self {
@@ -399,6 +408,15 @@ mod tests {
         ] {
             assert_eq!(MachineName::try_from(&name(text)).unwrap().as_str(), machine);
         }
+    }
+
+    #[test]
+    fn derived_uuids_differ_by_machine_and_name() {
+        let derived = |machine, guest| DomainUuid::derived([machine; 16], &name(guest)).to_string();
+        assert_eq!(derived(1, "web"), derived(1, "web"));
+        assert_ne!(derived(1, "web"), derived(2, "web"));
+        assert_ne!(derived(1, "web"), derived(1, "db"));
+        assert_eq!(&derived(1, "web")[14..15], "5", "the version");
     }
 
     #[test]

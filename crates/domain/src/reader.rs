@@ -22,6 +22,13 @@ pub trait Keyword: Sized + Copy + 'static {
     fn from_word(text: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, word)| *word == text).map(|(value, _)| *value)
     }
+
+    /// The message about `word`, which is none of the words.
+    #[must_use]
+    fn expected_one_of(word: &str) -> String {
+        let words: Vec<&str> = Self::ALL.iter().map(|(_, word)| *word).collect();
+        format!("'{word}' is not known; use one of {}", words.join(", "))
+    }
 }
 
 /// Declares an enum whose values are spelled as fixed words of the domain format.
@@ -52,6 +59,12 @@ macro_rules! keywords {
             #[must_use]
             $visibility fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
             }
         }
 
@@ -153,6 +166,28 @@ impl<'d> Reader<'d> {
         self.faults.push(Fault::ignored(self.place.position, &self.place.path, why));
     }
 
+    /// Refuses the document because this element, known to libvirt, is not implemented yet.
+    pub fn refuse_unsupported(&self) {
+        let _ = self.raw(); // Marks everything below as accounted for; the tree itself is not needed.
+        self.refuse(format!("<{}> is not supported yet by glassbox; remove it", self.name()));
+    }
+
+    /// Refuses the document for each child that stands in `names`: known to libvirt, not implemented yet.
+    pub fn refuse_children(&self, names: &[&str]) {
+        for child in self.select(|e| e.namespace.is_none() && names.contains(&e.name)) {
+            child.refuse_unsupported();
+        }
+    }
+
+    /// Refuses the document for each attribute that stands in `names`: known to libvirt, not implemented yet.
+    pub fn refuse_attributes(&self, names: &[&str]) {
+        for name in names {
+            if self.attribute(name).is_some() {
+                self.refuse_attribute(name, "not supported yet by glassbox; remove it");
+            }
+        }
+    }
+
     /// The value of an attribute.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&'d str> {
@@ -206,13 +241,19 @@ impl<'d> Reader<'d> {
         number
     }
 
+    /// The same as [`Self::number`], for attributes that libvirt writes in hexadecimal.
+    #[must_use]
+    pub fn hex<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.number(name)
+    }
+
     /// The value of an attribute that is one of the words of `K`; another word is a fault and reads as `None`.
     #[must_use]
     pub fn keyword<K: Keyword>(&self, name: &str) -> Option<K> {
         let word = self.attribute(name)?;
         let value = K::from_word(word);
         if value.is_none() {
-            self.refuse_attribute(name, expected_one_of::<K>(word));
+            self.refuse_attribute(name, K::expected_one_of(word));
         }
         value
     }
@@ -242,7 +283,7 @@ impl<'d> Reader<'d> {
         let word = self.text();
         let value = K::from_word(&word);
         if value.is_none() {
-            self.refuse(expected_one_of::<K>(&word));
+            self.refuse(K::expected_one_of(&word));
         }
         value
     }
@@ -393,11 +434,6 @@ crate::keywords! {
         /// `off`
         Off = "off",
     }
-}
-
-fn expected_one_of<K: Keyword>(word: &str) -> String {
-    let words: Vec<&str> = K::ALL.iter().map(|(_, word)| *word).collect();
-    format!("'{word}' is not known; use one of {}", words.join(", "))
 }
 
 /// An unsigned integer as `virStrToLong_ull` with base 0 reads it: decimal, `0x` hexadecimal; no sign.

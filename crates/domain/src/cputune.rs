@@ -1,0 +1,6 @@
+//! How the guest's threads share the host's CPUs, `<cputune>`.
+
+crate::placeholder::unsupported_element! {
+    /// Pinning, shares and quotas of CPU time.
+    CpuTuning
+}

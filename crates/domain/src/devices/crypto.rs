@@ -1,0 +1,6 @@
+//! Cryptographic accelerators, `<crypto>`.
+
+crate::placeholder::unsupported_device! {
+    /// A cryptographic accelerator.
+    Crypto
+}

@@ -1,0 +1,6 @@
+//! USB hubs, `<hub>`.
+
+crate::placeholder::unsupported_device! {
+    /// A USB hub.
+    Hub
+}

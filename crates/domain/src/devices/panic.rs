@@ -1,0 +1,6 @@
+//! Devices by which a guest tells that it crashed, `<panic>`.
+
+crate::placeholder::unsupported_device! {
+    /// A device by which a guest tells that it crashed.
+    Panic
+}

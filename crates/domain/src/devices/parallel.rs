@@ -1,0 +1,6 @@
+//! Parallel ports, `<parallel>`.
+
+crate::placeholder::unsupported_device! {
+    /// A parallel port.
+    Parallel
+}

@@ -1,0 +1,6 @@
+//! Which USB devices a client may redirect, `<redirfilter>`.
+
+crate::placeholder::unsupported_device! {
+    /// Rules for redirected devices.
+    Redirfilter
+}

@@ -1,0 +1,6 @@
+//! Memory shared between guests, `<shmem>`.
+
+crate::placeholder::unsupported_device! {
+    /// Memory shared between guests.
+    Shmem
+}

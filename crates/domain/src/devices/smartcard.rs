@@ -1,0 +1,6 @@
+//! Smart cards, `<smartcard>`.
+
+crate::placeholder::unsupported_device! {
+    /// A smart card.
+    Smartcard
+}

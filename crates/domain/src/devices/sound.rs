@@ -1,0 +1,6 @@
+//! Sound cards, `<sound>`.
+
+crate::placeholder::unsupported_device! {
+    /// A sound card.
+    Sound
+}

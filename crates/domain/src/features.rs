@@ -1,0 +1,149 @@
+//! Features of the machine, `<features>`.
+
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+mod hyperv;
+mod kvm;
+
+pub use hyperv::Hyperv;
+pub use kvm::Kvm;
+
+crate::keywords! {
+    /// Who emulates the interrupt controller.
+    pub enum IoApicDriver {
+        /// KVM.
+        Kvm = "kvm",
+        /// QEMU.
+        Qemu = "qemu",
+    }
+}
+
+/// System management mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Smm {
+    /// Whether it is on; on when nothing is written.
+    pub state: Option<bool>,
+}
+
+/// The local interrupt controller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Apic {
+    /// Whether the guest may signal ends of interrupts without leaving to the host.
+    pub eoi: Option<bool>,
+}
+
+/// Features of the machine. A bare feature is present or not; others have a state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Whether the element is written at all.
+    pub present: bool,
+    /// Power management tables.
+    pub acpi: bool,
+    /// The local interrupt controller.
+    pub apic: Option<Apic>,
+    /// Physical address extension, always there on today's CPUs.
+    pub pae: bool,
+    /// Enlightenments for Windows.
+    pub hyperv: Option<Hyperv>,
+    /// Features of KVM.
+    pub kvm: Option<Kvm>,
+    /// Performance counters.
+    pub pmu: Option<bool>,
+    /// VMware's I/O port.
+    pub vmport: Option<bool>,
+    /// System management mode.
+    pub smm: Option<Smm>,
+    /// The I/O interrupt controller.
+    pub ioapic: Option<IoApicDriver>,
+    /// The device by which a guest tells where its crash notes lie.
+    pub vmcoreinfo: Option<bool>,
+    /// The PS/2 controller.
+    pub ps2: Option<bool>,
+}
+
+/// Features that libvirt knows and that are not read yet, or that no x86 QEMU guest has.
+const UNSUPPORTED: [&str; 19] = [
+    "hap",
+    "viridian",
+    "privnet",
+    "pvspinlock",
+    "capabilities",
+    "gic",
+    "hpt",
+    "htm",
+    "nested-hv",
+    "msrs",
+    "ccf-assist",
+    "xen",
+    "cfpc",
+    "sbbc",
+    "ibs",
+    "tcg",
+    "async-teardown",
+    "ras",
+    "aia",
+];
+
+impl Features {
+    pub(crate) fn parse(reader: &Reader<'_>) -> Self {
+        reader.refuse_children(&UNSUPPORTED);
+        let state =
+            |name: &str| reader.child(name).map(|feature| feature.on_off("state").unwrap_or(true));
+        Self {
+            present: true,
+            acpi: reader.child("acpi").is_some(),
+            apic: reader.child("apic").map(|apic| Apic { eoi: apic.on_off("eoi") }),
+            pae: reader.child("pae").is_some(),
+            hyperv: reader.child("hyperv").and_then(|hyperv| Hyperv::parse(&hyperv)),
+            kvm: reader.child("kvm").and_then(|kvm| Kvm::parse(&kvm)),
+            pmu: state("pmu"),
+            vmport: state("vmport"),
+            smm: reader.child("smm").map(|smm| Smm::parse(&smm)),
+            ioapic: reader.child("ioapic").and_then(|ioapic| ioapic.keyword("driver")),
+            vmcoreinfo: state("vmcoreinfo"),
+            ps2: state("ps2"),
+        }
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        if !self.present {
+            return;
+        }
+        let state = |w: &mut Writer, name, state: Option<bool>| {
+            w.element(name).on_off("state", state).empty_if_any();
+        };
+        writer.element("features").children_if_any(|w| {
+            if self.acpi {
+                w.element("acpi").empty();
+            }
+            if let Some(apic) = self.apic {
+                w.element("apic").on_off("eoi", apic.eoi).empty();
+            }
+            if self.pae {
+                w.element("pae").empty();
+            }
+            if let Some(hyperv) = &self.hyperv {
+                hyperv.write(w);
+            }
+            if let Some(kvm) = &self.kvm {
+                kvm.write(w);
+            }
+            state(w, "pmu", self.pmu);
+            state(w, "vmport", self.vmport);
+            if let Some(smm) = self.smm {
+                w.element("smm").on_off("state", smm.state).empty();
+            }
+            w.element("ioapic").optional("driver", self.ioapic).empty_if_any();
+            state(w, "vmcoreinfo", self.vmcoreinfo);
+            state(w, "ps2", self.ps2);
+        });
+    }
+}
+
+impl Smm {
+    fn parse(reader: &Reader<'_>) -> Self {
+        reader.refuse_children(&["tseg"]);
+        Self { state: reader.on_off("state") }
+    }
+}

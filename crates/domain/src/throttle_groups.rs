@@ -1,0 +1,6 @@
+//! Limits that several disks share, `<throttlegroups>`.
+
+crate::placeholder::unsupported_element! {
+    /// Groups of limits for disks.
+    ThrottleGroups
+}

@@ -1,0 +1,73 @@
+//! What the shim is to do to start a guest.
+
+use domain::Place;
+
+/// Everything that starting one guest takes, as plain data. Planning the same domain with the same facts
+/// twice gives equal plans.
+///
+/// It is no running guest and holds nothing open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlan {
+    /// Path of the QEMU binary.
+    pub emulator: String,
+    /// QEMU's arguments without its name.
+    pub arguments: Vec<String>,
+    /// The file descriptors that QEMU finds open beside 0 to 2, numbered from 3 without gap.
+    pub fds: Vec<PassedFd>,
+    /// Files of the host that the guest cannot start without, in the order of the document.
+    pub files: Vec<HostFile>,
+    /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
+    pub consoles: Vec<Console>,
+}
+
+/// A file descriptor that the shim makes and QEMU inherits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedFd {
+    /// The number that it has in QEMU.
+    pub number: i32,
+    /// What it is.
+    pub kind: FdKind,
+}
+
+/// What stands behind a [`PassedFd`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FdKind {
+    /// QEMU's end of a stream socket pair whose other end is the shim's own QMP session.
+    ShimMonitor,
+    /// A listening stream socket bound to this path: a monitor, or the host side of a channel.
+    Listener {
+        /// The socket's path. The shim makes missing folders below the guest's runtime directory.
+        path: String,
+    },
+}
+
+/// How QEMU uses a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is read and written.
+    ReadWrite,
+}
+
+/// A file of the host that must exist before QEMU is started.
+///
+/// It is checked before, for QEMU's own message would name neither the XML file nor the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// The path.
+    pub path: String,
+    /// What it is used for.
+    pub access: Access,
+    /// The element that names it.
+    pub place: Place,
+}
+
+/// A console of the guest that QEMU offers as a pty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// The id of QEMU's character device, `charserial0`.
+    pub chardev: String,
+    /// The device's alias, `serial0`: what users call it.
+    pub alias: String,
+}

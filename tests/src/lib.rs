@@ -1,0 +1,41 @@
+//! The test host: throw-away containers with a real systemd, and a small guest to run in them.
+//!
+//! A test asks [`Setup`] for a [`Host`]: a systemd-nspawn container on an overlay of a cached Debian root, with
+//! the product *installed* by `make install` and the guest image beside it. It then talks to the host as an
+//! administrator would, with `systemctl`, `machinectl` and files. Dropping the host removes all of it.
+//!
+//! The library knows nothing of how the product works inside: it never calls its crates, only its programs.
+//!
+//! ```no_run
+//! use tests::{Root, Setup};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let host = Setup::new(Root::Trixie).product()?.guest()?.boot()?;
+//! host.run(["systemctl", "start", "qemu@web"])?.success()?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cache;
+mod cgroups;
+pub mod demo;
+pub mod guest;
+mod host;
+pub mod install;
+mod layer;
+mod packages;
+mod process;
+mod roots;
+mod run;
+mod setup;
+mod skip;
+mod state;
+pub mod tally;
+
+pub use host::Host;
+pub use packages::require as require_packages;
+pub use process::{Output, stream};
+pub use roots::Root;
+pub use run::Run;
+pub use setup::Setup;
+pub use skip::ready;
