@@ -50,7 +50,6 @@ fn accelerator(domain: &Domain, facts: &HostFacts, faults: &Faults) {
         DomainType::Qemu if facts.accelerators.tcg => return,
         DomainType::Kvm => "the host has no KVM; use type='qemu' or load the module kvm",
         DomainType::Qemu => "QEMU has no translator on this host; use type='kvm'",
-        DomainType::Hvf | DomainType::Lxc => "no QEMU of this host runs it; use type='kvm'",
     };
     faults.push(domain.place.refused(format!("domain type '{}': {what}", domain.kind)));
 }

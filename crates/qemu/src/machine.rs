@@ -57,7 +57,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
     command.argv.options("-machine", options);
     let accelerator = match domain.kind {
         DomainType::Kvm => "kvm",
-        DomainType::Qemu | DomainType::Hvf | DomainType::Lxc => "tcg",
+        DomainType::Qemu => "tcg",
     };
     command.argv.options("-accel", Options::new(accelerator));
 }
