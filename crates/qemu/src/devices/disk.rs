@@ -180,7 +180,7 @@ fn floppy_controller(command: &mut Command<'_>) {
     if q35 && !floppies.is_empty() {
         let device =
             orders.iter().fold(Object::new("driver", "isa-fdc"), |device, (letter, order)| {
-                device.set(&format!("bootindex{letter}"), *order)
+                device.set(format!("bootindex{letter}"), *order)
             });
         command.device(&device);
         return;
