@@ -1,9 +1,54 @@
 //! A domain and the facts of its host to a plan of QEMU's launch.
 //!
-//! The crate is one pure function: it opens no file, asks no QEMU and starts nothing. What it must know of
-//! the host comes in as plain data; what must be opened or passed on goes out as plain data, a
-//! [`LaunchPlan`]. The shim carries the plan out.
+//! The crate is pure: it opens no file, asks no QEMU and starts nothing. What it must know of the host comes
+//! in as plain data, [`HostFacts`]; what must be opened or passed on goes out as plain data, a [`LaunchPlan`].
+//! The shim carries the plan out.
+//!
+//! Three steps, each a table of contents in a file of its own:
+//! - [`complete`] fills in what the domain leaves out and lasts: defaults, implicit devices, addresses. The
+//!   result is what a management program shows as the guest's definition; completing it again changes nothing.
+//! - [`live`] adds what each start assigns anew: aliases, USB ports, boot order.
+//! - [`plan`] makes the command line of a completed domain, in libvirt's order.
+//!
+//! # Where things stand
+//! Names mirror the crate `domain`: what `<disk>` means is `devices/disk.rs` here and there. A file here has
+//! the element's `complete`, if it has defaults, and its `arguments`. What several devices share is in
+//! `devices.rs` (addresses, ids, virtio options) and `devices/chardev.rs`. PCI addresses are one algorithm
+//! over all devices, in `pci`.
+//!
+//! To implement a word: read it in `domain`'s file of the element (and take it off the list of refused words
+//! there), write it there, complete it and turn it into arguments in this crate's file of the element, and add
+//! a case below `tests/cases`. Keys of options are set on [`json::Object`] and [`argv::Options`], which escape
+//! values; nothing else joins text into arguments. A file of the host goes to `Command::needs_file` with the
+//! place of its element, a descriptor to `Command::pass_fd`. What cannot be honoured is refused with
+//! `Command::refuse` or a fault at the element's place: nothing is dropped in silence.
 
+mod argv;
+mod boot;
+mod clock;
+mod command;
+mod complete;
+mod cpu;
+mod devices;
+mod facts;
+mod iothreads;
+mod json;
+mod launch;
+mod live;
+mod machine;
+mod memory;
+mod monitor;
+mod os;
+mod pci;
 mod plan;
+mod planner;
+mod pm;
+mod sandbox;
+mod vcpu;
 
+pub use complete::complete;
+pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
+pub use launch::{Launch, StartMode};
+pub use live::live;
 pub use plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+pub use planner::plan;

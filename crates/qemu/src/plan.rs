@@ -39,6 +39,13 @@ pub enum FdKind {
         /// The socket's path. The shim makes missing folders below the guest's runtime directory.
         path: String,
     },
+    /// A file open for appending: what a guest writes to a console or a log.
+    Output {
+        /// The file's path. The shim makes missing folders below the log directory.
+        path: String,
+        /// Whether the shim empties the file when it opens it.
+        truncate: bool,
+    },
 }
 
 /// How QEMU uses a file.

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +19,8 @@ use zbus::connection::Builder;
 use crate::caller::{Admission, Caller};
 use crate::keeper::KeeperHandle;
 use crate::registry::{Origin, Registry};
+use crate::sasl::{Handshake, Progress};
+use crate::stream::{self, Received, Stream};
 
 /// How long a client may take to authenticate.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -54,17 +57,40 @@ async fn converse(
     let credentials = stream.peer_cred().context("no credentials")?;
     let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
     let pid = pid.context("its process is not visible in the daemon's pid namespace")?;
-    let origin = Origin::Peer(Caller { pid, uid: credentials.uid() });
-    let connection = Builder::unix_stream(stream.into_std()?)
-        .server(Guid::generate())
-        .p2p()
-        .serve_at(ROOT_PATH, Registry { keeper, admission, origin })
-        .build();
-    let connection = tokio::time::timeout(HANDSHAKE, connection)
+    let caller = Caller { pid, uid: credentials.uid() };
+    let guid = Guid::generate();
+    let handshake = Handshake::new(caller.uid, guid.to_string());
+    let stream = tokio::time::timeout(HANDSHAKE, authenticate(stream, handshake))
         .await
-        .with_context(|| format!("pid {pid} did not authenticate in {HANDSHAKE:?}"))??;
+        .with_context(|| format!("pid {pid} did not authenticate in {HANDSHAKE:?}"))?
+        .with_context(|| format!("pid {pid} is disconnected"))?;
+    let connection = Builder::authenticated_socket(stream, guid)
+        .p2p()
+        .serve_at(ROOT_PATH, Registry { keeper, admission, origin: Origin::Peer(caller) })
+        .build()
+        .await?;
     connection.closed().await;
     Ok(())
+}
+
+/// Lets the client say who it is, until it begins to send messages.
+async fn authenticate(stream: UnixStream, mut handshake: Handshake) -> anyhow::Result<Stream> {
+    let mut early = Received::default();
+    let mut buffer = [0; 512];
+    loop {
+        let (length, fds) = stream::receive(&stream, &mut buffer).await?;
+        anyhow::ensure!(length > 0, "it hung up");
+        early.bytes.extend_from_slice(&buffer[..length]);
+        early.fds.extend(fds);
+        let mut answers = Vec::new();
+        let progress = handshake.feed(&mut early.bytes, &mut answers)?;
+        stream::send(&stream, &answers).await?;
+        if progress == Progress::Begun {
+            return Ok(Stream { socket: Arc::new(stream), early });
+        }
+        // Nothing that authenticates has file descriptors; whoever piles them up is up to no good.
+        anyhow::ensure!(early.fds.is_empty(), "it sends file descriptors before it begins");
+    }
 }
 
 /// A socket file that the daemon made, and takes away when it ends.

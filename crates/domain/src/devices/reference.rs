@@ -1,5 +1,7 @@
 //! Pointing at any device, whatever its kind.
 
+use crate::fault::Place;
+
 use super::{DeviceInfo, Devices};
 
 /// The kinds of device that have an alias and perhaps an address.
@@ -178,6 +180,44 @@ impl Devices {
             DeviceKind::Vsock => &self.vsocks[index].info,
             DeviceKind::Crypto => &self.cryptos[index].info,
             DeviceKind::Pstore => &self.pstores[index].info,
+        }
+    }
+
+    /// Where the element of this one stands.
+    ///
+    /// # Panics
+    /// When the reference is not one of [`Self::all`].
+    #[must_use]
+    pub fn place(&self, device: DeviceRef) -> &Place {
+        let index = device.index;
+        match device.kind {
+            DeviceKind::Disk => &self.disks[index].place,
+            DeviceKind::Controller => &self.controllers[index].place,
+            DeviceKind::Filesystem => &self.filesystems[index].place,
+            DeviceKind::Interface => &self.interfaces[index].place,
+            DeviceKind::Smartcard => &self.smartcards[index].place,
+            DeviceKind::Serial => &self.serials[index].place,
+            DeviceKind::Parallel => &self.parallels[index].place,
+            DeviceKind::Console => &self.consoles[index].place,
+            DeviceKind::Channel => &self.channels[index].place,
+            DeviceKind::Input => &self.inputs[index].place,
+            DeviceKind::Tpm => &self.tpms[index].place,
+            DeviceKind::Sound => &self.sounds[index].place,
+            DeviceKind::Video => &self.videos[index].place,
+            DeviceKind::Hostdev => &self.hostdevs[index].place,
+            DeviceKind::Redirdev => &self.redirdevs[index].place,
+            DeviceKind::Hub => &self.hubs[index].place,
+            DeviceKind::Watchdog => &self.watchdogs[index].place,
+            DeviceKind::MemBalloon => &self.memballoons[index].place,
+            DeviceKind::Rng => &self.rngs[index].place,
+            DeviceKind::NvramDevice => &self.nvrams[index].place,
+            DeviceKind::Panic => &self.panics[index].place,
+            DeviceKind::Shmem => &self.shmems[index].place,
+            DeviceKind::MemoryDevice => &self.memories[index].place,
+            DeviceKind::Iommu => &self.iommus[index].place,
+            DeviceKind::Vsock => &self.vsocks[index].place,
+            DeviceKind::Crypto => &self.cryptos[index].place,
+            DeviceKind::Pstore => &self.pstores[index].place,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Claims are granted, refused and given back, over both transports.
 
 use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -249,4 +250,41 @@ fn sigterm_ends_the_daemon_cleanly() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(daemon.wait().unwrap().success());
     assert!(!host.socket().exists(), "the daemon removes the socket that it bound");
+}
+
+/// Sends these bytes to the registry's socket, and returns all that it answers until it hangs up.
+fn send_raw(host: &Host, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = std::os::unix::net::UnixStream::connect(host.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => answer,
+        // It hung up on bytes that it did not read.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => answer,
+        Err(error) => panic!("the daemon does not hang up on {bytes:?}: {error}"),
+    }
+}
+
+#[test]
+fn what_is_no_dbus_is_disconnected_and_harms_nobody() {
+    let mut host = Host::start();
+    let begun = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+    let message = |header: &[u8]| [begun, header].concat();
+    for bytes in [
+        b"\n".to_vec(),
+        b"\0\n".to_vec(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"\0BEGIN\r\n".to_vec(),
+        vec![0; 5000],
+        message(&[0; 16]),
+        message(b"l\x01\0\x01\xff\xff\xff\x07\x01\0\0\0\0\0\0\0"),
+        message(b"l\x01\0\x01\0\0\0\0\x01\0\0\0\xff\xff\xff\xff"),
+        message(b"l\x01\0\x01\0\0\0\0\x01\0\0\0\x08\0\0\0\x01\x01o\0\xff\xff\xff\xff"),
+    ] {
+        send_raw(&host, &bytes);
+    }
+    assert!(host.daemon.as_mut().unwrap().try_wait().unwrap().is_none(), "the daemon lives");
+    assert!(!host.log().contains("panicked"), "{}", host.log());
+    run(async { register(&host.peer().await, "web", &uuid(1)).await.unwrap() });
 }

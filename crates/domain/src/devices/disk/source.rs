@@ -104,6 +104,8 @@ pub struct DiskSource {
     pub kind: SourceKind,
     /// What happens when it is missing.
     pub startup_policy: Option<StartupPolicy>,
+    /// Whether the domain says that no image lies below this one.
+    pub ends_chain: bool,
 }
 
 /// Children that libvirt knows and that are not read yet.
@@ -114,7 +116,7 @@ impl DiskSource {
     /// Reads the disk's attribute `type` and its `<source>` and `<backingStore>`.
     pub(super) fn parse(disk: &Reader<'_>) -> Option<Self> {
         let source = disk.child("source");
-        refuse_backing_store(disk);
+        let ends_chain = ends_chain(disk);
         let _ = disk.required("type", "file"); // The keyword itself is read next.
         let path = |name: &str| source.as_ref().and_then(|source| source.string(name));
         let kind = match disk.keyword::<SourceType>("type")? {
@@ -140,6 +142,7 @@ impl DiskSource {
             place: source.as_ref().map_or_else(|| disk.place(), Reader::place),
             kind,
             startup_policy: source.and_then(|source| source.keyword("startupPolicy")),
+            ends_chain,
         })
     }
 
@@ -159,14 +162,18 @@ impl DiskSource {
         }
         .optional("startupPolicy", self.startup_policy)
         .empty_if_any();
+        if self.ends_chain {
+            writer.element("backingStore").empty();
+        }
     }
 }
 
-/// An empty `<backingStore/>` says that there is none, which is what is assumed anyway.
-fn refuse_backing_store(disk: &Reader<'_>) {
-    if let Some(store) = disk.child("backingStore")
-        && store.attribute("type").is_some()
-    {
+/// Whether there is an empty `<backingStore/>`, which says that no image lies below.
+fn ends_chain(disk: &Reader<'_>) -> bool {
+    let Some(store) = disk.child("backingStore") else { return false };
+    let ends = store.attribute("type").is_none();
+    if !ends {
         store.refuse_unsupported();
     }
+    ends
 }

@@ -1,0 +1,64 @@
+//! The order in which firmware tries devices, and its menu.
+
+use domain::devices::DiskDevice;
+use domain::{BootDevice, Domain};
+
+use crate::argv::Options;
+use crate::command::Command;
+
+/// Boots from a hard disk when the domain says nothing else.
+pub(crate) fn complete(domain: &mut Domain) {
+    let ordered = domain.devices.disks.iter().any(|disk| disk.info.boot_order.is_some())
+        || domain.devices.interfaces.iter().any(|net| net.info.boot_order.is_some())
+        || domain.devices.hostdevs.iter().any(|hostdev| hostdev.info.boot_order.is_some())
+        || domain.devices.redirdevs.iter().any(|redirdev| redirdev.info.boot_order.is_some());
+    if domain.os.boot.is_empty() && !ordered {
+        domain.os.boot.push(BootDevice::HardDisk);
+    }
+}
+
+/// Turns the list of kinds of `<os>` into an order of devices: the first device of each kind takes its place.
+pub(crate) fn assign(domain: &mut Domain) {
+    for (order, kind) in (1..).zip(&domain.os.boot) {
+        let devices = &mut domain.devices;
+        let info = if *kind == BootDevice::Network {
+            devices.interfaces.first_mut().map(|interface| &mut interface.info)
+        } else {
+            let mut disks = devices.disks.iter_mut();
+            disks.find(|disk| boots(*kind, disk.device())).map(|disk| &mut disk.info)
+        };
+        if let Some(info) = info {
+            info.boot_order.get_or_insert(order);
+        }
+    }
+}
+
+fn boots(kind: BootDevice, device: DiskDevice) -> bool {
+    match device {
+        DiskDevice::Disk | DiskDevice::Lun => kind == BootDevice::HardDisk,
+        DiskDevice::Cdrom => kind == BootDevice::Cdrom,
+        DiskDevice::Floppy => kind == BootDevice::Floppy,
+    }
+}
+
+/// Adds `-boot`.
+pub(crate) fn arguments(command: &mut Command<'_>) {
+    let os = &command.domain.os;
+    let strict = ("strict", "on".to_owned());
+    let mut pairs = Vec::new();
+    if let Some(enable) = os.boot_menu.enable {
+        pairs.push(("menu", if enable { "on" } else { "off" }.to_owned()));
+    }
+    if let Some(timeout) = os.boot_menu.timeout.filter(|_| os.boot_menu.enable == Some(true)) {
+        pairs.push(("splash-time", timeout.to_string()));
+    }
+    if let Some(timeout) = os.bios.reboot_timeout {
+        pairs.push(("reboot-timeout", timeout.to_string()));
+    }
+    pairs.push(strict);
+    let mut pairs = pairs.into_iter();
+    if let Some((key, value)) = pairs.next() {
+        let options = pairs.fold(Options::pair(key, value), |o, (key, value)| o.set(key, value));
+        command.argv.options("-boot", options);
+    }
+}

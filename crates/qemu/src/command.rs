@@ -1,0 +1,98 @@
+//! The command line in the making, with all that it takes along.
+
+use domain::{Domain, Faults, Place};
+
+use crate::argv::Argv;
+use crate::facts::HostFacts;
+use crate::json::Object;
+use crate::launch::Launch;
+use crate::plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+
+/// First descriptor that is passed: 0 to 2 are the standard ones.
+const FIRST_FD: i32 = 3;
+
+/// The command line in the making.
+#[derive(Debug)]
+pub(crate) struct Command<'a> {
+    /// The domain, complete and with aliases.
+    pub(crate) domain: &'a Domain,
+    /// The host.
+    pub(crate) facts: &'a HostFacts,
+    /// How this start differs from others.
+    pub(crate) launch: &'a Launch,
+    /// Where faults go.
+    pub(crate) faults: &'a Faults,
+    /// The arguments so far.
+    pub(crate) argv: Argv,
+    fds: Vec<PassedFd>,
+    files: Vec<HostFile>,
+    consoles: Vec<Console>,
+    fd_sets: u32,
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn new(
+        domain: &'a Domain,
+        facts: &'a HostFacts,
+        launch: &'a Launch,
+        faults: &'a Faults,
+    ) -> Self {
+        let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
+        let argv = Argv::default();
+        Self { domain, facts, launch, faults, argv, fds, files, consoles, fd_sets: 0 }
+    }
+
+    /// The plan, with what was collected on the way.
+    pub(crate) fn into_plan(self) -> LaunchPlan {
+        let emulator = self.domain.devices.emulator.as_ref().unwrap_or(&self.facts.emulator);
+        LaunchPlan {
+            emulator: emulator.clone(),
+            arguments: self.argv.into_arguments(),
+            fds: self.fds,
+            files: self.files,
+            consoles: self.consoles,
+        }
+    }
+
+    /// Adds a `-device`.
+    pub(crate) fn device(&mut self, device: &Object) {
+        self.argv.json("-device", device);
+    }
+
+    /// Adds an `-object`.
+    pub(crate) fn object(&mut self, object: &Object) {
+        self.argv.json("-object", object);
+    }
+
+    /// Passes a descriptor on; the result is its number in QEMU.
+    pub(crate) fn pass_fd(&mut self, kind: FdKind) -> i32 {
+        let number = i32::try_from(self.fds.len()).map_or(i32::MAX, |count| FIRST_FD + count);
+        self.fds.push(PassedFd { number, kind });
+        number
+    }
+
+    /// Passes a descriptor on as a set, `-add-fd`; the result is the path by which QEMU's options name it.
+    pub(crate) fn pass_fd_set(&mut self, kind: FdKind, purpose: &str) -> String {
+        let set = self.fd_sets;
+        self.fd_sets += 1;
+        let fd = self.pass_fd(kind);
+        let options = crate::argv::Options::pair("set", set).set("fd", fd).set("opaque", purpose);
+        self.argv.options("-add-fd", options);
+        format!("/dev/fdset/{set}")
+    }
+
+    /// Notes a file that must exist before QEMU is started.
+    pub(crate) fn needs_file(&mut self, path: &str, access: Access, place: &Place) {
+        self.files.push(HostFile { path: path.to_owned(), access, place: place.clone() });
+    }
+
+    /// Notes a character device whose host side is a pty.
+    pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
+        self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Refuses the domain because of the element at `place`.
+    pub(crate) fn refuse(&self, place: &Place, what: impl Into<String>) {
+        self.faults.push(place.refused(what));
+    }
+}

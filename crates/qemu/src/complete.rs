@@ -1,0 +1,55 @@
+//! What the domain leaves out and lasts: the table of contents of completion.
+
+use domain::{Domain, DomainType, Faults};
+
+use crate::facts::HostFacts;
+use crate::{boot, clock, cpu, devices, memory, os, pci, vcpu};
+
+/// Fills in defaults, implicit devices and addresses, as libvirt does when it takes a definition in.
+/// Completing a complete domain changes nothing.
+pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
+    accelerator(domain, facts, faults);
+    os::complete(domain, facts, faults);
+    boot::complete(domain);
+    memory::complete(domain, faults);
+    vcpu::complete(domain);
+    clock::complete(domain);
+    implicit_devices(domain, facts);
+    cpu::complete(domain, facts);
+    device_defaults(domain);
+    devices::disk::assign_addresses(domain);
+    devices::controller::add_for_addresses(domain);
+    devices::virtio_serial::assign_ports(domain, faults);
+    pci::assign(domain, faults);
+}
+
+/// Devices that the machine has without being asked, in libvirt's order.
+fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
+    devices::input::add_ps2(domain);
+    devices::controller::number(domain);
+    devices::controller::add_implicit(domain);
+    devices::memballoon::add_implicit(domain);
+    devices::watchdog::add_implicit(domain);
+    devices::audio::add_implicit(domain, facts);
+}
+
+/// What each device leaves out.
+fn device_defaults(domain: &mut Domain) {
+    devices::serial::complete(domain);
+    devices::console::complete(domain);
+    devices::disk::complete(domain);
+    devices::interface::complete(domain);
+    devices::input::complete(domain);
+    devices::video::complete(domain);
+    devices::controller::complete(domain);
+}
+
+fn accelerator(domain: &Domain, facts: &HostFacts, faults: &Faults) {
+    let what = match domain.kind {
+        DomainType::Kvm if facts.accelerators.kvm => return,
+        DomainType::Qemu if facts.accelerators.tcg => return,
+        DomainType::Kvm => "the host has no KVM; use type='qemu' or load the module kvm",
+        DomainType::Qemu => "QEMU has no translator on this host; use type='kvm'",
+    };
+    faults.push(domain.place.refused(format!("domain type '{}': {what}", domain.kind)));
+}

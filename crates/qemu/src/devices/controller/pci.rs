@@ -1,0 +1,51 @@
+//! Bridges and ports of PCI.
+
+use domain::devices::{Controller, PciModel, PciModelName};
+
+use crate::command::Command;
+use crate::devices::placed;
+use crate::json::Object;
+
+/// Adds a bridge or a port; roots are the machine's.
+pub(crate) fn arguments(
+    command: &mut Command<'_>,
+    controller: &Controller,
+    model: Option<PciModel>,
+) {
+    let Some(name) = model.and_then(|model| controller.pci_model_name.or(model_name(model))) else {
+        return;
+    };
+    let target = &controller.pci_target;
+    let device = Object::new("driver", name.as_str());
+    let device = match name {
+        PciModelName::PciBridge => {
+            device.some("chassis_nr", target.chassis_number).some("shpc", target.hotplug)
+        }
+        PciModelName::PcieRootPort | PciModelName::Ioh3420 | PciModelName::Xio3130Downstream => {
+            device
+                .some("port", target.port)
+                .some("chassis", target.chassis)
+                .some("hotplug", target.hotplug)
+        }
+        PciModelName::Pxb | PciModelName::PxbPcie => device.some("bus_nr", target.bus_number),
+        PciModelName::I82801b11Bridge
+        | PciModelName::X3130Upstream
+        | PciModelName::PciePciBridge => device,
+    };
+    command.device(&placed(command, &controller.info, device));
+}
+
+/// The device that plays a model by default; none for roots.
+pub(crate) fn model_name(model: PciModel) -> Option<PciModelName> {
+    match model {
+        PciModel::PciRoot | PciModel::PcieRoot => None,
+        PciModel::PciBridge => Some(PciModelName::PciBridge),
+        PciModel::DmiToPciBridge => Some(PciModelName::I82801b11Bridge),
+        PciModel::PcieToPciBridge => Some(PciModelName::PciePciBridge),
+        PciModel::PcieRootPort => Some(PciModelName::PcieRootPort),
+        PciModel::PcieSwitchUpstreamPort => Some(PciModelName::X3130Upstream),
+        PciModel::PcieSwitchDownstreamPort => Some(PciModelName::Xio3130Downstream),
+        PciModel::PciExpanderBus => Some(PciModelName::Pxb),
+        PciModel::PcieExpanderBus => Some(PciModelName::PxbPcie),
+    }
+}

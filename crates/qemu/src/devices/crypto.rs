@@ -1,0 +1,10 @@
+//! Cryptographic accelerators, `<crypto>`.
+
+use domain::devices::Crypto;
+
+use crate::command::Command;
+
+/// Refuses the device, which is not turned into arguments yet.
+pub(crate) fn arguments(command: &mut Command<'_>, device: &Crypto) {
+    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+}

@@ -1,0 +1,10 @@
+//! USB hubs, `<hub>`.
+
+use domain::devices::Hub;
+
+use crate::command::Command;
+
+/// Refuses the device, which is not turned into arguments yet.
+pub(crate) fn arguments(command: &mut Command<'_>, device: &Hub) {
+    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+}

@@ -1,0 +1,77 @@
+//! Input devices.
+
+use domain::Domain;
+use domain::devices::{Input, InputBus, InputModel, InputType, VirtioModel};
+
+use crate::command::Command;
+use crate::devices::{placed, virtio, virtio_driver};
+use crate::json::Object;
+
+/// Adds the mouse and the keyboard that a PC's keyboard controller brings.
+pub(crate) fn add_ps2(domain: &mut Domain) {
+    complete(domain);
+    if domain.features.ps2 == Some(false) {
+        return;
+    }
+    for kind in [InputType::Mouse, InputType::Keyboard] {
+        let inputs = &mut domain.devices.inputs;
+        if !inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2)) {
+            inputs.push(Input::new(kind, InputBus::Ps2));
+        }
+    }
+}
+
+/// Fills in buses.
+pub(crate) fn complete(domain: &mut Domain) {
+    for input in &mut domain.devices.inputs {
+        input.bus.get_or_insert(match input.kind {
+            InputType::Mouse | InputType::Keyboard => InputBus::Ps2,
+            InputType::Tablet => InputBus::Usb,
+            InputType::Passthrough => InputBus::Virtio,
+            InputType::Evdev => InputBus::None,
+        });
+    }
+}
+
+/// Adds an input device; those of the keyboard controller are there already.
+pub(crate) fn arguments(command: &mut Command<'_>, input: &Input) {
+    let device = match input.bus.unwrap_or(InputBus::Ps2) {
+        InputBus::Ps2 => return,
+        InputBus::Usb => usb_name(input.kind).map(|name| Object::new("driver", name)),
+        InputBus::Virtio => virtio_name(input.kind).map(|name| {
+            let driver = virtio_driver(name, model(input.model));
+            virtio(&input.virtio, Object::new("driver", driver))
+        }),
+        InputBus::Xen | InputBus::None => None,
+    };
+    match device {
+        Some(device) => command.device(&placed(command, &input.info, device)),
+        None => command.refuse(&input.place, "no such input device; use bus='usb'"),
+    }
+}
+
+fn usb_name(kind: InputType) -> Option<&'static str> {
+    match kind {
+        InputType::Mouse => Some("usb-mouse"),
+        InputType::Tablet => Some("usb-tablet"),
+        InputType::Keyboard => Some("usb-kbd"),
+        InputType::Passthrough | InputType::Evdev => None,
+    }
+}
+
+fn virtio_name(kind: InputType) -> Option<&'static str> {
+    match kind {
+        InputType::Mouse => Some("virtio-mouse"),
+        InputType::Tablet => Some("virtio-tablet"),
+        InputType::Keyboard => Some("virtio-keyboard"),
+        InputType::Passthrough | InputType::Evdev => None,
+    }
+}
+
+fn model(model: Option<InputModel>) -> VirtioModel {
+    match model.unwrap_or(InputModel::Virtio) {
+        InputModel::Virtio => VirtioModel::Virtio,
+        InputModel::Transitional => VirtioModel::Transitional,
+        InputModel::NonTransitional => VirtioModel::NonTransitional,
+    }
+}

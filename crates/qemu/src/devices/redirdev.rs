@@ -1,0 +1,10 @@
+//! USB devices of a remote client, `<redirdev>`.
+
+use domain::devices::Redirdev;
+
+use crate::command::Command;
+
+/// Refuses the device, which is not turned into arguments yet.
+pub(crate) fn arguments(command: &mut Command<'_>, device: &Redirdev) {
+    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+}

@@ -1,0 +1,35 @@
+//! Sources of randomness.
+
+use domain::devices::{Rng, RngBackend};
+
+use crate::command::Command;
+use crate::devices::{placed, virtio, virtio_driver};
+use crate::json::Object;
+use crate::plan::Access;
+
+/// The file that randomness is read from when the domain names none.
+const DEFAULT_FILE: &str = "/dev/random";
+
+/// Adds the backend and the device.
+pub(crate) fn arguments(command: &mut Command<'_>, rng: &Rng) {
+    let id = format!("obj{}", rng.info.alias());
+    let backend = match rng.backend {
+        RngBackend::Random => {
+            let file = rng.file.as_deref().unwrap_or(DEFAULT_FILE);
+            command.needs_file(file, Access::Read, &rng.place.child("backend"));
+            Object::new("qom-type", "rng-random").set("id", &id).set("filename", file)
+        }
+        RngBackend::Builtin => Object::new("qom-type", "rng-builtin").set("id", &id),
+        RngBackend::Egd => {
+            command.refuse(&rng.place, "this backend is not supported yet by glassbox; use random");
+            return;
+        }
+    };
+    command.object(&backend);
+    let device = Object::new("driver", virtio_driver("virtio-rng", rng.model));
+    let device = virtio(&rng.virtio, device)
+        .set("rng", id)
+        .some("max-bytes", rng.rate.bytes)
+        .some("period", rng.rate.bytes.map(|_| rng.rate.period.unwrap_or(1000)));
+    command.device(&placed(command, &rng.info, device));
+}

@@ -1,0 +1,36 @@
+//! Serial ports.
+
+use domain::Domain;
+use domain::devices::{Address, Serial, SerialModel, SerialTarget};
+
+use crate::command::Command;
+use crate::devices::{chardev, placed};
+use crate::json::Object;
+
+/// Fills in bus, device and number.
+pub(crate) fn complete(domain: &mut Domain) {
+    for (port, serial) in (0..).zip(&mut domain.devices.serials) {
+        let target = *serial.target.get_or_insert(match serial.info.address {
+            Some(Address::Pci(_)) => SerialTarget::Pci,
+            Some(Address::Usb(_)) => SerialTarget::Usb,
+            _ => SerialTarget::Isa,
+        });
+        serial.model.get_or_insert(match target {
+            SerialTarget::Isa => SerialModel::Isa,
+            SerialTarget::Usb => SerialModel::Usb,
+            SerialTarget::Pci => SerialModel::Pci,
+            SerialTarget::IsaDebug => SerialModel::IsaDebugcon,
+        });
+        serial.port.get_or_insert(port);
+    }
+}
+
+/// Adds the host's side and the port.
+pub(crate) fn arguments(command: &mut Command<'_>, serial: &Serial) {
+    let backend = chardev::arguments(command, &serial.chardev, serial.info.alias(), None);
+    let model = serial.model.unwrap_or(SerialModel::Isa);
+    let device = Object::new("driver", model.as_str()).set("chardev", backend);
+    let index = serial.port.filter(|_| model == SerialModel::Isa);
+    let device = placed(command, &serial.info, device.some("index", index));
+    command.device(&device);
+}

@@ -1,0 +1,10 @@
+//! Smart cards, `<smartcard>`.
+
+use domain::devices::Smartcard;
+
+use crate::command::Command;
+
+/// Refuses the device, which is not turned into arguments yet.
+pub(crate) fn arguments(command: &mut Command<'_>, device: &Smartcard) {
+    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+}

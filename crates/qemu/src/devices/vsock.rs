@@ -1,0 +1,10 @@
+//! Sockets between guest and host, `<vsock>`.
+
+use domain::devices::Vsock;
+
+use crate::command::Command;
+
+/// Refuses the device, which is not turned into arguments yet.
+pub(crate) fn arguments(command: &mut Command<'_>, device: &Vsock) {
+    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+}

@@ -1,0 +1,115 @@
+//! What a plan must know of the host, as plain data.
+
+use std::collections::BTreeMap;
+
+/// Everything of the host that changes what a domain means.
+///
+/// The shim fills it in; a value of [`Self::local`] describes an ordinary host with QEMU 7.2 or newer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The QEMU binary of a domain that names none.
+    pub emulator: String,
+    /// The machine type of a domain that names none.
+    pub default_machine: String,
+    /// Machine types that stand for others, such as `q35` for `pc-q35-10.0`; empty leaves names as they are.
+    pub machine_aliases: BTreeMap<String, String>,
+    /// The accelerators that the host has.
+    pub accelerators: Accelerators,
+    /// The CPU model of a domain that names none.
+    pub default_cpu: String,
+    /// What host-model means, if that was asked of QEMU.
+    pub host_models: HostModels,
+    /// Folders for the guest's sockets and files.
+    pub directories: Directories,
+    /// What displays do when the domain does not say.
+    pub displays: DisplayFacts,
+}
+
+/// The accelerators that the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accelerators {
+    /// KVM: `/dev/kvm` opens.
+    pub kvm: bool,
+    /// QEMU's translator.
+    pub tcg: bool,
+}
+
+/// A named CPU model with changes, by which host-model is played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostModel {
+    /// The model, in QEMU's spelling.
+    pub model: String,
+    /// Features that are on or off, in QEMU's spelling and order.
+    pub features: Vec<(String, bool)>,
+}
+
+/// What host-model means for each accelerator. Without a value it is QEMU's `host` or `max`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostModels {
+    /// With KVM.
+    pub kvm: Option<HostModel>,
+    /// With QEMU's translator.
+    pub tcg: Option<HostModel>,
+}
+
+/// Folders for the guest's sockets and files, each of its own and without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// Sockets and files of the running guest.
+    pub guest: String,
+    /// Sockets of channels that have no path.
+    pub channel: String,
+    /// Variables of firmware.
+    pub nvram: String,
+    /// Memory that lies in files.
+    pub memory: String,
+    /// Logs of the guest's consoles.
+    pub log: String,
+}
+
+/// What displays do when the domain does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisplayFacts {
+    /// The address that VNC listens on.
+    pub vnc_listen: String,
+    /// The first TCP port that is free for VNC, 5900 or above.
+    pub vnc_port: u16,
+}
+
+impl HostFacts {
+    /// The facts of an ordinary host, with the folders of one guest: the unit instance is `instance`.
+    #[must_use]
+    pub fn local(instance: &str) -> Self {
+        Self { directories: Directories::of(instance), ..Self::default() }
+    }
+}
+
+impl Default for HostFacts {
+    fn default() -> Self {
+        Self {
+            emulator: "/usr/bin/qemu-system-x86_64".to_owned(),
+            default_machine: "pc".to_owned(),
+            machine_aliases: BTreeMap::new(),
+            accelerators: Accelerators { kvm: true, tcg: true },
+            default_cpu: "qemu64".to_owned(),
+            host_models: HostModels::default(),
+            directories: Directories::of("guest"),
+            displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+        }
+    }
+}
+
+impl Directories {
+    /// The folders of the guest with this unit instance on a system that runs the units of glassbox.
+    #[must_use]
+    pub fn of(instance: &str) -> Self {
+        let guest = format!("/run/glassbox/guest/{instance}");
+        Self {
+            channel: format!("{guest}/channel"),
+            nvram: "/var/lib/glassbox/nvram".to_owned(),
+            memory: format!("{guest}/memory"),
+            log: "/var/log/glassbox/qemu".to_owned(),
+            guest,
+        }
+    }
+}

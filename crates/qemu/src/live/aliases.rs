@@ -1,0 +1,88 @@
+//! The ids of devices.
+
+use domain::devices::{
+    Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, ScsiModel,
+};
+use domain::{Alias, Domain};
+
+use crate::machine::Board;
+
+/// Gives each device without an alias of the user's the one that libvirt would give it.
+pub(crate) fn assign(domain: &mut Domain) {
+    for kind in DeviceKind::ALL {
+        for device in domain.devices.all(kind) {
+            if domain.devices.info(device).alias.is_none() {
+                let alias: Option<Alias> = name(domain, device).parse().ok();
+                domain.devices.info_mut(device).alias = alias;
+            }
+        }
+    }
+}
+
+fn name(domain: &Domain, device: DeviceRef) -> String {
+    let index = device.index;
+    match device.kind {
+        DeviceKind::Disk => disk(domain, &domain.devices.disks[index]),
+        DeviceKind::Controller => controller(domain, index),
+        DeviceKind::Filesystem => format!("fs{index}"),
+        DeviceKind::Interface => format!("net{index}"),
+        DeviceKind::Smartcard => format!("smartcard{index}"),
+        DeviceKind::Serial => format!("serial{index}"),
+        DeviceKind::Parallel => format!("parallel{index}"),
+        DeviceKind::Console => format!("console{index}"),
+        DeviceKind::Channel => format!("channel{index}"),
+        DeviceKind::Input => format!("input{index}"),
+        DeviceKind::Tpm => format!("tpm{index}"),
+        DeviceKind::Sound => format!("sound{index}"),
+        DeviceKind::Video => format!("video{index}"),
+        DeviceKind::Hostdev => format!("hostdev{index}"),
+        DeviceKind::Redirdev => format!("redir{index}"),
+        DeviceKind::Hub => format!("hub{index}"),
+        DeviceKind::Watchdog => format!("watchdog{index}"),
+        DeviceKind::MemBalloon => format!("balloon{index}"),
+        DeviceKind::Rng => format!("rng{index}"),
+        DeviceKind::NvramDevice => format!("nvram{index}"),
+        DeviceKind::Panic => format!("panic{index}"),
+        DeviceKind::Shmem => format!("shmem{index}"),
+        DeviceKind::MemoryDevice => format!("dimm{index}"),
+        DeviceKind::Iommu => format!("iommu{index}"),
+        DeviceKind::Vsock => format!("vsock{index}"),
+        DeviceKind::Crypto => format!("crypto{index}"),
+        DeviceKind::Pstore => format!("pstore{index}"),
+    }
+}
+
+fn disk(domain: &Domain, disk: &Disk) -> String {
+    let bus = disk.bus();
+    let Some(Address::Drive(drive)) = &disk.info.address else {
+        return format!("{bus}-disk{}", disk.target.index());
+    };
+    let (c, b, t, u) = (drive.controller, drive.bus, drive.target, drive.unit);
+    if bus == DiskBus::Scsi && has_targets(domain, c) {
+        return format!("scsi{c}-{b}-{t}-{u}");
+    }
+    format!("{bus}{c}-{b}-{u}")
+}
+
+/// Whether a SCSI controller tells targets from units; the oldest model does not.
+fn has_targets(domain: &Domain, index: u32) -> bool {
+    domain.devices.controllers.iter().any(|controller| {
+        let model = if let ControllerKind::Scsi(model) = controller.kind { model } else { None };
+        controller.number() == index && model.is_some_and(|model| model != ScsiModel::Lsilogic)
+    })
+}
+
+fn controller(domain: &Domain, position: usize) -> String {
+    let controller = &domain.devices.controllers[position];
+    let board = Board::of_domain(domain);
+    let (number, kind) = (controller.number(), controller.controller_type());
+    match (kind, number, board) {
+        (ControllerType::Pci, 0, Board::Q35) => "pcie.0".to_owned(),
+        (ControllerType::Pci, ..) => format!("pci.{number}"),
+        (ControllerType::Ide, 0, Board::I440fx) | (ControllerType::Sata, 0, Board::Q35) => {
+            "ide".to_owned()
+        }
+        (ControllerType::Usb, 0, _) => "usb".to_owned(),
+        (kind, ..) => format!("{kind}{number}"),
+    }
+}
