@@ -1,0 +1,233 @@
+//! The states of a guest and what each event does in them, as tables.
+
+use super::*;
+use serde_json::json;
+
+const DESTROY: Actions =
+    Actions { on_poweroff: Action::Destroy, on_reboot: Action::Restart, on_crash: Action::Destroy };
+const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
+
+fn event(name: &str, data: Value) -> Input {
+    Input::Event(Event { name: name.to_owned(), data })
+}
+
+fn shutdown(reason: &str) -> Input {
+    event("SHUTDOWN", json!({ "guest": true, "reason": reason }))
+}
+
+fn ok(command: Command) -> Input {
+    Input::Reply(command, Ok(json!({})))
+}
+
+fn stop() -> Input {
+    Input::Request(Request::Stop { timeout: TIMEOUT })
+}
+
+/// A guest brought to a phase in the way that guests come there.
+fn guest_in(phase: Phase, actions: Actions) -> Guest {
+    let mut guest = Guest::new(actions, true);
+    let start = [
+        (Phase::Negotiating, Input::Greeting),
+        (Phase::Asking, ok(Command::Capabilities)),
+        (Phase::Resuming, Input::Reply(Command::QueryChardev, Ok(json!([])))),
+        (Phase::Running, ok(Command::Cont)),
+    ];
+    for (reached, input) in start {
+        if guest.phase == phase {
+            return guest;
+        }
+        guest.handle(input);
+        assert_eq!(guest.phase, reached);
+    }
+    match phase {
+        Phase::Paused => drop(guest.handle(event("STOP", json!({})))),
+        Phase::PoweringOff => drop(guest.handle(stop())),
+        Phase::Quitting => drop(guest.handle(Input::Request(Request::Quit))),
+        Phase::Killed => {
+            guest.handle(Input::Request(Request::Quit));
+            guest.handle(Input::DeadlinePassed);
+        }
+        Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming | Phase::Running => {
+        }
+    }
+    assert_eq!(guest.phase, phase);
+    guest
+}
+
+fn quitting() -> Vec<Effect> {
+    vec![Effect::Stopping, Effect::Send(Command::Quit), Effect::Deadline(Some(QUIT_TIMEOUT))]
+}
+
+#[test]
+fn a_start_ends_with_ready_and_not_before() {
+    let mut guest = Guest::new(DESTROY, true);
+    assert_eq!(guest.handle(Input::Greeting), [Effect::Send(Command::Capabilities)]);
+    assert_eq!(guest.handle(ok(Command::Capabilities)), [Effect::Send(Command::QueryChardev)]);
+    let chardevs = json!([
+        { "label": "charserial0", "filename": "pty:/dev/pts/3", "frontend-open": true },
+        { "label": "charmonitor", "filename": "unix:x,server=on" },
+    ]);
+    let console = ConsolePath { chardev: "charserial0".into(), path: "/dev/pts/3".into() };
+    assert_eq!(
+        guest.handle(Input::Reply(Command::QueryChardev, Ok(chardevs))),
+        [Effect::Consoles(vec![console]), Effect::Send(Command::Cont)]
+    );
+    assert_eq!(guest.handle(event("RESUME", json!({}))), []);
+    assert_eq!(guest.handle(ok(Command::Cont)), [Effect::Ready]);
+}
+
+#[test]
+fn a_stop_in_each_phase() {
+    let asked = || {
+        vec![
+            Effect::Stopping,
+            Effect::Status("asked the guest to power down".into()),
+            Effect::Send(Command::Powerdown),
+            Effect::Deadline(TIMEOUT),
+        ]
+    };
+    let mut woken = asked();
+    woken.insert(2, Effect::Send(Command::Cont));
+    for (phase, effects) in [
+        (Phase::Greeting, quitting()),
+        (Phase::Negotiating, quitting()),
+        (Phase::Asking, quitting()),
+        (Phase::Resuming, quitting()),
+        (Phase::Running, asked()),
+        (Phase::Paused, woken),
+        (Phase::PoweringOff, vec![]),
+        (Phase::Quitting, vec![]),
+        (Phase::Killed, vec![]),
+    ] {
+        assert_eq!(guest_in(phase, DESTROY).handle(stop()), effects, "{phase:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_shuts_down_is_quit_and_ends_well() {
+    for phase in [Phase::Running, Phase::PoweringOff] {
+        let mut guest = guest_in(phase, DESTROY);
+        assert_eq!(guest.handle(shutdown("guest-shutdown")), quitting(), "{phase:?}");
+        assert_eq!(guest.handle(ok(Command::Quit)), []);
+        assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(Fate::Stopped)]);
+    }
+}
+
+#[test]
+fn a_guest_that_ignores_the_button_is_quit_then_killed() {
+    let mut guest = guest_in(Phase::PoweringOff, DESTROY);
+    let mut effects = guest.handle(Input::DeadlinePassed);
+    assert!(matches!(effects.remove(0), Effect::Warn(_)));
+    assert_eq!(effects, quitting());
+    let effects = guest.handle(Input::DeadlinePassed);
+    assert_eq!(effects.last(), Some(&Effect::Kill));
+    assert_eq!(
+        guest.handle(Input::Ended(Ended::Signalled(9))),
+        [Effect::Finish(Fate::StopTimeout)]
+    );
+}
+
+#[test]
+fn the_actions_decide_what_follows() {
+    let all = |action| Actions { on_poweroff: action, on_reboot: action, on_crash: action };
+    let shutdown = |reason: &str| ("SHUTDOWN", json!({ "guest": true, "reason": reason }));
+    for (input, fate) in [
+        (shutdown("guest-shutdown"), Fate::Stopped),
+        (shutdown("guest-reset"), Fate::Stopped),
+        (shutdown("guest-panic"), Fate::Panicked),
+        (("GUEST_PANICKED", json!({ "action": "pause" })), Fate::Panicked),
+    ] {
+        let replay = || event(input.0, input.1.clone());
+        let mut guest = guest_in(Phase::Running, all(Action::Restart));
+        assert_eq!(guest.handle(replay()).last(), Some(&Effect::Send(Command::Reset)), "{input:?}");
+        assert_eq!(guest.handle(event("RESET", json!({}))), [Effect::Send(Command::Cont)]);
+        assert_eq!(
+            guest.handle(event("RESET", json!({}))),
+            [],
+            "a reset by the guest needs no cont"
+        );
+        assert_eq!(guest.phase, Phase::Running);
+
+        let mut guest = guest_in(Phase::Running, all(Action::Destroy));
+        assert!(guest.handle(replay()).ends_with(&quitting()), "{input:?}");
+        assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(fate)]);
+
+        let mut guest = guest_in(Phase::Running, all(Action::Preserve));
+        assert!(matches!(guest.handle(replay()).last(), Some(Effect::Status(_))), "{input:?}");
+        assert_eq!(guest.handle(event("STOP", json!({}))), [], "the status keeps saying why");
+        assert_eq!(guest.handle(stop()), quitting(), "a guest that is shut down cannot be asked");
+    }
+}
+
+#[test]
+fn how_qemu_ended_decides_when_nothing_else_did() {
+    let failed = |words: &str| Fate::StartFailed(words.into());
+    let crashed = |words: &str| Fate::Crashed(words.into());
+    for (phase, ended, fate) in [
+        (
+            Phase::Greeting,
+            Ended::Exited(1),
+            failed("QEMU ended with status 1 before the guest ran"),
+        ),
+        (Phase::Asking, Ended::Signalled(6), crashed("QEMU was killed by SIGABRT")),
+        (Phase::Running, Ended::Exited(1), crashed("QEMU ended with status 1")),
+        (Phase::Running, Ended::Exited(0), Fate::Stopped),
+        (Phase::Running, Ended::Signalled(9), crashed("QEMU was killed by SIGKILL")),
+        (Phase::PoweringOff, Ended::Signalled(11), crashed("QEMU was killed by SIGSEGV")),
+        (Phase::Quitting, Ended::Exited(0), Fate::Stopped),
+        (Phase::Quitting, Ended::Signalled(6), crashed("QEMU was killed by SIGABRT")),
+        (Phase::Killed, Ended::Signalled(9), Fate::Stopped),
+    ] {
+        let effects = guest_in(phase, DESTROY).handle(Input::Ended(ended));
+        assert_eq!(effects, [Effect::Finish(fate)], "{phase:?} {ended:?}");
+    }
+}
+
+#[test]
+fn a_quit_over_another_monitor_is_a_stop() {
+    let mut guest = guest_in(Phase::Running, DESTROY);
+    let effects = guest.handle(shutdown("host-qmp-quit"));
+    assert_eq!(effects, [Effect::Stopping, Effect::Deadline(Some(QUIT_TIMEOUT))]);
+    assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(Fate::Stopped)]);
+}
+
+#[test]
+fn the_second_interrupt_quits() {
+    let mut guest = guest_in(Phase::Running, DESTROY);
+    let interrupt = || Input::Request(Request::Interrupt { timeout: None });
+    assert!(guest.handle(interrupt()).contains(&Effect::Send(Command::Powerdown)));
+    assert_eq!(guest.handle(interrupt()), quitting());
+}
+
+#[test]
+fn a_lost_monitor_leaves_the_guest_running_and_stoppable() {
+    let mut guest = guest_in(Phase::Running, DESTROY);
+    assert!(matches!(guest.handle(Input::MonitorLost("gone".into()))[..], [Effect::Warn(_)]));
+    let effects = guest.handle(stop());
+    assert_eq!(
+        effects,
+        [Effect::Stopping, Effect::Terminate, Effect::Deadline(Some(QUIT_TIMEOUT))]
+    );
+}
+
+#[test]
+fn a_refused_start_is_told_in_qemus_words() {
+    let mut guest = guest_in(Phase::Resuming, DESTROY);
+    let error = CommandError { class: "GenericError".into(), desc: "no".into() };
+    assert_eq!(guest.handle(Input::Reply(Command::Cont, Err(error))), quitting());
+    let fate = Fate::StartFailed("QEMU refused cont: no (GenericError)".into());
+    assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(fate)]);
+}
+
+#[test]
+fn requests_press_the_buttons() {
+    let request = |phase, request| guest_in(phase, DESTROY).handle(Input::Request(request));
+    assert_eq!(request(Phase::Running, Request::Reset), [Effect::Send(Command::Reset)]);
+    assert_eq!(request(Phase::Greeting, Request::Reset), []);
+    assert_eq!(request(Phase::Running, Request::Poweroff)[1..], [Effect::Send(Command::Powerdown)]);
+    assert_eq!(
+        request(Phase::Paused, Request::Poweroff),
+        [Effect::Send(Command::Cont), Effect::Send(Command::Powerdown)]
+    );
+    assert_eq!(request(Phase::Greeting, Request::Poweroff), quitting());
+}

@@ -1,0 +1,197 @@
+//! From the command line to what a start needs: the domain, read, planned and checked against the host.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+use domain::{
+    Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
+};
+use qemu::{Access, HostFacts, HostFile, Launch, LaunchPlan};
+
+use crate::definition::{self, Definition, DefinitionError, Source};
+use crate::{identity, runtime_dir};
+
+/// A guest that can be started.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The domain as the file has it, completed.
+    pub(crate) domain: Domain,
+    /// The domain's name as the name of its runtime directory.
+    pub(crate) instance: UnitInstance,
+    /// The UUID, derived if the file has none.
+    pub(crate) uuid: DomainUuid,
+    /// What to do.
+    pub(crate) plan: LaunchPlan,
+    /// How messages call the definition's file.
+    file: String,
+    /// The parts of the file that are left out of the guest, one line each.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Why a guest cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    /// There is no definition to read.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The definition has faults, one line each, with the file's name.
+    #[error("{}", .0.join("\n"))]
+    Faulty(Vec<String>),
+    /// Files that the definition names cannot be used, one line each.
+    #[error("{}", .0.join("\n"))]
+    HostFiles(Vec<String>),
+}
+
+/// What a definition says, with everything that is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// The guest, if nothing was refused.
+    pub(crate) prepared: Option<Prepared>,
+    /// Refused parts, one line each.
+    pub(crate) refused: Vec<String>,
+    /// Parts left out, one line each.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Reads and plans the guest.
+///
+/// # Errors
+/// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
+pub(crate) fn prepare(source: &Source) -> Result<Prepared, PrepareError> {
+    let checked = check(source)?;
+    match checked.prepared {
+        Some(prepared) => Ok(prepared),
+        None => Err(PrepareError::Faulty(checked.refused)),
+    }
+}
+
+/// Reads and plans the guest, and keeps what is wrong with it.
+///
+/// # Errors
+/// [`PrepareError::Definition`] when there is nothing to read.
+pub(crate) fn check(source: &Source) -> Result<Checked, PrepareError> {
+    let definition = definition::read(source)?;
+    let faults = Faults::new();
+    let planned = plan(&definition, &faults);
+    let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
+        faults.into_sorted().into_iter().partition(|fault| fault.severity == Severity::Refused);
+    let lines = |faults: &[Fault]| {
+        faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
+    };
+    let ignored = lines(&ignored);
+    let prepared = planned.filter(|_| refused.is_empty()).map(|planned| Prepared {
+        domain: planned.domain,
+        instance: planned.instance,
+        uuid: planned.uuid,
+        plan: planned.plan,
+        file: definition.file.clone(),
+        ignored: ignored.clone(),
+    });
+    Ok(Checked { prepared, refused: lines(&refused), ignored })
+}
+
+struct Planned {
+    domain: Domain,
+    instance: UnitInstance,
+    uuid: DomainUuid,
+    plan: LaunchPlan,
+}
+
+fn plan(definition: &Definition, faults: &Faults) -> Option<Planned> {
+    let mut domain = domain(definition, faults)?;
+    let instance = UnitInstance::from(&domain.name);
+    let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
+        Ok(uuid) => *domain.uuid.insert(uuid),
+        Err(error) => {
+            faults.push(
+                domain
+                    .place
+                    .refused(format!("<uuid> is missing and none can be made: {error}; add one")),
+            );
+            return None;
+        }
+    };
+    let facts = host_facts(&instance);
+    qemu::complete(&mut domain, &facts, faults);
+    let launch = Launch { shim_monitor: true, ..Launch::default() };
+    let plan = qemu::plan(&domain, &facts, &launch, faults)?;
+    Some(Planned { domain, instance, uuid, plan })
+}
+
+fn domain(definition: &Definition, faults: &Faults) -> Option<Domain> {
+    let root = match definition_text(&definition.bytes).and_then(tree::parse) {
+        Ok(root) => root,
+        Err(fault) => {
+            faults.push(fault);
+            return None;
+        }
+    };
+    if let Some(expected) = &definition.expected_name {
+        // The header's own faults are found again by the whole domain's reader.
+        let header = Header::read(&root, &Faults::new());
+        header.misfiled(&root, expected).into_iter().for_each(|fault| faults.push(fault));
+    }
+    Domain::from_tree(&root, faults)
+}
+
+/// The facts of this host. The folders are those that systemd has given the unit, else the usual ones.
+fn host_facts(instance: &UnitInstance) -> HostFacts {
+    let mut facts = HostFacts::local(instance.as_str());
+    let guest = runtime_dir::locate(instance).display().to_string();
+    facts.directories.channel = format!("{guest}/channel");
+    facts.directories.memory = format!("{guest}/memory");
+    facts.directories.guest = guest;
+    if let Some(log) = granted("LOGS_DIRECTORY") {
+        facts.directories.log = log;
+    }
+    if let Some(state) = granted("STATE_DIRECTORY") {
+        facts.directories.nvram = format!("{state}/nvram");
+    }
+    facts
+}
+
+/// The first folder that systemd lists in this variable (systemd.exec(5), `RuntimeDirectory=`).
+fn granted(variable: &str) -> Option<String> {
+    let folders = std::env::var(variable).ok()?;
+    folders.split(':').next().filter(|folder| !folder.is_empty()).map(str::to_owned)
+}
+
+/// Checks that the files which the plan names can be used by this account.
+///
+/// # Errors
+/// [`PrepareError::HostFiles`], a line for each that cannot.
+pub(crate) fn check_host_files(prepared: &Prepared) -> Result<(), PrepareError> {
+    let faults: Vec<String> = prepared
+        .plan
+        .files
+        .iter()
+        .filter_map(unusable)
+        .map(|fault| fault.in_file(&prepared.file))
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(PrepareError::HostFiles(faults)) }
+}
+
+fn unusable(wanted: &HostFile) -> Option<Fault> {
+    let path = Path::new(&wanted.path);
+    let opened = OpenOptions::new().read(true).write(wanted.access == Access::ReadWrite).open(path);
+    let error = opened.err()?;
+    let kind = error.kind();
+    let advice = if kind == io::ErrorKind::NotFound {
+        "does not exist; create it or correct the path".to_owned()
+    } else if kind == io::ErrorKind::PermissionDenied {
+        format!(
+            "may not be opened by {}; give it to that user, with its directories",
+            own_account()
+        )
+    } else {
+        format!("cannot be opened: {error}")
+    };
+    Some(wanted.place.refused(format!("'{}' {advice}", wanted.path)))
+}
+
+fn own_account() -> String {
+    let account = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(account).ok().flatten();
+    user.map_or_else(|| format!("uid {account}"), |user| format!("user '{}'", user.name))
+}

@@ -1,0 +1,164 @@
+//! The claim on a guest's name and UUID, held with the management daemon.
+//!
+//! Registration is one D-Bus call, over the registry's socket or over the system bus, that hands the daemon a
+//! pidfd of this process and one end of a socket pair, the lifeline. The claim lasts as long as the lifeline:
+//! when this process dies the kernel closes it. No connection is kept.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use std::collections::BTreeMap;
+
+use domain::{DomainName, DomainUuid};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use zbus::{Connection, Fd, connection::Builder};
+
+/// How long the daemon may take to answer; a guest that need not be registered then starts without.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A claim that the daemon holds.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    lifeline: OwnedFd,
+}
+
+impl AsFd for Claim {
+    /// The lifeline; it hangs up when the daemon is gone.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lifeline.as_fd()
+    }
+}
+
+/// What the daemon said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Name and UUID are this guest's.
+    Held(Claim),
+    /// Another guest holds the name or the UUID, or the daemon will not have this one; in its words.
+    Refused(String),
+    /// There is no daemon, or it does not answer.
+    Unreachable(String),
+}
+
+/// The way to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registry {
+    /// The registry's socket.
+    pub(crate) socket: PathBuf,
+    /// Whether the system bus is tried when there is no socket.
+    pub(crate) bus: bool,
+}
+
+impl Registry {
+    /// Claims name and UUID. Blocks for at most a few seconds.
+    pub(crate) fn claim(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+        zruntime::block_on(async {
+            let runtime = match zruntime::Runtime::current() {
+                Ok(runtime) => runtime,
+                Err(error) => return Answer::Unreachable(error.to_string()),
+            };
+            // The whole exchange is bounded, for zbus bounds a call but not the handshake before it.
+            match runtime.timeout(ANSWER_TIMEOUT, self.register(name, uuid)).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    Answer::Unreachable(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))
+                }
+            }
+        })
+    }
+
+    async fn register(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+        let (ours, theirs, leader) = match handles() {
+            Ok(handles) => handles,
+            Err(error) => {
+                return Answer::Unreachable(format!("no file descriptor for a claim: {error}"));
+            }
+        };
+        let (connection, destination) = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return Answer::Unreachable(error.to_string()),
+        };
+        let options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
+        let body = (
+            name.as_str(),
+            uuid.to_string(),
+            Fd::from(leader.as_fd()),
+            Fd::from(theirs.as_fd()),
+            options,
+        );
+        let reply = connection
+            .call_method(
+                destination,
+                dbus_api::ROOT_PATH,
+                Some(dbus_api::REGISTRY_INTERFACE),
+                "Register",
+                &body,
+            )
+            .await;
+        match reply {
+            Ok(_) => Answer::Held(Claim { lifeline: ours }),
+            Err(error) => refusal(&error),
+        }
+    }
+
+    async fn connect(&self) -> Result<(Connection, Option<&'static str>), ConnectError> {
+        match UnixStream::connect(&self.socket) {
+            Ok(stream) => {
+                let connection = Builder::unix_stream(stream).p2p().build().await;
+                Ok((connection.map_err(ConnectError::Bus)?, None))
+            }
+            Err(source) if self.bus && no_listener(&source) => {
+                let connection = Builder::system().build().await;
+                Ok((connection.map_err(ConnectError::Bus)?, Some(dbus_api::BUS_NAME)))
+            }
+            Err(source) => Err(ConnectError::Socket { path: self.socket.clone(), source }),
+        }
+    }
+
+    /// The directory in which the socket appears when a daemon comes.
+    pub(crate) fn directory(&self) -> &Path {
+        self.socket.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+#[derive(Debug)]
+enum ConnectError {
+    Socket { path: PathBuf, source: io::Error },
+    Bus(zbus::Error),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Bus(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Both ends of a lifeline, and a pidfd of this process.
+fn handles() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let leader = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok((ours, theirs, leader))
+}
+
+fn no_listener(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// An error of the daemon's own is its answer; one on the way to it is none.
+fn refusal(error: &zbus::Error) -> Answer {
+    if let zbus::Error::MethodError(name, words, _) = error
+        && name.starts_with(dbus_api::BUS_NAME)
+    {
+        return Answer::Refused(words.clone().unwrap_or_else(|| name.to_string()));
+    }
+    Answer::Unreachable(error.to_string())
+}

@@ -1,0 +1,79 @@
+//! What the shim tells the service manager (sd_notify(3)), and what it asks of it.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use zbus::connection::Builder;
+
+/// How long a guest may take to power down where nobody said: `TimeoutStopSec=` of qemu@.service, less what
+/// QEMU may need to quit.
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
+
+/// Sends the service manager a message; without one nothing happens.
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        crate::log::warning(format_args!("the service manager cannot be notified: {error}"));
+    }
+}
+
+/// How long the guest may take to power down before QEMU is quit; none is for ever.
+///
+/// In a unit this is most of its `TimeoutStopSec=`, an administrator's drop-in included, so that QEMU is quit
+/// and its disks are flushed before systemd kills it. The time is asked for when it is needed: it can have
+/// been changed since the start.
+pub(crate) fn stop_timeout() -> Option<Duration> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Some(DEFAULT_STOP_TIMEOUT);
+    }
+    match unit_stop_timeout() {
+        Ok(u64::MAX) => None,
+        Ok(microseconds) => {
+            let whole = Duration::from_micros(microseconds);
+            Some(whole - (whole / 5).min(Duration::from_secs(10)))
+        }
+        Err(error) => {
+            crate::log::info(format_args!(
+                "the unit's TimeoutStopSec= cannot be read ({error}); the guest has {} s to power down",
+                DEFAULT_STOP_TIMEOUT.as_secs()
+            ));
+            Some(DEFAULT_STOP_TIMEOUT)
+        }
+    }
+}
+
+/// `TimeoutStopUSec` of the unit that this process belongs to (org.freedesktop.systemd1(5)).
+fn unit_stop_timeout() -> zbus::Result<u64> {
+    const MANAGER: &str = "org.freedesktop.systemd1";
+    zruntime::block_on(async {
+        let builder = if system_instance() { Builder::system() } else { Builder::session() };
+        let connection = builder.method_timeout(Duration::from_secs(1)).build().await?;
+        let reply = connection
+            .call_method(
+                Some(MANAGER),
+                "/org/freedesktop/systemd1",
+                Some("org.freedesktop.systemd1.Manager"),
+                "GetUnitByPID",
+                &(std::process::id()),
+            )
+            .await?;
+        let body = reply.body();
+        let unit: zbus::ObjectPath<'_> = body.deserialize()?;
+        let reply = connection
+            .call_method(
+                Some(MANAGER),
+                unit,
+                Some("org.freedesktop.DBus.Properties"),
+                "Get",
+                &("org.freedesktop.systemd1.Service", "TimeoutStopUSec"),
+            )
+            .await?;
+        let value: zbus::OwnedVariant = reply.body().deserialize()?;
+        u64::try_from(value)
+    })
+}
+
+/// Whether the unit is one of the system's manager: a user's manager gives its services its own runtime
+/// directory (`XDG_RUNTIME_DIR`), the system's does not.
+fn system_instance() -> bool {
+    std::env::var_os("XDG_RUNTIME_DIR").is_none()
+}

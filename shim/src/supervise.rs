@@ -1,0 +1,279 @@
+//! Beside a running QEMU: waits for what happens and carries out what [`Guest`] decides.
+//!
+//! One thread, one poll(2), no timer but the guest's deadline: beside an idle guest the process never wakes.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use qemu::Console;
+use qmp::{CommandId, Message, Session};
+use sd_notify::NotifyState;
+
+use crate::fate::Fate;
+use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
+use crate::keeper::Keeper;
+use crate::runtime_dir::RuntimeDir;
+use crate::sys::{Arrived, SignalSource};
+use crate::{consoles, log, service_manager};
+
+/// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
+/// QEMU that sends more than this is not to take the shim's memory with it.
+const LONGEST_MESSAGE: usize = 1 << 20;
+
+/// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The signals that ask something of the shim.
+pub(crate) fn signals() -> [i32; 5] {
+    let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, machined_poweroff]
+}
+
+/// A QEMU that was just started, with all that its supervision needs.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    /// QEMU's process.
+    pub(crate) qemu: Pid,
+    /// A pidfd of it.
+    pub(crate) pidfd: OwnedFd,
+    /// The shim's monitor.
+    pub(crate) monitor: UnixStream,
+    pub(crate) signals: SignalSource,
+    pub(crate) keeper: Keeper,
+    pub(crate) directory: &'a RuntimeDir,
+    pub(crate) consoles: &'a [Console],
+    /// How long a stop may take; `None` asks the service manager each time.
+    pub(crate) stop_timeout: Option<Duration>,
+}
+
+/// Waits until QEMU has ended and says how.
+///
+/// # Errors
+/// When the kernel refuses poll(2) or a read: nothing can be supervised then. QEMU dies with this process.
+pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> {
+    running.monitor.set_nonblocking(true)?;
+    let session = Session::new(LONGEST_MESSAGE);
+    let deadline = Some(Instant::now() + START_TIMEOUT);
+    let mut supervisor = Supervisor {
+        running,
+        guest,
+        session,
+        sent: Vec::new(),
+        monitor_open: true,
+        deadline,
+        places: Vec::new(),
+    };
+    loop {
+        let ready = supervisor.wait()?;
+        if let Some(fate) = supervisor.turn(ready)? {
+            return Ok(fate);
+        }
+    }
+}
+
+struct Supervisor<'a> {
+    running: Running<'a>,
+    guest: Guest,
+    session: Session,
+    /// Commands whose replies are awaited.
+    sent: Vec<(CommandId, Command)>,
+    monitor_open: bool,
+    deadline: Option<Instant>,
+    /// Where the consoles are, for the status line.
+    places: Vec<String>,
+}
+
+/// What poll(2) found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ready {
+    ended: bool,
+    signal: bool,
+    monitor: bool,
+    registry: bool,
+}
+
+impl Supervisor<'_> {
+    /// Waits until something happens or a time has come.
+    fn wait(&self) -> io::Result<Ready> {
+        let monitor = self.monitor_open.then(|| self.running.monitor.as_fd());
+        let sources = [
+            Some(self.running.pidfd.as_fd()),
+            Some(self.running.signals.file().as_fd()),
+            monitor,
+            self.running.keeper.fd(),
+        ];
+        let mut polled: Vec<PollFd<'_>> =
+            sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, self.timeout()) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
+        let [ended, signal, monitor, registry] =
+            sources.map(|source| source.is_some() && happened.next().unwrap_or_default());
+        Ok(Ready { ended, signal, monitor, registry })
+    }
+
+    /// Time until the next deadline; none when there is none.
+    fn timeout(&self) -> PollTimeout {
+        let earliest = [self.deadline, self.running.keeper.deadline()].into_iter().flatten().min();
+        let Some(at) = earliest else { return PollTimeout::NONE };
+        // Rounded up: waking a moment early would turn the wait's last millisecond into a busy loop.
+        let milliseconds = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Handles what was found. What QEMU still said is read before its end is looked at.
+    fn turn(&mut self, ready: Ready) -> io::Result<Option<Fate>> {
+        if ready.monitor || ready.ended {
+            self.read_monitor()?;
+        }
+        if ready.ended {
+            let ended = reap(self.running.qemu)?;
+            return self.feed(Input::Ended(ended));
+        }
+        if ready.signal {
+            while let Some(arrived) = self.running.signals.next()? {
+                if let Some(request) = self.request(arrived) {
+                    self.feed(Input::Request(request))?;
+                }
+            }
+        }
+        let now = Instant::now();
+        if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
+            self.running.keeper.turn();
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            self.deadline = None;
+            self.feed(Input::DeadlinePassed)?;
+        }
+        Ok(None)
+    }
+
+    fn request(&self, arrived: Arrived) -> Option<Request> {
+        let timeout = || self.running.stop_timeout.or_else(service_manager::stop_timeout);
+        match arrived.number {
+            libc::SIGTERM | libc::SIGHUP => Some(Request::Stop { timeout: timeout() }),
+            // A terminal's Ctrl-C; machinectl reboot sends the same signal, but as a process does.
+            libc::SIGINT if arrived.from_kernel => Some(Request::Interrupt { timeout: timeout() }),
+            libc::SIGINT => Some(Request::Reset),
+            libc::SIGQUIT => Some(Request::Quit),
+            number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
+            _ => None,
+        }
+    }
+
+    fn read_monitor(&mut self) -> io::Result<()> {
+        let mut buffer = [0u8; 4096];
+        while self.monitor_open {
+            match self.running.monitor.read(&mut buffer) {
+                Ok(0) => self.lose_monitor("QEMU closed its monitor")?,
+                Ok(count) => {
+                    self.session.receive(&buffer[..count]);
+                    self.take_messages()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.lose_monitor(&format!("the monitor cannot be read: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_messages(&mut self) -> io::Result<()> {
+        loop {
+            let input = match self.session.next_message() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Message::Greeting(_))) => Input::Greeting,
+                Ok(Some(Message::Event(event))) => Input::Event(event),
+                Ok(Some(Message::Reply { id, result })) => {
+                    let Some(at) = self.sent.iter().position(|(sent, _)| *sent == id) else {
+                        continue;
+                    };
+                    Input::Reply(self.sent.swap_remove(at).1, result)
+                }
+                Err(error) => return self.lose_monitor(&error.to_string()),
+            };
+            self.feed(input)?;
+        }
+    }
+
+    fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
+        self.monitor_open = false;
+        self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
+    }
+
+    /// Lets the guest decide and does what it says. A fate comes out only of QEMU's end.
+    fn feed(&mut self, input: Input) -> io::Result<Option<Fate>> {
+        let mut fate = None;
+        for effect in self.guest.handle(input) {
+            match effect {
+                Effect::Send(command) => self.send(command)?,
+                Effect::Consoles(opened) => {
+                    self.places = consoles::link(
+                        self.running.directory.path(),
+                        self.running.consoles,
+                        &opened,
+                    );
+                }
+                Effect::Ready => self.ready(),
+                Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),
+                Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
+                Effect::Warn(message) => log::warning(message),
+                Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
+                Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
+                Effect::Kill => self.signal_qemu(Signal::SIGKILL),
+                Effect::Finish(end) => fate = Some(end),
+            }
+        }
+        Ok(fate)
+    }
+
+    fn ready(&mut self) {
+        self.deadline = None;
+        let mut status = format!("running, QEMU is process {}", self.running.qemu);
+        for place in &self.places {
+            status.push_str("; console ");
+            status.push_str(place);
+        }
+        log::info(format_args!("the guest is {status}"));
+        service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    }
+
+    fn send(&mut self, command: Command) -> io::Result<()> {
+        let id = self.session.execute(command.name(), serde_json::Value::Null);
+        self.sent.push((id, command));
+        // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
+        match self.running.monitor.write(self.session.output()) {
+            Ok(count) if count == self.session.output().len() => {
+                self.session.sent(count);
+                Ok(())
+            }
+            Ok(_) => self.lose_monitor("QEMU does not read its monitor"),
+            Err(error) => self.lose_monitor(&format!("the monitor cannot be written to: {error}")),
+        }
+    }
+
+    fn signal_qemu(&self, signal: Signal) {
+        if let Err(error) = kill(self.running.qemu, signal) {
+            log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
+        }
+    }
+}
+
+fn reap(qemu: Pid) -> io::Result<Ended> {
+    let status = waitpid(qemu, None)?;
+    if let WaitStatus::Exited(_, status) = status {
+        return Ok(Ended::Exited(status));
+    }
+    if let WaitStatus::Signaled(_, signal, _) = status {
+        return Ok(Ended::Signalled(signal as i32));
+    }
+    Err(io::Error::other(format!("QEMU's process is in a state that is no end: {status:?}")))
+}

@@ -1,0 +1,278 @@
+//! The system calls that neither nix nor rustix offers safely: fork and exec, and real-time signals.
+//!
+//! All of the program's `unsafe` is here.
+#![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::Pid;
+
+/// The first file descriptor after standard input, output and error.
+const FIRST_FD: RawFd = 3;
+
+/// What a terminal sends to all processes of its foreground group. A child has them blocked: Ctrl-C is a request
+/// to the shim, which asks the guest to power down, and would make QEMU end at once.
+const TERMINAL_SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+
+/// A signal that arrived at a [`SignalSource`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// The signal's number.
+    pub(crate) number: i32,
+    /// The kernel sent it, as a terminal does for Ctrl-C; not a process by kill(2).
+    pub(crate) from_kernel: bool,
+}
+
+/// The signals that ask something of the shim, blocked and read from a file descriptor (signalfd(2)).
+#[derive(Debug)]
+pub(crate) struct SignalSource {
+    file: File,
+    /// The mask that a child gets: the one that this process was started with, and [`TERMINAL_SIGNALS`].
+    for_children: libc::sigset_t,
+}
+
+impl SignalSource {
+    /// Blocks the signals in `numbers`. Call it before any thread exists.
+    pub(crate) fn block(numbers: &[i32]) -> io::Result<Self> {
+        let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut inherited = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set it is given, so that sigaddset and sigprocmask find an
+        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then.
+        // signalfd returns a descriptor that nobody else owns, or -1.
+        unsafe {
+            libc::sigemptyset(wanted.as_mut_ptr());
+            for number in numbers {
+                check(libc::sigaddset(wanted.as_mut_ptr(), *number))?;
+            }
+            check(libc::sigprocmask(libc::SIG_BLOCK, wanted.as_ptr(), inherited.as_mut_ptr()))?;
+            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+            let fd = check(libc::signalfd(-1, wanted.as_ptr(), flags))?;
+            let mut for_children = inherited.assume_init();
+            for number in TERMINAL_SIGNALS {
+                check(libc::sigaddset(&raw mut for_children, number))?;
+            }
+            Ok(Self { file: File::from_raw_fd(fd), for_children })
+        }
+    }
+
+    /// The file descriptor to poll.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The next signal that arrived, if there is one.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Arrived>> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        let mut bytes = [0u8; SIZE];
+        match self.file.read(&mut bytes) {
+            Ok(SIZE) => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: the kernel filled all of the structure, which is plain integers, and the read is unaligned.
+        let info: libc::signalfd_siginfo =
+            unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+        let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
+        Ok(Some(Arrived { number, from_kernel: info.ssi_code == libc::SI_KERNEL }))
+    }
+}
+
+/// A process to start, which inherits everything but file descriptors from 3 on and the signal mask.
+#[derive(Debug)]
+pub(crate) struct Spawn<'a> {
+    /// Path of the program.
+    pub(crate) program: &'a str,
+    /// Arguments after the program's name.
+    pub(crate) arguments: &'a [String],
+    /// What the process finds open as 3, 4, ...
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Whose mask for children it gets.
+    pub(crate) signals: &'a SignalSource,
+}
+
+impl Spawn<'_> {
+    /// Starts the process. It dies with this one, by SIGKILL.
+    ///
+    /// # Errors
+    /// What execve(2) or an earlier step in the child said; the child is then gone and reaped.
+    pub(crate) fn start(self) -> io::Result<Pid> {
+        let program = CString::new(self.program)?;
+        let mut strings = vec![program.clone()];
+        for argument in self.arguments {
+            strings.push(CString::new(argument.as_str())?);
+        }
+        let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+
+        // Sources above every target, so that no dup2 in the child overwrites one that is still needed.
+        let count = RawFd::try_from(self.fds.len()).map_err(io::Error::other)?;
+        let after = FIRST_FD + count;
+        let sources: Vec<OwnedFd> =
+            self.fds.into_iter().map(|fd| above(fd, after)).collect::<Result<_, _>>()?;
+        let (report, reporter) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        let reporter = above(reporter, after)?;
+        let raw_sources: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+
+        let child = Child {
+            program: program.as_ptr(),
+            arguments: pointers.as_ptr(),
+            sources: &raw_sources,
+            reporter: reporter.as_raw_fd(),
+            mask: &self.signals.for_children,
+            // SAFETY: getpid has no condition.
+            parent: unsafe { libc::getpid() },
+        };
+        // SAFETY: the process has one thread, so the child may do anything; it keeps to async-signal-safe
+        // calls all the same and never returns from `run`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            child.run();
+        }
+        let pid = Pid::from_raw(check(pid)?);
+        drop(reporter);
+        let mut error = [0u8; 4];
+        match File::from(report).read(&mut error)? {
+            0 => Ok(pid),
+            _ => {
+                nix::sys::wait::waitpid(pid, None)?;
+                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(error)))
+            }
+        }
+    }
+}
+
+/// What the child needs between fork and exec, made before the fork so that it allocates nothing.
+struct Child<'a> {
+    program: *const libc::c_char,
+    arguments: *const *const libc::c_char,
+    sources: &'a [RawFd],
+    reporter: RawFd,
+    mask: &'a libc::sigset_t,
+    parent: libc::pid_t,
+}
+
+impl Child<'_> {
+    fn run(&self) -> ! {
+        let errno = match self.exec() {
+            Ok(never) => match never {},
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        let bytes = errno.to_ne_bytes();
+        // SAFETY: `bytes` is valid for its length; _exit ends the child without running anything of the
+        // parent's. A failed write leaves the parent with an end of file and the child's status 127.
+        unsafe {
+            libc::write(self.reporter, bytes.as_ptr().cast(), bytes.len());
+            libc::_exit(127)
+        }
+    }
+
+    fn exec(&self) -> io::Result<std::convert::Infallible> {
+        // SAFETY: each call is async-signal-safe and gets plain numbers, or pointers to memory that `start`
+        // holds until the child has its own image: the argument array ends with a null pointer and its
+        // strings with NUL, the mask was filled by sigprocmask.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            if libc::getppid() != self.parent {
+                // The parent died before prctl took effect, so its death would never be signalled.
+                libc::_exit(127);
+            }
+            let mut target = FIRST_FD;
+            for source in self.sources {
+                check(libc::dup2(*source, target))?;
+                target += 1;
+            }
+            let first = libc::c_uint::try_from(target).unwrap_or_default();
+            let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
+            check(libc::close_range(first, libc::c_uint::MAX, flags))?;
+            // Rust's runtime ignores SIGPIPE, which would survive exec.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;
+            libc::execv(self.program, self.arguments);
+        }
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The same open file at a number of at least `first`.
+fn above(fd: OwnedFd, first: RawFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= first {
+        return Ok(fd);
+    }
+    let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(first))?;
+    // SAFETY: F_DUPFD_CLOEXEC returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
+fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+
+    /// Runs `script` in a shell that has `fds` open, and says what it printed.
+    fn shell(script: &str, fds: Vec<OwnedFd>) -> String {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        let signals = SignalSource::block(&[libc::SIGUSR1]).unwrap();
+        let mut fds = fds;
+        fds.insert(0, write);
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let pid = Spawn { program: "/bin/sh", arguments: &arguments, fds, signals: &signals }
+            .start()
+            .unwrap();
+        let mut printed = String::new();
+        File::from(read).read_to_string(&mut printed).unwrap();
+        assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0), "{printed}");
+        printed
+    }
+
+    #[test]
+    fn a_child_has_the_fds_of_the_plan_and_no_other() {
+        let junk: Vec<File> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
+        let fds =
+            vec![File::open("/dev/zero").unwrap().into(), File::open("/dev/full").unwrap().into()];
+        let listed =
+            shell("exec >&3; readlink /proc/$$/fd/4 /proc/$$/fd/5; exec ls /proc/self/fd", fds);
+        drop(junk);
+        assert_eq!(listed, "/dev/zero\n/dev/full\n0\n1\n2\n3\n4\n5\n6\n", "6 is what ls reads");
+    }
+
+    #[test]
+    fn a_child_has_only_the_terminals_signals_blocked() {
+        let field = |status: &str, field: &str| {
+            let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let status = shell("exec cat /proc/self/status >&3", Vec::new());
+        let terminal = TERMINAL_SIGNALS.iter().fold(0, |mask, signal| mask | 1 << (signal - 1));
+        assert_eq!(field(&status, "SigBlk"), field(&own, "SigBlk") | terminal, "{status}");
+        assert_eq!(field(&status, "SigIgn") & 1 << (libc::SIGPIPE - 1), 0, "{status}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error_of_start() {
+        let signals = SignalSource::block(&[libc::SIGUSR1]).unwrap();
+        let spawn =
+            Spawn { program: "/nonexistent", arguments: &[], fds: Vec::new(), signals: &signals };
+        assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn signals_arrive_with_their_sender() {
+        let mut signals = SignalSource::block(&[libc::SIGRTMIN() + 4]).unwrap();
+        assert_eq!(signals.next().unwrap(), None);
+        // SAFETY: raise has no condition; the signal is blocked in this thread.
+        assert_eq!(unsafe { libc::raise(libc::SIGRTMIN() + 4) }, 0);
+        let arrived = Arrived { number: libc::SIGRTMIN() + 4, from_kernel: false };
+        assert_eq!(signals.next().unwrap(), Some(arrived));
+    }
+}
