@@ -35,7 +35,7 @@ pub(crate) enum RuntimeDirError {
 pub(crate) fn locate(instance: &UnitInstance) -> PathBuf {
     match by_systemd() {
         Some(path) => path,
-        None => base().join("glassbox/guest").join(instance.as_str()),
+        None => base().join("glassbox/guest").join(instance.directory()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
 use crate::keeper::Keeper;
 use crate::runtime_dir::RuntimeDir;
-use crate::sys::{Arrived, SignalSource};
+use crate::sys::{self, Arrived, SignalSource};
 use crate::{consoles, log, service_manager};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
@@ -244,6 +244,7 @@ impl Supervisor<'_> {
         }
         log::info(format_args!("the guest is {status}"));
         service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        sys::release_code();
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {

@@ -199,6 +199,39 @@ impl Child<'_> {
     }
 }
 
+/// Gives the pages of the program's code back to the page cache.
+///
+/// What read the XML and planned the guest is most of the program and is not needed beside the guest; what is
+/// comes back by page faults, from memory. Failing costs nothing but the memory, so nothing is reported.
+pub(crate) fn release_code() {
+    let (Ok(maps), Ok(program)) =
+        (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe())
+    else {
+        return;
+    };
+    for line in maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())) {
+        let Some((start, end)) = code_range(line) else { continue };
+        // SAFETY: the range is a mapping of the program's file that is executable and not writable, so its
+        // pages equal the file's, and MADV_DONTNEED (madvise(2)) makes the next access read them again.
+        unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(start),
+                end - start,
+                libc::MADV_DONTNEED,
+            );
+        }
+    }
+}
+
+/// The addresses of an executable mapping that is not writable, of a line of proc_pid_maps(5).
+fn code_range(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let code = fields.next()? == "r-xp";
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    code.then_some((address(start)?, address(end)?))
+}
+
 /// The same open file at a number of at least `first`.
 fn above(fd: OwnedFd, first: RawFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= first {
@@ -264,6 +297,16 @@ mod tests {
         let spawn =
             Spawn { program: "/nonexistent", arguments: &[], fds: Vec::new(), signals: &signals };
         assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_code_is_released() {
+        let line = |permissions| format!("1000-3000 {permissions} 00000000 fe:00 1  /bin/x");
+        assert_eq!(code_range(&line("r-xp")), Some((0x1000, 0x3000)));
+        for permissions in ["r--p", "rw-p", "rwxp", "---p"] {
+            assert_eq!(code_range(&line(permissions)), None, "{permissions}");
+        }
+        release_code();
     }
 
     #[test]

@@ -9,7 +9,8 @@ const MOST_LETTERS: usize = 5;
 /// Prefixes that the format knows, longest first, so that `xvda` is not read as something else.
 const PREFIXES: [&str; 6] = ["xvd", "ubd", "fd", "hd", "sd", "vd"];
 
-/// The `dev` of a disk's `<target>`, such as `vda` or `hdc`: a prefix, letters, and perhaps a partition number.
+/// The `dev` of a disk's `<target>`, such as `vda` or `hdc`: a prefix and letters. QEMU shows whole
+/// disks, so there are no names of partitions.
 ///
 /// Its letters are a number: `a` is 0, `z` 25, `aa` 26.
 ///
@@ -17,6 +18,7 @@ const PREFIXES: [&str; 6] = ["xvd", "ubd", "fd", "hd", "sd", "vd"];
 /// use domain::DiskTarget;
 /// let target: DiskTarget = "sdaa".parse().unwrap();
 /// assert_eq!((target.prefix(), target.index()), ("sd", 26));
+/// assert!("vda1".parse::<DiskTarget>().is_err());
 /// assert!("disk1".parse::<DiskTarget>().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,14 +61,11 @@ impl FromStr for DiskTarget {
         let prefix =
             PREFIXES.into_iter().find(|prefix| text.starts_with(prefix)).ok_or_else(wrong)?;
         let rest = &text[prefix.len()..];
-        let digits = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
-        let (letters, partition) = rest.split_at(digits);
-        let has_letters = !letters.is_empty() && letters.len() <= MOST_LETTERS;
-        if !has_letters || !partition.bytes().all(|byte| byte.is_ascii_digit()) {
+        let fits = !rest.is_empty() && rest.len() <= MOST_LETTERS;
+        if !fits || !rest.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Err(wrong());
         }
-        let count =
-            letters.bytes().fold(0, |index, letter| index * 26 + u32::from(letter - b'a') + 1);
+        let count = rest.bytes().fold(0, |index, letter| index * 26 + u32::from(letter - b'a') + 1);
         Ok(Self { name: text.to_owned(), prefix, index: count - 1 })
     }
 }

@@ -50,7 +50,12 @@ impl Header {
     #[must_use]
     pub fn read(root: &Element<'_>, faults: &Faults) -> Self {
         if !Self::is_domain(root) {
-            let what = format!("the root element is <{}>; give a <domain>", root.qualified);
+            let what = match &root.namespace {
+                Some(namespace) => format!(
+                    "the root element is in the namespace '{namespace}'; remove the declaration"
+                ),
+                None => format!("the root element is <{}>; give a <domain>", root.qualified),
+            };
             faults.push(Fault::refused(root.position, &format!("/{}", root.qualified), what));
             return Self::default();
         }
@@ -152,7 +157,9 @@ mod tests {
             ("<network/>", &["1:1: /network: the root element is <network>; give a <domain>"][..]),
             (
                 "<q:domain xmlns:q='urn:x'/>",
-                &["1:1: /q:domain: the root element is <q:domain>; give a <domain>"],
+                &[
+                    "1:1: /q:domain: the root element is in the namespace 'urn:x'; remove the declaration",
+                ],
             ),
             (
                 "<domain/>",

@@ -92,11 +92,15 @@ impl Lifecycle {
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.element("on_poweroff").text(self.poweroff());
-        writer.element("on_reboot").text(self.reboot());
-        writer.element("on_crash").text(self.crash());
-        if let Some(action) = self.on_lock_failure {
-            writer.element("on_lockfailure").text(action);
+        for (name, action) in [
+            ("on_poweroff", self.on_poweroff.map(LifecycleAction::as_str)),
+            ("on_reboot", self.on_reboot.map(LifecycleAction::as_str)),
+            ("on_crash", self.on_crash.map(CrashAction::as_str)),
+            ("on_lockfailure", self.on_lock_failure.map(LockFailureAction::as_str)),
+        ] {
+            if let Some(action) = action {
+                writer.element(name).text(action);
+            }
         }
     }
 }

@@ -17,8 +17,8 @@ pub struct MaxMemory {
 /// How much memory the guest has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Where `<memory>` stands.
-    pub place: Place,
+    /// Where `<memory>` stands, if it is there.
+    pub place: Option<Place>,
     /// What it starts with; none when only the NUMA nodes say it.
     pub size: Option<MemorySize>,
     /// What the balloon leaves it.
@@ -34,7 +34,7 @@ impl Memory {
         let memory = root.child("memory");
         let current = root.child("currentMemory");
         Self {
-            place: memory.as_ref().map_or_else(|| root.place(), Reader::place),
+            place: memory.as_ref().map(Reader::place),
             dump_core: memory.as_ref().and_then(|memory| memory.on_off("dumpCore")),
             size: memory.and_then(|memory| MemorySize::parse(&memory)),
             current: current.and_then(|current| MemorySize::parse(&current)),

@@ -233,6 +233,23 @@ impl UnitInstance {
         DomainName::try_from(text.as_str())
     }
 
+    /// The name of the guest's own directory below `/run/glassbox/guest`: the instance in an alphabet
+    /// without backslash and colon, so `my vm.1` has `my=20vm.1` and `a:b` has `a=3ab`.
+    ///
+    /// Systemd 255 to 260 start no service whose `RuntimeDirectory=` has a backslash
+    /// (<https://github.com/systemd/systemd/issues/41853>), and a colon separates the directories in
+    /// `$RUNTIME_DIRECTORY`. An `=` is in no instance, so two guests never share a directory.
+    ///
+    /// ```
+    /// use domain::UnitInstance;
+    /// assert_eq!(UnitInstance::try_from("web-1").unwrap().directory(), "web-1");
+    /// assert_eq!(UnitInstance::try_from(r"my\x20vm.1").unwrap().directory(), "my=20vm.1");
+    /// ```
+    #[must_use]
+    pub fn directory(&self) -> String {
+        self.0.replace("\\x", "=").replace(':', "=3a")
+    }
+
     fn escape(name: &str) -> String {
         let mut escaped = String::with_capacity(name.len());
         for (i, byte) in name.bytes().enumerate() {
@@ -441,6 +458,9 @@ mod tests {
             if let Ok(name) = DomainName::try_from(text.as_str()) {
                 let instance = UnitInstance::from(&name);
                 prop_assert!(instance.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\".contains(&b)));
+                let directory = instance.directory();
+                prop_assert!(!directory.contains(['\\', ':', '/']));
+                prop_assert_eq!(directory.replace("=3a", ":").replace('=', "\\x"), instance.as_str());
                 prop_assert_eq!(instance.domain_name().unwrap(), name);
             }
         }

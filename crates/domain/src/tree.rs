@@ -290,17 +290,17 @@ fn attribute_error_text(error: &AttrError) -> &'static str {
     }
 }
 
-/// Counts lines forward: positions are asked for in nearly ascending order, so each byte is seen about once.
+/// Counts lines and columns forward: positions are asked for in nearly ascending order, so each byte is seen
+/// about once, however long a line is.
 struct LineCounter<'x> {
     text: &'x str,
     offset: usize,
-    line: u32,
-    line_start: usize,
+    position: Position,
 }
 
 impl<'x> LineCounter<'x> {
     fn new(text: &'x str) -> Self {
-        Self { text, offset: 0, line: 1, line_start: 0 }
+        Self { text, offset: 0, position: Position { line: 1, column: 1 } }
     }
 
     fn position(&mut self, at: usize) -> Position {
@@ -308,18 +308,21 @@ impl<'x> LineCounter<'x> {
         if at < self.offset {
             *self = Self::new(self.text);
         }
-        for (i, byte) in self.text.as_bytes()[self.offset..at].iter().enumerate() {
-            if *byte == b'\n' {
-                self.line += 1;
-                self.line_start = self.offset + i + 1;
+        for byte in &self.text.as_bytes()[self.offset..at] {
+            match byte {
+                b'\n' => {
+                    self.position.line = self.position.line.saturating_add(1);
+                    self.position.column = 1;
+                }
+                // The second and later bytes of a character in UTF-8.
+                0x80..=0xbf => {}
+                0..=0x7f | 0xc0..=0xff => {
+                    self.position.column = self.position.column.saturating_add(1);
+                }
             }
         }
         self.offset = at;
-        let columns = self.text.get(self.line_start..at).map_or(0, |line| line.chars().count());
-        Position {
-            line: self.line,
-            column: u32::try_from(columns).unwrap_or(u32::MAX).saturating_add(1),
-        }
+        self.position
     }
 }
 
@@ -366,6 +369,15 @@ mod tests {
             assert_eq!(refusal(text), message, "{text}");
         }
         assert!(refusal("<a>\n  <b></c></a>").starts_with("2:6: not well-formed XML: "));
+    }
+
+    #[test]
+    fn a_long_line_costs_no_more_than_short_ones() {
+        let text = format!("<a>{}</a>", "<b c='ü'/>".repeat(100_000));
+        let root = parse(&text).unwrap();
+        let last = root.elements().last().unwrap();
+        assert_eq!(last.position, Position { line: 1, column: 999_994 });
+        assert_eq!(last.attributes[0].position, Position { line: 1, column: 999_997 });
     }
 
     #[test]

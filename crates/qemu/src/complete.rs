@@ -14,9 +14,10 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     memory::complete(domain, faults);
     vcpu::complete(domain);
     clock::complete(domain);
+    lifecycle(domain);
     implicit_devices(domain, facts);
     cpu::complete(domain, facts);
-    device_defaults(domain);
+    device_defaults(domain, faults);
     devices::disk::assign_addresses(domain);
     devices::controller::add_for_addresses(domain);
     devices::virtio_serial::assign_ports(domain, faults);
@@ -34,14 +35,23 @@ fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
 }
 
 /// What each device leaves out.
-fn device_defaults(domain: &mut Domain) {
+fn device_defaults(domain: &mut Domain, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
     devices::disk::complete(domain);
     devices::interface::complete(domain);
     devices::input::complete(domain);
+    devices::rng::complete(domain);
+    devices::graphics::complete(domain);
     devices::video::complete(domain);
-    devices::controller::complete(domain);
+    devices::controller::complete(domain, faults);
+}
+
+fn lifecycle(domain: &mut Domain) {
+    let lifecycle = &mut domain.lifecycle;
+    lifecycle.on_poweroff = Some(lifecycle.poweroff());
+    lifecycle.on_reboot = Some(lifecycle.reboot());
+    lifecycle.on_crash = Some(lifecycle.crash());
 }
 
 fn accelerator(domain: &Domain, facts: &HostFacts, faults: &Faults) {

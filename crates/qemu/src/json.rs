@@ -1,5 +1,6 @@
 //! JSON objects with keys in a chosen order, which is all that QEMU's options need.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A value.
@@ -21,22 +22,22 @@ pub(crate) enum Json {
 
 /// An object whose keys keep the order in which they were set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Object(Vec<(String, Json)>);
+pub(crate) struct Object(Vec<(Cow<'static, str>, Json)>);
 
 impl Object {
     /// An object whose first key says what it describes, such as `driver` of a device.
-    pub(crate) fn new(key: &str, value: impl Into<Json>) -> Self {
+    pub(crate) fn new(key: impl Into<Cow<'static, str>>, value: impl Into<Json>) -> Self {
         Self(Vec::new()).set(key, value)
     }
 
     /// Adds a key.
-    pub(crate) fn set(mut self, key: &str, value: impl Into<Json>) -> Self {
-        self.0.push((key.to_owned(), value.into()));
+    pub(crate) fn set(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Json>) -> Self {
+        self.0.push((key.into(), value.into()));
         self
     }
 
     /// Adds a key if there is a value.
-    pub(crate) fn some(self, key: &str, value: Option<impl Into<Json>>) -> Self {
+    pub(crate) fn some(self, key: &'static str, value: Option<impl Into<Json>>) -> Self {
         match value {
             Some(value) => self.set(key, value),
             None => self,
@@ -126,14 +127,19 @@ impl fmt::Display for Object {
 /// A text in quotes, with RFC 8259's escapes (section 7).
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
-    for character in text.chars() {
-        match character {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            '\0'..='\u{1f}' => write!(f, "\\u{:04x}", u32::from(character))?,
-            _ => write!(f, "{character}")?,
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| matches!(c, '"' | '\\' | '\0'..='\u{1f}')) {
+        let (plain, special) = rest.split_at(at);
+        f.write_str(plain)?;
+        // All three kinds are one byte long.
+        let (special, after) = special.split_at(1);
+        match special {
+            "\"" | "\\" => write!(f, "\\{special}")?,
+            _ => write!(f, "\\u{:04x}", special.as_bytes()[0])?,
         }
+        rest = after;
     }
+    f.write_str(rest)?;
     f.write_str("\"")
 }
 

@@ -16,12 +16,16 @@ const GRANULE: MemorySize = MemorySize::from_bytes(1 << 20);
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     let memory = &mut domain.memory;
     let Some(size) = memory.size else {
+        if memory.place.is_some() {
+            return; // What is wrong with it was said when it was read.
+        }
         let what = "<memory> is missing; add one such as <memory unit='GiB'>2</memory>";
         faults.push(domain.place.refused(what));
         return;
     };
     if size.bytes() == 0 {
-        faults.push(memory.place.refused("the guest has no memory; give at least 1 MiB"));
+        let place = memory.place.as_ref().unwrap_or(&domain.place);
+        faults.push(place.refused("the guest has no memory; give at least 1 MiB"));
     }
     let current = memory.current.filter(|current| current.bytes() > 0).unwrap_or(size);
     memory.current = Some(current.min(size));

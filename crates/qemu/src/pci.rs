@@ -112,7 +112,10 @@ impl<'f> Pass<'f> {
                 self.buses.occupy(address);
                 Some(address)
             }
-            _ => self.buses.take_next(connect, self.faults.is_none()),
+            _ => {
+                let function = kinds::function(domain, device);
+                self.buses.take_next(connect, function, self.faults.is_none())
+            }
         };
         match address {
             Some(address) => {
@@ -138,14 +141,14 @@ fn add_missing_controllers(domain: &mut Domain, board: Board) {
     fixed::assign(&mut pass, domain);
     if board == Board::I440fx && !pass.buses.is_full() {
         // One slot is kept for a bridge that somebody may want later.
-        let _ = pass.buses.take_next(Connect::Conventional, true);
+        let _ = pass.buses.take_next(Connect::Conventional, 0, true);
     }
     for device in order::devices(domain) {
         pass.take_next(domain, device);
     }
     if board == Board::Q35 && named == 0 && pass.buses.count() > before {
         // One root port stays free for a device that is plugged later.
-        let _ = pass.buses.take_next(Connect::Express, true);
+        let _ = pass.buses.take_next(Connect::Express, 0, true);
     }
     for (index, model) in pass.buses.models() {
         let kind = ControllerKind::Pci(Some(model));

@@ -84,16 +84,16 @@ pub struct UnixSocket {
 }
 
 /// A TCP connection.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// Who waits for whom.
-    pub mode: Option<SocketMode>,
+    /// Who waits for whom; QEMU connects when nothing is written.
+    pub mode: SocketMode,
     /// The host.
     pub host: Option<String>,
     /// The port's number or name.
     pub service: Option<String>,
-    /// What is spoken.
-    pub protocol: Option<TcpProtocol>,
+    /// What is spoken; plain bytes when nothing is written.
+    pub protocol: TcpProtocol,
 }
 
 /// What is at the host's side, with what it needs.
@@ -190,10 +190,12 @@ impl ChardevSource {
             ChardevType::Pipe => path(device, source).map(Self::Pipe),
             ChardevType::Stdio => Some(Self::Stdio),
             ChardevType::Tcp => Some(Self::Tcp(TcpSocket::parse(device, source))),
-            ChardevType::Unix => Some(Self::Unix(UnixSocket {
-                mode: source.and_then(|source| source.keyword("mode")),
-                path: source.and_then(|source| source.string("path")),
-            })),
+            ChardevType::Unix => {
+                let path = source.and_then(|source| source.string("path"));
+                let mode = source.and_then(|source| source.keyword("mode"));
+                // A mode without a path says nothing: such a channel always listens.
+                Some(Self::Unix(UnixSocket { mode: mode.filter(|_| path.is_some()), path }))
+            }
             ChardevType::SpiceVmc => Some(Self::SpiceVmc),
             ChardevType::Udp
             | ChardevType::SpicePort
@@ -233,7 +235,6 @@ impl ChardevSource {
             }
             Self::Tcp(tcp) => tcp.write(writer),
             Self::Unix(socket) => {
-                // A mode without a path says nothing: such a channel always listens.
                 if let Some(path) = &socket.path {
                     writer
                         .element("source")
@@ -252,22 +253,24 @@ impl TcpSocket {
             source.refuse_attributes(&["tls"]);
         }
         Self {
-            mode: source.and_then(|source| source.keyword("mode")),
+            mode: source.and_then(|source| source.keyword("mode")).unwrap_or(SocketMode::Connect),
             host: source.and_then(|source| source.string("host")),
             service: source.and_then(|source| source.string("service")),
-            protocol: device.child("protocol").and_then(|protocol| protocol.keyword("type")),
+            protocol: device
+                .child("protocol")
+                .and_then(|protocol| protocol.keyword("type"))
+                .unwrap_or(TcpProtocol::Raw),
         }
     }
 
     fn write(&self, writer: &mut Writer) {
         writer
             .element("source")
-            .attribute("mode", self.mode.unwrap_or(SocketMode::Connect))
+            .attribute("mode", self.mode)
             .optional("host", self.host.as_ref())
             .optional("service", self.service.as_ref())
             .empty();
-        let protocol = self.protocol.unwrap_or(TcpProtocol::Raw);
-        writer.element("protocol").attribute("type", protocol).empty();
+        writer.element("protocol").attribute("type", self.protocol).empty();
     }
 }
 

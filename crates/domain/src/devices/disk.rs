@@ -154,6 +154,7 @@ impl Disk {
         let info = DeviceInfo::parse(reader);
         let text = |name: &str| reader.child(name).map(|child| child.text().into_owned());
         let Some(target) = reader.child("target") else {
+            let _ = reader.raw(); // One message is enough for a disk without a name.
             reader.refuse("<target> is missing; add one such as <target dev='vda' bus='virtio'/>");
             return None;
         };

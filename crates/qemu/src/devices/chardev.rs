@@ -93,7 +93,7 @@ fn tcp(
         return None;
     };
     let options = options.set("host", host).set("port", port);
-    let options = match socket.protocol.unwrap_or(TcpProtocol::Raw) {
+    let options = match socket.protocol {
         TcpProtocol::Raw => options,
         TcpProtocol::Telnet => options.on_off("telnet", true),
         TcpProtocol::Telnets | TcpProtocol::Tls => {
@@ -101,7 +101,7 @@ fn tcp(
             return None;
         }
     };
-    if socket.mode == Some(SocketMode::Bind) {
+    if socket.mode == SocketMode::Bind {
         return Some(options.on_off("server", true).on_off("wait", false));
     }
     Some(options)

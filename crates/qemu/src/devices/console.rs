@@ -21,7 +21,8 @@ pub(crate) fn complete(domain: &mut Domain) {
             info: console.info.clone(),
         });
     }
-    if let Some(serial) = devices.serials.first() {
+    let first = devices.serials.first();
+    if let Some(serial) = first.filter(|serial| serial.target != Some(SerialTarget::IsaDebug)) {
         let console = Console {
             place: serial.place.clone(),
             chardev: serial.chardev.clone(),
@@ -31,8 +32,7 @@ pub(crate) fn complete(domain: &mut Domain) {
         };
         match devices.consoles.first_mut() {
             Some(first) if first.is_serial() => *first = console,
-            Some(_) => {}
-            None => devices.consoles.push(console),
+            Some(_) | None => devices.consoles.insert(0, console),
         }
     }
     for (port, console) in (0..).zip(&mut devices.consoles) {

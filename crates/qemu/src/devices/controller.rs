@@ -1,7 +1,7 @@
 //! Controllers: those that the machine brings, those that devices need, and their arguments.
 
-use domain::Domain;
 use domain::devices::{Controller, ControllerKind, ControllerType, UsbModel};
+use domain::{Domain, Faults};
 
 use crate::command::Command;
 use crate::machine::Board;
@@ -14,10 +14,11 @@ mod virtio_serial;
 
 pub(crate) use implicit::{add, add_for_addresses, add_implicit, number};
 pub(crate) use pci::model_name;
+pub(crate) use usb::ich9_function;
 
 /// Fills in models, and puts controllers in order: types in the order in which they first appear, those of a
 /// type by number.
-pub(crate) fn complete(domain: &mut Domain) {
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     let isa = Board::of_domain(domain) == Board::Isa;
     for controller in &mut domain.devices.controllers {
         if let ControllerKind::Usb(model @ None) = &mut controller.kind {
@@ -25,6 +26,15 @@ pub(crate) fn complete(domain: &mut Domain) {
         }
     }
     sort(domain);
+    usb::check(domain, faults);
+    for pair in domain.devices.controllers.windows(2) {
+        let same = pair[0].controller_type() == pair[1].controller_type()
+            && pair[0].number() == pair[1].number();
+        if same && pair[1].info.master_start_port.is_none() {
+            let what = "another controller of the type has this index; give another or none";
+            faults.push(pair[1].place.refused(what));
+        }
+    }
 }
 
 pub(crate) fn sort(domain: &mut Domain) {

@@ -1,7 +1,8 @@
 //! Disks: the device that the guest sees. What it lies on is in `disk/block.rs`.
 
 use domain::devices::{
-    Address, Disk, DiskBus, DiskDevice, DiskModel, DriveAddress, ErrorPolicy, VirtioModel,
+    Address, CacheMode, Disk, DiskBus, DiskDevice, DiskModel, DriveAddress, ErrorPolicy, Tray,
+    VirtioModel,
 };
 use domain::{Domain, devices};
 
@@ -21,6 +22,8 @@ pub(crate) fn complete(domain: &mut Domain) {
         disk.device = Some(disk.device());
         disk.bus = Some(disk.bus());
         disk.readonly |= disk.device() == DiskDevice::Cdrom;
+        disk.tray = disk.tray.filter(|tray| *tray == Tray::Open);
+        disk.driver.cache = disk.driver.cache.filter(|cache| *cache != CacheMode::Default);
         disk.driver.name.get_or_insert_with(|| "qemu".to_owned());
         disk.driver.format.get_or_insert(devices::DiskFormat::Raw);
         if !buses.contains(&disk.bus()) {
@@ -177,7 +180,7 @@ fn floppy_controller(command: &mut Command<'_>) {
     if q35 && !floppies.is_empty() {
         let device =
             orders.iter().fold(Object::new("driver", "isa-fdc"), |device, (letter, order)| {
-                device.set(&format!("bootindex{letter}"), *order)
+                device.set(format!("bootindex{letter}"), *order)
             });
         command.device(&device);
         return;

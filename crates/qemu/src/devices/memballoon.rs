@@ -16,7 +16,8 @@ pub(crate) fn add_implicit(domain: &mut Domain) {
 
 /// Adds the balloon.
 pub(crate) fn arguments(command: &mut Command<'_>, balloon: &MemBalloon) {
-    if balloon.info.alias() != "balloon0" {
+    let first = command.domain.devices.memballoons.first();
+    if !first.is_some_and(|first| std::ptr::eq(first, balloon)) {
         command.refuse(&balloon.place, "a guest has one balloon; remove this one");
     }
     let model = match balloon.model {

@@ -1,5 +1,6 @@
 //! Sources of randomness.
 
+use domain::Domain;
 use domain::devices::{Rng, RngBackend};
 
 use crate::command::Command;
@@ -9,6 +10,15 @@ use crate::plan::Access;
 
 /// The file that randomness is read from when the domain names none.
 const DEFAULT_FILE: &str = "/dev/random";
+
+/// Fills in the file of a backend that reads one.
+pub(crate) fn complete(domain: &mut Domain) {
+    for rng in &mut domain.devices.rngs {
+        if rng.backend == RngBackend::Random {
+            rng.file.get_or_insert_with(|| DEFAULT_FILE.to_owned());
+        }
+    }
+}
 
 /// Adds the backend and the device.
 pub(crate) fn arguments(command: &mut Command<'_>, rng: &Rng) {

@@ -160,6 +160,12 @@ impl Buses {
                 bus.model
             ));
         }
+        if matches!(connect, Connect::Bridge(_)) && !bus.accepts(connect) {
+            let bus = bus.model;
+            return Err(format!(
+                "{at}: such a controller does not fit on a {bus}; give another bus"
+            ));
+        }
         if !self.is_free_at(at) {
             return Err(format!("another device has the PCI address {at}; give another or none"));
         }
@@ -172,9 +178,14 @@ impl Buses {
     }
 
     /// Takes the next free place that suits; where there is none, a bus may be added.
-    pub(super) fn take_next(&mut self, connect: Connect, may_grow: bool) -> Option<PciAddress> {
+    pub(super) fn take_next(
+        &mut self,
+        connect: Connect,
+        function: u8,
+        may_grow: bool,
+    ) -> Option<PciAddress> {
         loop {
-            if let Some(address) = self.find(connect) {
+            if let Some(address) = self.find(connect, function) {
                 let port = connect == Connect::Bridge(PciModel::PcieRootPort);
                 self.0[usize::from(address.bus())].slots[usize::from(address.slot())]
                     .shared_by_ports |= port;
@@ -192,14 +203,14 @@ impl Buses {
         }
     }
 
-    fn find(&self, connect: Connect) -> Option<PciAddress> {
+    fn find(&self, connect: Connect, function: u8) -> Option<PciAddress> {
         let port = connect == Connect::Bridge(PciModel::PcieRootPort);
         for (index, bus) in self.0.iter().enumerate().filter(|(_, bus)| bus.accepts(connect)) {
             for number in bus.range() {
                 let slot = bus.slots[usize::from(number)];
                 let index = u8::try_from(index).ok()?;
                 if slot.functions == 0 {
-                    return PciAddress::new(0, index, number, 0);
+                    return PciAddress::new(0, index, number, function);
                 }
                 if port && slot.shared_by_ports && slot.functions != u8::MAX {
                     let function = (0..8).find(|f| slot.functions & 1 << f == 0)?;

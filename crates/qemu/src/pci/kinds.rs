@@ -9,6 +9,7 @@ use domain::devices::{
 };
 use domain::{Domain, PciAddress, Place};
 
+use crate::devices::controller::ich9_function;
 use crate::machine::Board;
 
 use super::bus::Connect;
@@ -130,6 +131,12 @@ fn video(model: VideoModel) -> Option<Connect> {
     }
 }
 
+/// The function of a slot that a device takes: 0, but for parts of an ICH9 USB controller.
+pub(super) fn function(domain: &Domain, device: DeviceRef) -> u8 {
+    let part = || domain.devices.controllers[device.index].usb_model().and_then(ich9_function);
+    if device.kind == DeviceKind::Controller { part().unwrap_or(0) } else { 0 }
+}
+
 /// The place beside its siblings that a part of an ICH9 USB controller takes.
 pub(super) fn companion(
     domain: &Domain,
@@ -154,27 +161,9 @@ pub(super) fn companion(
     PciAddress::new(sibling.domain(), sibling.bus(), sibling.slot(), function)
 }
 
-/// The functions of the parts of an ICH9 USB controller.
-fn ich9_function(model: UsbModel) -> Option<u8> {
-    match model {
-        UsbModel::Ich9Uhci1 => Some(0),
-        UsbModel::Ich9Uhci2 => Some(1),
-        UsbModel::Ich9Uhci3 => Some(2),
-        UsbModel::Ich9Ehci1 => Some(7),
-        UsbModel::Piix3Uhci
-        | UsbModel::Piix4Uhci
-        | UsbModel::Ehci
-        | UsbModel::Vt82c686bUhci
-        | UsbModel::PciOhci
-        | UsbModel::NecXhci
-        | UsbModel::Qusb1
-        | UsbModel::Qusb2
-        | UsbModel::QemuXhci
-        | UsbModel::None => None,
-    }
-}
-
 /// Where a device's element stands, for messages.
 pub(super) fn place(domain: &Domain, device: DeviceRef) -> Place {
-    domain.devices.place(device).clone()
+    let place = domain.devices.place(device);
+    // A device that defaults added stands nowhere; the message is about the whole domain then.
+    if place.path.is_empty() { domain.place.clone() } else { place.clone() }
 }

@@ -8,18 +8,40 @@ use domain::devices::{
     UsbModel,
 };
 
+use super::usb;
 use crate::machine::Board;
 
-/// Gives controllers without a number the lowest free one of their type.
+/// Gives controllers without a number the lowest free one of their type; parts of an ICH9 USB controller
+/// join the part before them.
 pub(crate) fn number(domain: &mut Domain) {
     let controllers = &mut domain.devices.controllers;
     let mut taken: BTreeSet<(ControllerType, u32)> =
         controllers.iter().filter_map(|c| Some((c.controller_type(), c.index?))).collect();
-    for controller in controllers.iter_mut().filter(|controller| controller.index.is_none()) {
+    // The last ICH9 controller that was begun: its number and its parts so far.
+    let mut open: Option<(u32, Vec<UsbModel>)> = None;
+    for controller in controllers.iter_mut() {
+        let part = controller.usb_model().filter(|model| usb::ich9_function(*model).is_some());
+        controller.info.master_start_port =
+            controller.info.master_start_port.or(part.and_then(usb::first_port));
+        if controller.index.is_some() {
+            continue;
+        }
+        let joined = open.as_mut().filter(|(_, parts)| part.is_some_and(|p| !parts.contains(&p)));
+        if let Some((number, parts)) = joined {
+            parts.extend(part);
+            controller.index = Some(*number);
+            continue;
+        }
         let kind = controller.controller_type();
-        let free = (0..).find(|number| !taken.contains(&(kind, *number))).unwrap_or_default();
+        // Number 0 is the root, whether it is written or not.
+        let root = matches!(controller.pci_model(), Some(PciModel::PciRoot | PciModel::PcieRoot));
+        let lowest = u32::from(kind == ControllerType::Pci && !root);
+        let free = (lowest..).find(|number| !taken.contains(&(kind, *number))).unwrap_or_default();
         taken.insert((kind, free));
         controller.index = Some(free);
+        if let Some(part) = part {
+            open = Some((free, vec![part]));
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! USB controllers.
 
 use domain::devices::{Controller, UsbModel};
+use domain::{Domain, Faults};
 
 use crate::command::Command;
 use crate::devices::{addressed, placed};
 use crate::json::Object;
+
+/// Ports of an xHCI controller, by QEMU's limit.
+const MOST_PORTS: u32 = 15;
 
 /// Adds a USB controller; companions are ports of the controller with the same number.
 pub(crate) fn arguments(
@@ -35,6 +39,57 @@ pub(crate) fn arguments(
         None => placed(command, &controller.info, device),
     };
     command.device(&device);
+}
+
+/// The function of its slot that a part of an ICH9 controller has; none for other controllers.
+pub(crate) fn ich9_function(model: UsbModel) -> Option<u8> {
+    match model {
+        UsbModel::Ich9Uhci1 => Some(0),
+        UsbModel::Ich9Uhci2 => Some(1),
+        UsbModel::Ich9Uhci3 => Some(2),
+        UsbModel::Ich9Ehci1 => Some(7),
+        UsbModel::Piix3Uhci
+        | UsbModel::Piix4Uhci
+        | UsbModel::Ehci
+        | UsbModel::Vt82c686bUhci
+        | UsbModel::PciOhci
+        | UsbModel::NecXhci
+        | UsbModel::Qusb1
+        | UsbModel::Qusb2
+        | UsbModel::QemuXhci
+        | UsbModel::None => None,
+    }
+}
+
+/// The first port that a companion serves of the two that each has.
+pub(crate) fn first_port(model: UsbModel) -> Option<u32> {
+    ich9_function(model).filter(|_| model != UsbModel::Ich9Ehci1).map(|part| 2 * u32::from(part))
+}
+
+/// Refuses controllers that cannot be: too many ports, companions without their master, a second controller
+/// beside none.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    let controllers = &domain.devices.controllers;
+    let usb = || controllers.iter().filter_map(|c| Some((c, c.usb_model()?)));
+    for (controller, model) in usb() {
+        let refuse = |what: String| faults.push(controller.place.refused(what));
+        let xhci = matches!(model, UsbModel::QemuXhci | UsbModel::NecXhci);
+        if let Some(ports) = controller.ports.filter(|ports| xhci && *ports > MOST_PORTS) {
+            refuse(format!("{ports} ports are too many; give at most {MOST_PORTS}"));
+        }
+        let is_master = |(other, model): (&Controller, UsbModel)| {
+            other.number() == controller.number() && model == UsbModel::Ich9Ehci1
+        };
+        if first_port(model).is_some() && !usb().any(is_master) {
+            refuse(
+                "the companion has no master; add a controller model='ich9-ehci1' with its index"
+                    .to_owned(),
+            );
+        }
+        if model != UsbModel::None && usb().any(|(_, other)| other == UsbModel::None) {
+            refuse("another controller says that there is no USB; remove one of them".to_owned());
+        }
+    }
 }
 
 fn device_name(model: UsbModel) -> Option<&'static str> {

@@ -9,6 +9,14 @@ use crate::devices::audio;
 /// VNC's displays are counted from this TCP port.
 const FIRST_PORT: u16 = 5900;
 
+/// Fills in whether a free port is looked for.
+pub(crate) fn complete(vnc: &mut Vnc) {
+    vnc.autoport = vnc.socket().is_none().then(|| vnc.is_autoport());
+    if vnc.autoport != Some(false) {
+        vnc.port = None;
+    }
+}
+
 /// Adds `-vnc`.
 pub(crate) fn arguments(command: &mut Command<'_>, vnc: &Vnc) {
     let Some(options) = address(command, vnc) else { return };

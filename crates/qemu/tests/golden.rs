@@ -1,0 +1,84 @@
+//! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
+//! the user sees. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use domain::{Domain, Faults};
+use qemu::{HostFacts, Launch, LaunchPlan, StartMode};
+
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    cases
+}
+
+/// The name of the file that is expected, and its text.
+fn translate(xml: &str) -> (&'static str, String) {
+    let faults = Faults::new();
+    let launch = Launch { start: StartMode::Boot, shim_monitor: true };
+    let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
+        let facts = HostFacts::local(domain.name.as_str());
+        qemu::complete(&mut domain, &facts, &faults);
+        qemu::plan(&domain, &facts, &launch, &faults)
+    });
+    let mut messages = String::new();
+    for fault in faults.into_sorted() {
+        writeln!(messages, "{}", fault.in_file("domain.xml")).unwrap();
+    }
+    match plan {
+        Some(plan) => ("argv.txt", messages + &show(&plan)),
+        None => ("error.txt", messages),
+    }
+}
+
+/// One option with its value a line, then what goes with them.
+fn show(plan: &LaunchPlan) -> String {
+    let mut text = plan.emulator.clone();
+    for argument in &plan.arguments {
+        let option = argument.starts_with('-');
+        text.push(if option { '\n' } else { ' ' });
+        text.push_str(argument);
+    }
+    text.push_str("\n\n");
+    for fd in &plan.fds {
+        writeln!(text, "fd {}: {:?}", fd.number, fd.kind).unwrap();
+    }
+    for file in &plan.files {
+        writeln!(text, "file {} {:?} {}", file.path, file.access, file.place.path).unwrap();
+    }
+    for console in &plan.consoles {
+        writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();
+    }
+    text
+}
+
+#[test]
+fn plans_and_messages_are_as_accepted() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let xml = std::fs::read_to_string(case.join("domain.xml")).unwrap();
+        let (name, got) = translate(&xml);
+        if update {
+            for old in ["argv.txt", "error.txt"].iter().filter(|old| **old != name) {
+                let _ = std::fs::remove_file(case.join(old)); // Mostly there is none.
+            }
+            std::fs::write(case.join(name), &got).unwrap();
+            continue;
+        }
+        let expected = std::fs::read_to_string(case.join(name)).unwrap_or_default();
+        if expected != got {
+            wrong.push(format!(
+                "{}/{name}\n--- expected\n{expected}\n--- got\n{got}",
+                case.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!cases().is_empty());
+}
