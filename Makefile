@@ -63,7 +63,7 @@ help:
 	@echo 'make uninstall  remove what make install put there'
 
 build:
-	$(CARGO) build --profile $(PROFILE) --workspace --exclude tests
+	$(CARGO) build --profile $(PROFILE) --workspace --exclude tests --exclude corpus
 	@mkdir -p target
 	@touch target/.glassbox-built-$(PROFILE)
 
