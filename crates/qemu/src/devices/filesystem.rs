@@ -25,9 +25,10 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     }
 }
 
-/// Whether another program can see the guest's memory.
+/// Whether another program can see the guest's memory. Cells of NUMA may say so one by one.
 fn has_shared_memory(domain: &Domain) -> bool {
     domain.memory_backing.access == Some(MemoryAccess::Shared)
+        || domain.cpu.as_ref().is_some_and(|cpu| cpu.numa.is_some())
 }
 
 fn wrong(filesystem: &Filesystem, shared_memory: bool) -> Option<&'static str> {
@@ -42,8 +43,7 @@ fn wrong(filesystem: &Filesystem, shared_memory: bool) -> Option<&'static str> {
         return Some("<source> has no directory; add one such as <source dir='/srv/share'/>");
     }
     if virtiofs && !shared_memory {
-        // Whether cells of NUMA share memory is known only to them.
-        return None;
+        return Some("virtio-fs needs memory that others see; add <access mode='shared'/>");
     }
     if virtiofs && filesystem.driver.write_policy.is_some() {
         return Some("virtio-fs has no 'wrpolicy'; remove it");

@@ -2,8 +2,8 @@
 
 use domain::devices::{
     Address, AddressType, BlockIo, CacheMode, Disk, DiskBus, DiskDevice, DiskFormat, DiskModel,
-    DiskSource, EncryptionEngine, EncryptionFormat, IoMode, NetworkProtocol, SourceKind,
-    StartupPolicy, Tray, VirtioOptions,
+    DiskSource, EncryptionEngine, EncryptionFormat, ErrorPolicy, IoMode, NetworkProtocol,
+    SourceKind, StartupPolicy, Tray, VirtioOptions,
 };
 use domain::{Domain, Faults};
 
@@ -188,6 +188,14 @@ fn driver(disk: &Disk) -> Rule {
     unless(
         disk.shareable && !disk.readonly && !raw,
         "guests that share a disk would destroy this format; use raw or remove <shareable/>",
+    )?;
+    unless(
+        driver.read_error_policy == Some(ErrorPolicy::Enospace),
+        "reading fails for other reasons than a full disk; use another rerror_policy",
+    )?;
+    unless(
+        disk.limits.is_some() && !disk.throttle_filters.is_empty(),
+        "both <iotune> and <throttlefilters> are given; remove one",
     )?;
     unless(
         driver.copy_on_read == Some(true) && disk.readonly,
