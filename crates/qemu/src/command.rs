@@ -6,7 +6,7 @@ use crate::argv::Argv;
 use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
-use crate::plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+use crate::plan::{Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd};
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -27,6 +27,7 @@ pub(crate) struct Command<'a> {
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
     consoles: Vec<Console>,
+    helpers: Vec<Helper>,
     fd_sets: u32,
 }
 
@@ -37,9 +38,18 @@ impl<'a> Command<'a> {
         launch: &'a Launch,
         faults: &'a Faults,
     ) -> Self {
-        let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
-        let argv = Argv::default();
-        Self { domain, facts, launch, faults, argv, fds, files, consoles, fd_sets: 0 }
+        Self {
+            domain,
+            facts,
+            launch,
+            faults,
+            argv: Argv::default(),
+            fds: Vec::new(),
+            files: Vec::new(),
+            consoles: Vec::new(),
+            helpers: Vec::new(),
+            fd_sets: 0,
+        }
     }
 
     /// The plan, with what was collected on the way.
@@ -51,6 +61,7 @@ impl<'a> Command<'a> {
             fds: self.fds,
             files: self.files,
             consoles: self.consoles,
+            helpers: self.helpers,
         }
     }
 
@@ -89,6 +100,11 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Notes a program that serves the guest beside QEMU.
+    pub(crate) fn needs_helper(&mut self, helper: Helper) {
+        self.helpers.push(helper);
     }
 
     /// Refuses the domain because of the element at `place`.

@@ -13,6 +13,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     boot::complete(domain);
     memory::complete(domain, faults);
     vcpu::complete(domain);
+    domain.iothreads.complete();
     clock::complete(domain);
     lifecycle(domain);
     implicit_devices(domain, facts);
@@ -39,6 +40,8 @@ fn device_defaults(domain: &mut Domain, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
     devices::disk::complete(domain);
+    devices::disk::check(domain, faults);
+    devices::filesystem::complete(domain, faults);
     devices::interface::complete(domain);
     devices::input::complete(domain);
     devices::rng::complete(domain);

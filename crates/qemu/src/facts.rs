@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::storage::StorageFacts;
+
 /// Everything of the host that changes what a domain means.
 ///
 /// The shim fills it in; a value of [`Self::local`] describes an ordinary host with QEMU 7.2 or newer.
@@ -23,6 +25,8 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// Secrets, volumes and programs of storage.
+    pub storage: StorageFacts,
 }
 
 /// The accelerators that the host has.
@@ -95,6 +99,13 @@ impl Default for HostFacts {
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
             displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            storage: StorageFacts {
+                cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
+                nbd_certificates: "/etc/pki/qemu".to_owned(),
+                virtiofsd: "/usr/libexec/virtiofsd".to_owned(),
+                reservation_helper: "/usr/bin/qemu-pr-helper".to_owned(),
+                ..StorageFacts::default()
+            },
         }
     }
 }

@@ -44,11 +44,15 @@ mod plan;
 mod planner;
 mod pm;
 mod sandbox;
+mod secrets;
+mod storage;
+mod throttle_groups;
 mod vcpu;
 
 pub use complete::complete;
 pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+pub use plan::{Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd};
 pub use planner::plan;
+pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -1,6 +1,6 @@
 //! The command line's table of contents.
 
-use domain::{Domain, Faults};
+use domain::{Domain, Fault, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -8,7 +8,8 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, pm, sandbox, vcpu,
+    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, pm, sandbox, secrets,
+    throttle_groups, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -34,6 +35,8 @@ pub fn plan(
 /// From the name to the boot order.
 fn machine_arguments(command: &mut Command<'_>) {
     name(command);
+    secrets::master_key(command);
+    devices::disk::managed_reservations(command);
     os::firmware_arguments(command);
     machine::arguments(command);
     cpu::arguments(command);
@@ -41,6 +44,8 @@ fn machine_arguments(command: &mut Command<'_>) {
     memory::arguments(command);
     vcpu::arguments(command);
     iothreads::arguments(command);
+    throttle_groups::arguments(command);
+    unkept(command);
     identity(command);
     if command.domain.devices.graphics.is_empty() {
         command.argv.plain("-display", "none");
@@ -117,5 +122,18 @@ fn identity(command: &mut Command<'_>) {
 fn incoming(command: &mut Command<'_>) {
     if let StartMode::Incoming(address) = &command.launch.start {
         command.argv.plain("-incoming", address);
+    }
+}
+
+/// Reports what the host would have to keep for the guest and does not.
+fn unkept(command: &Command<'_>) {
+    let domain = command.domain;
+    if let Some(tuning) = &domain.blkiotune {
+        let what = "not kept by glassbox; set IOWeight= and its like for the unit qemu@.service";
+        command.faults.push(Fault::ignored(tuning.place.position, &tuning.place.path, what));
+    }
+    for lease in &domain.devices.leases {
+        let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
+        command.faults.push(Fault::ignored(lease.place.position, &lease.place.path, what));
     }
 }
