@@ -31,24 +31,38 @@ mod complete;
 mod cpu;
 mod devices;
 mod facts;
+mod firmware;
+mod genid;
 mod iothreads;
 mod json;
 mod launch;
+mod launch_security;
 mod live;
 mod machine;
 mod memory;
+mod memory_backing;
 mod monitor;
+mod numa;
+mod numatune;
 mod os;
 mod pci;
 mod plan;
 mod planner;
 mod pm;
 mod sandbox;
+mod sysinfo;
+mod tuning;
 mod vcpu;
 
 pub use complete::complete;
-pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
+pub use facts::{
+    Accelerators, Directories, DisplayFacts, HostClock, HostFacts, HostModel, HostModels, HostNuma,
+    HugePageFolder, SevFacts,
+};
+pub use firmware::{
+    DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
+};
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+pub use plan::{Access, Console, CopiedFile, FdKind, HostFile, LaunchPlan, PassedFd, WrittenFile};
 pub use planner::plan;

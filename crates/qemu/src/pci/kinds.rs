@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    Input, InputBus, InputModel, Interface, PciModel, ScsiModel, SerialTarget, UsbModel,
-    VideoModel, VirtioModel, WatchdogModel,
+    Input, InputBus, InputModel, Interface, MemoryModel, PciModel, ScsiModel, SerialTarget,
+    UsbModel, VideoModel, VirtioModel, WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -56,10 +56,11 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Serial => (devices.serials[index].target == Some(SerialTarget::Pci))
             .then_some(Connect::Conventional),
         // Whoever reads one of these in the crate `domain` says here which of its models stand on PCI.
-        DeviceKind::Filesystem
-        | DeviceKind::Hostdev
-        | DeviceKind::Vsock
-        | DeviceKind::MemoryDevice => Some(Connect::Express),
+        DeviceKind::Filesystem | DeviceKind::Hostdev | DeviceKind::Vsock => Some(Connect::Express),
+        DeviceKind::MemoryDevice => match devices.memories[index].model {
+            MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
+            MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
+        },
         DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
             Some(Connect::Conventional)
         }
