@@ -88,7 +88,8 @@ impl<'x> Element<'x> {
 /// The first [`Fault`] that makes the text no document: XML that is not well-formed, a document type, an
 /// entity other than XML's five, an undeclared namespace prefix, more than 256 levels of nesting.
 pub fn parse(text: &str) -> Result<Element<'_>, Fault> {
-    Parser::new(text).document()
+    // quick-xml passes over a byte order mark without counting it, which would shift all that is cut out.
+    Parser::new(text.trim_start_matches('\u{feff}')).document()
 }
 
 struct Parser<'x> {
@@ -345,6 +346,14 @@ mod tests {
         assert_eq!(children[1].position, Position { line: 2, column: 7 });
         assert_eq!(children[1].attributes[0].position, Position { line: 3, column: 2 });
         assert_eq!(children[1].text(), "x&y");
+    }
+
+    #[test]
+    fn a_byte_order_mark_shifts_nothing() {
+        let root = parse("\u{feff}<a><q:b xmlns:q='urn:x' c='1'/></a>").unwrap();
+        let child = root.elements().next().unwrap();
+        assert_eq!((root.name, child.name, child.attributes[1].name), ("a", "b", "c"));
+        assert_eq!(child.position, Position { line: 1, column: 4 });
     }
 
     #[test]
