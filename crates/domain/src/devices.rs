@@ -80,7 +80,7 @@ pub use interface::{Interface, InterfaceType, LinkState};
 pub use iommu::Iommu;
 pub use lease::{Lease, LeaseTarget};
 pub use memballoon::{BalloonModel, MemBalloon};
-pub use memory_device::MemoryDevice;
+pub use memory_device::{MemoryDevice, MemoryDeviceSource, MemoryDeviceTarget, MemoryModel};
 pub use nvram_device::NvramDevice;
 pub use panic::Panic;
 pub use parallel::Parallel;

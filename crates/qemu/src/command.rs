@@ -6,7 +6,9 @@ use crate::argv::Argv;
 use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
-use crate::plan::{Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd};
+use crate::plan::{
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
+};
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -26,6 +28,8 @@ pub(crate) struct Command<'a> {
     pub(crate) argv: Argv,
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
+    copies: Vec<CopiedFile>,
+    written: Vec<WrittenFile>,
     consoles: Vec<Console>,
     helpers: Vec<Helper>,
     fd_sets: u32,
@@ -48,6 +52,8 @@ impl<'a> Command<'a> {
             files: Vec::new(),
             consoles: Vec::new(),
             helpers: Vec::new(),
+            copies: Vec::new(),
+            written: Vec::new(),
             fd_sets: 0,
         }
     }
@@ -60,6 +66,8 @@ impl<'a> Command<'a> {
             arguments: self.argv.into_arguments(),
             fds: self.fds,
             files: self.files,
+            copies: self.copies,
+            written: self.written,
             consoles: self.consoles,
             helpers: self.helpers,
         }
@@ -95,6 +103,17 @@ impl<'a> Command<'a> {
     /// Notes a file that must exist before QEMU is started.
     pub(crate) fn needs_file(&mut self, path: &str, access: Access, place: &Place) {
         self.files.push(HostFile { path: path.to_owned(), access, place: place.clone() });
+    }
+
+    /// Notes a file that is made of its template when it is missing.
+    pub(crate) fn copies_file(&mut self, path: &str, template: &str, place: &Place) {
+        let (path, template) = (path.to_owned(), template.to_owned());
+        self.copies.push(CopiedFile { path, template, place: place.clone() });
+    }
+
+    /// Notes a file whose content QEMU reads instead of the command line.
+    pub(crate) fn writes_file(&mut self, path: &str, content: &str) {
+        self.written.push(WrittenFile { path: path.to_owned(), content: content.to_owned() });
     }
 
     /// Notes a character device whose host side is a pty.

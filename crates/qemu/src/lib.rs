@@ -31,13 +31,19 @@ mod complete;
 mod cpu;
 mod devices;
 mod facts;
+mod firmware;
+mod genid;
 mod iothreads;
 mod json;
 mod launch;
+mod launch_security;
 mod live;
 mod machine;
 mod memory;
+mod memory_backing;
 mod monitor;
+mod numa;
+mod numatune;
 mod os;
 mod pci;
 mod plan;
@@ -46,13 +52,23 @@ mod pm;
 mod sandbox;
 mod secrets;
 mod storage;
+mod sysinfo;
 mod throttle_groups;
+mod tuning;
 mod vcpu;
 
 pub use complete::complete;
-pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
+pub use facts::{
+    Accelerators, Directories, DisplayFacts, HostClock, HostFacts, HostModel, HostModels, HostNuma,
+    HugePageFolder, SevFacts,
+};
+pub use firmware::{
+    DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
+};
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd};
+pub use plan::{
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
+};
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -16,6 +16,10 @@ pub struct LaunchPlan {
     pub fds: Vec<PassedFd>,
     /// Files of the host that the guest cannot start without, in the order of the document.
     pub files: Vec<HostFile>,
+    /// Files that each guest has for itself, made of a template when they are missing.
+    pub copies: Vec<CopiedFile>,
+    /// Files in the guest's runtime directory that are written anew at each start.
+    pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
     /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
@@ -71,6 +75,28 @@ pub struct HostFile {
     pub access: Access,
     /// The element that names it.
     pub place: Place,
+}
+
+/// A file that each guest has for itself: the variables of its firmware.
+///
+/// The shim copies the template when the file is missing, and leaves a file that is there alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedFile {
+    /// The path; folders that are missing are made.
+    pub path: String,
+    /// What it is copied from.
+    pub template: String,
+    /// The element that names it.
+    pub place: Place,
+}
+
+/// A file that is written anew at each start, readable by nobody but QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The path.
+    pub path: String,
+    /// The content.
+    pub content: String,
 }
 
 /// A console of the guest that QEMU offers as a pty.

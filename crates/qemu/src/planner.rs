@@ -8,8 +8,8 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, pm, sandbox, secrets,
-    throttle_groups, vcpu,
+    boot, clock, cpu, devices, genid, iothreads, launch_security, machine, memory, monitor, numa,
+    os, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -26,6 +26,7 @@ pub fn plan(
     }
     let domain = crate::live(domain, facts, faults);
     let mut command = Command::new(&domain, facts, launch, faults);
+    tuning::warn(&domain, faults);
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);
@@ -39,6 +40,7 @@ fn machine_arguments(command: &mut Command<'_>) {
     devices::disk::managed_reservations(command);
     os::firmware_arguments(command);
     machine::arguments(command);
+    machine::smm_arguments(command);
     cpu::arguments(command);
     os::rom_arguments(command);
     memory::arguments(command);
@@ -46,7 +48,11 @@ fn machine_arguments(command: &mut Command<'_>) {
     iothreads::arguments(command);
     throttle_groups::arguments(command);
     unkept(command);
+    numa::arguments(command);
     identity(command);
+    sysinfo::smbios_arguments(command);
+    sysinfo::config_arguments(command);
+    genid::arguments(command);
     if command.domain.devices.graphics.is_empty() {
         command.argv.plain("-display", "none");
     }
@@ -55,6 +61,7 @@ fn machine_arguments(command: &mut Command<'_>) {
     monitor::arguments(command);
     clock::arguments(command);
     pm::arguments(command);
+    os::acpi_arguments(command);
     os::kernel_arguments(command);
     boot::arguments(command);
 }
@@ -94,6 +101,7 @@ fn final_arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let devices = &domain.devices;
     os::vmcoreinfo_arguments(command);
+    launch_security::arguments(command);
     for argument in &domain.qemu.arguments {
         command.argv.flag(argument);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    FsDriverType, Input, InputBus, InputModel, Interface, PciModel, ScsiModel, SerialTarget,
-    UsbModel, VideoModel, VirtioModel, WatchdogModel,
+    FsDriverType, Input, InputBus, InputModel, Interface, MemoryModel, PciModel, ScsiModel,
+    SerialTarget, UsbModel, VideoModel, VirtioModel, WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -61,9 +61,11 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
             let on_pci = filesystem.driver_type() != FsDriverType::Mtp;
             on_pci.then(|| virtio(filesystem.model.unwrap_or(VirtioModel::Virtio)))
         }
-        DeviceKind::Hostdev | DeviceKind::Vsock | DeviceKind::MemoryDevice => {
-            Some(Connect::Express)
-        }
+        DeviceKind::Hostdev | DeviceKind::Vsock => Some(Connect::Express),
+        DeviceKind::MemoryDevice => match devices.memories[index].model {
+            MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
+            MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
+        },
         DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
             Some(Connect::Conventional)
         }
