@@ -3,17 +3,18 @@
 use domain::devices::{
     AccessMode, Filesystem, FsBinary, FsDriverType, FsIdRange, FsType, MultiDevices, VirtioModel,
 };
-use domain::{Domain, Faults, MemoryAccess};
+use domain::{Domain, Fault, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
+use crate::memory_backing;
 use crate::plan::{Access, Helper};
 
 /// Fills in what is served and with whose rights, and checks it.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
-    let shared = has_shared_memory(domain);
+    let shared = memory_backing::is_shared(domain);
     for filesystem in &mut domain.devices.filesystems {
         filesystem.kind.get_or_insert(FsType::Mount);
         if filesystem.socket.is_none() {
@@ -23,12 +24,6 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
             faults.push(filesystem.place.refused(what));
         }
     }
-}
-
-/// Whether another program can see the guest's memory. Cells of NUMA may say so one by one.
-fn has_shared_memory(domain: &Domain) -> bool {
-    domain.memory_backing.access == Some(MemoryAccess::Shared)
-        || domain.cpu.as_ref().is_some_and(|cpu| cpu.numa.is_some())
 }
 
 fn wrong(filesystem: &Filesystem, shared_memory: bool) -> Option<&'static str> {
@@ -149,6 +144,12 @@ fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
     needs_directory(command, filesystem);
     let guest = &command.facts.directories.guest;
     let socket = format!("{guest}/{}-fs.sock", filesystem.info.alias());
+    let lock = &filesystem.binary.lock;
+    if lock.posix == Some(true) || lock.flock == Some(true) {
+        let place = filesystem.place.child("binary");
+        let what = "virtiofsd keeps locks in the guest and passes none on; turn <lock> off";
+        command.faults.push(Fault::ignored(place.position, &place.path, what));
+    }
     let program =
         filesystem.binary.path.as_ref().unwrap_or(&command.facts.storage.virtiofsd).clone();
     let arguments = virtiofsd_arguments(filesystem, &socket);

@@ -8,6 +8,7 @@ use domain::devices::{
 use domain::{Domain, Faults};
 
 use super::frontend::is_removable;
+use crate::memory_backing;
 use crate::storage::is_known;
 
 /// Refuses disks that cannot be.
@@ -30,6 +31,10 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
         };
         if disks[..index].iter().any(same) {
             refuse("another disk has this address; give another or none");
+        }
+        let server = matches!(disk.source.kind, SourceKind::VhostUser(_));
+        if server && !memory_backing::is_shared(domain) {
+            refuse("the server of a vhost-user disk must see memory; add <access mode='shared'/>");
         }
         let threads = disk.driver.iothread.iter().chain(disk.threads.iter().map(|it| &it.id));
         let known = domain.iothreads.ids();
