@@ -254,14 +254,12 @@ impl Guest {
 
     fn resume(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
         self.phase = Phase::Resuming;
-        before.extend(self.run_on());
+        // QEMU itself would start a guest anew that resets, which is one of three actions.
+        if self.holds_reboots() {
+            before.push(Effect::Send(Command::RebootShutsDown));
+        }
+        before.push(Effect::Send(Command::Cont));
         before
-    }
-
-    /// Lets the CPUs run. QEMU itself would start a guest anew that resets, which is one of three actions.
-    fn run_on(&self) -> Vec<Effect> {
-        let held = self.holds_reboots().then_some(Effect::Send(Command::RebootShutsDown));
-        held.into_iter().chain([Effect::Send(Command::Cont)]).collect()
     }
 
     fn holds_reboots(&self) -> bool {
@@ -296,7 +294,7 @@ impl Guest {
             "GUEST_PANICKED" if event.text("action") != Some("run") => self.guest_panicked(),
             "STOP" => self.paused("paused"),
             "RESUME" => self.resumed(),
-            "RESET" if std::mem::take(&mut self.restarting) => self.run_on(),
+            "RESET" if std::mem::take(&mut self.restarting) => vec![Effect::Send(Command::Cont)],
             "BLOCK_IO_ERROR" if event.text("action") == Some("stop") => {
                 let device = event.text("node-name").or(event.text("device")).unwrap_or("a disk");
                 let what = format!("paused by an I/O error on {device}");
@@ -364,7 +362,9 @@ impl Guest {
             Action::Destroy => self.quit(fate),
             Action::Restart => {
                 self.restarting = true;
-                // The shim's own reset must not be held as one of the guest's.
+                // The shim's own reset must not be held as one of the guest's, nor the second one that SeaBIOS
+                // does when it finds that it ran before. Nobody tells when that is over, so a guest that was
+                // started anew resets freely from then on.
                 let freed = self.holds_reboots().then_some(Effect::Send(Command::RebootResets));
                 let status = Effect::Status(format!("the guest {what}; starting it anew"));
                 let reset = Effect::Send(Command::Reset);

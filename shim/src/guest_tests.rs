@@ -141,7 +141,7 @@ fn a_reboot_is_held_when_it_is_not_to_restart() {
         let effects = guest.handle(shutdown("guest-shutdown"));
         let resets = [Effect::Send(Command::RebootResets), Effect::Send(Command::Reset)];
         assert_eq!(effects[1..], resets, "the shim's own reset is not held");
-        assert_eq!(guest.handle(event("RESET", json!({}))), run_on);
+        assert_eq!(guest.handle(event("RESET", json!({}))), [Effect::Send(Command::Cont)]);
     }
     let error = CommandError { class: "CommandNotFound".into(), desc: "old".into() };
     let mut guest = guest_in(Phase::Resuming, DESTROY);

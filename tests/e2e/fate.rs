@@ -71,7 +71,7 @@ fn a_guest_that_ends_itself_decides_how_its_unit_ends(root: Root) -> Result<()> 
     for End { name, word, change: (from, to), .. } in &ENDS {
         Definition::new(name)?.word(word)?.replace(from, to)?.install(&host)?;
     }
-    // Its reboots are held by QEMU, and the one with which the shim starts it anew must not be.
+    // Reboots are held at first, and the one with which the shim starts the guest anew must not be.
     let again = Definition::new("again")?
         .word("glassbox.poweroff")?
         .replace("<on_reboot>restart", "<on_reboot>destroy")?
