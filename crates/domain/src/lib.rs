@@ -11,6 +11,7 @@
 mod alias;
 mod attributes;
 mod blkiotune;
+mod block_limits;
 mod clock;
 mod cpu;
 mod cpuset;
@@ -50,7 +51,8 @@ mod vcpu;
 mod writer;
 
 pub use alias::{Alias, AliasError};
-pub use blkiotune::BlockIoTuning;
+pub use blkiotune::{BlockIoDevice, BlockIoTuning};
+pub use block_limits::{BlockLimit, BlockLimits};
 pub use clock::{
     Catchup, Clock, ClockBasis, ClockOffset, TickPolicy, Timer, TimerName, TimerTrack, TscMode,
 };
@@ -70,7 +72,7 @@ pub use features::{
 };
 pub use header::{DomainType, Header};
 pub use id_map::{IdMap, IdRange};
-pub use iothreads::IoThreads;
+pub use iothreads::{IoThread, IoThreadPoll, IoThreads, ThreadPool};
 pub use launch_security::{LaunchSecurity, LaunchSecurityType};
 pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};
 pub use mac_address::{MacAddress, MacAddressError};

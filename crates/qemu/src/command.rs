@@ -7,7 +7,7 @@ use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::plan::{
-    Access, Console, CopiedFile, FdKind, HostFile, LaunchPlan, PassedFd, WrittenFile,
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -31,6 +31,7 @@ pub(crate) struct Command<'a> {
     copies: Vec<CopiedFile>,
     written: Vec<WrittenFile>,
     consoles: Vec<Console>,
+    helpers: Vec<Helper>,
     fd_sets: u32,
 }
 
@@ -49,9 +50,10 @@ impl<'a> Command<'a> {
             argv: Argv::default(),
             fds: Vec::new(),
             files: Vec::new(),
+            consoles: Vec::new(),
+            helpers: Vec::new(),
             copies: Vec::new(),
             written: Vec::new(),
-            consoles: Vec::new(),
             fd_sets: 0,
         }
     }
@@ -67,6 +69,7 @@ impl<'a> Command<'a> {
             copies: self.copies,
             written: self.written,
             consoles: self.consoles,
+            helpers: self.helpers,
         }
     }
 
@@ -116,6 +119,11 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Notes a program that serves the guest beside QEMU.
+    pub(crate) fn needs_helper(&mut self, helper: Helper) {
+        self.helpers.push(helper);
     }
 
     /// Refuses the domain because of the element at `place`.

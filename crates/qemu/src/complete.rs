@@ -18,6 +18,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     memory::complete(domain, faults);
     memory_backing::complete(domain, faults);
     vcpu::complete(domain);
+    domain.iothreads.complete();
     numa::complete(domain, faults);
     numatune::complete(domain, facts, faults);
     tuning::complete(domain, faults);
@@ -50,6 +51,8 @@ fn device_defaults(domain: &mut Domain, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
     devices::disk::complete(domain);
+    devices::disk::check(domain, faults);
+    devices::filesystem::complete(domain, faults);
     devices::interface::complete(domain);
     devices::input::complete(domain);
     devices::rng::complete(domain);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::storage::StorageFacts;
 use domain::{CpuSet, MemorySize};
 
 use crate::firmware::FirmwareDescriptor;
@@ -27,6 +28,8 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// Secrets, volumes and programs of storage.
+    pub storage: StorageFacts,
     /// The host's NUMA nodes.
     pub numa: HostNuma,
     /// Where memory of large pages comes from; the first is the default size.
@@ -147,6 +150,13 @@ impl Default for HostFacts {
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
             displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            storage: StorageFacts {
+                cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
+                nbd_certificates: "/etc/pki/qemu".to_owned(),
+                virtiofsd: "/usr/libexec/virtiofsd".to_owned(),
+                reservation_helper: "/usr/bin/qemu-pr-helper".to_owned(),
+                ..StorageFacts::default()
+            },
             numa: HostNuma::default(),
             hugepages: Vec::new(),
             clock: None,

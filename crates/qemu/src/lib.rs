@@ -50,7 +50,10 @@ mod plan;
 mod planner;
 mod pm;
 mod sandbox;
+mod secrets;
+mod storage;
 mod sysinfo;
+mod throttle_groups;
 mod tuning;
 mod vcpu;
 
@@ -64,5 +67,8 @@ pub use firmware::{
 };
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, CopiedFile, FdKind, HostFile, LaunchPlan, PassedFd, WrittenFile};
+pub use plan::{
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
+};
 pub use planner::plan;
+pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -132,9 +132,11 @@ pub(crate) fn rom_arguments(command: &mut Command<'_>) {
 /// Adds `-kernel`, `-initrd` and `-append`.
 pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     let os = &command.domain.os;
-    for (option, element, file) in
-        [("-kernel", "kernel", &os.kernel), ("-initrd", "initrd", &os.initrd)]
-    {
+    for (option, element, file) in [
+        ("-kernel", "kernel", &os.kernel),
+        ("-initrd", "initrd", &os.initrd),
+        ("-shim", "shim", &os.shim),
+    ] {
         if let Some(path) = file {
             command.argv.plain(option, path);
             command.needs_file(path, Access::Read, &os.place.child(element));

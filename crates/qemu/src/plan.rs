@@ -22,6 +22,9 @@ pub struct LaunchPlan {
     pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
+    /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
+    /// with the guest.
+    pub helpers: Vec<Helper>,
 }
 
 /// A file descriptor that the shim makes and QEMU inherits.
@@ -103,4 +106,17 @@ pub struct Console {
     pub chardev: String,
     /// The device's alias, `serial0`: what users call it.
     pub alias: String,
+}
+
+/// A program that serves the guest beside QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// The program's path.
+    pub program: String,
+    /// Its arguments without its name.
+    pub arguments: Vec<String>,
+    /// The Unix socket at which it listens.
+    pub socket: String,
+    /// The element that needs it.
+    pub place: Place,
 }

@@ -1,6 +1,6 @@
 //! The command line's table of contents.
 
-use domain::{Domain, Faults};
+use domain::{Domain, Fault, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -9,7 +9,7 @@ use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
     boot, clock, cpu, devices, genid, iothreads, launch_security, machine, memory, monitor, numa,
-    os, pm, sandbox, sysinfo, tuning, vcpu,
+    os, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -37,6 +37,8 @@ pub fn plan(
 /// From the name to the boot order.
 fn machine_arguments(command: &mut Command<'_>) {
     name(command);
+    secrets::master_key(command);
+    devices::disk::managed_reservations(command);
     os::firmware_arguments(command);
     machine::arguments(command);
     machine::smm_arguments(command);
@@ -45,6 +47,8 @@ fn machine_arguments(command: &mut Command<'_>) {
     memory::arguments(command);
     vcpu::arguments(command);
     iothreads::arguments(command);
+    throttle_groups::arguments(command);
+    unkept(command);
     numa::arguments(command);
     identity(command);
     sysinfo::smbios_arguments(command);
@@ -127,5 +131,18 @@ fn identity(command: &mut Command<'_>) {
 fn incoming(command: &mut Command<'_>) {
     if let StartMode::Incoming(address) = &command.launch.start {
         command.argv.plain("-incoming", address);
+    }
+}
+
+/// Reports what the host would have to keep for the guest and does not.
+fn unkept(command: &Command<'_>) {
+    let domain = command.domain;
+    if let Some(tuning) = &domain.blkiotune {
+        let what = "not kept by glassbox; set IOWeight= and its like for the unit qemu@.service";
+        command.faults.push(Fault::ignored(tuning.place.position, &tuning.place.path, what));
+    }
+    for lease in &domain.devices.leases {
+        let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
+        command.faults.push(Fault::ignored(lease.place.position, &lease.place.path, what));
     }
 }

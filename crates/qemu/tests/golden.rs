@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    FirmwareDescriptor, HostClock, HostFacts, HostNuma, HugePageFolder, Launch, LaunchPlan,
+    FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch, LaunchPlan,
     StartMode,
 };
 
@@ -76,6 +76,11 @@ fn show(plan: &LaunchPlan) -> String {
     }
     for copy in &plan.copies {
         writeln!(text, "copy {} of {} {}", copy.path, copy.template, copy.place.path).unwrap();
+    }
+    for helper in &plan.helpers {
+        let Helper { program, arguments, socket, place } = helper;
+        writeln!(text, "helper {program} {} at {socket} for {}", arguments.join(" "), place.path)
+            .unwrap();
     }
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();

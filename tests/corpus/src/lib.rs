@@ -13,6 +13,8 @@ use qemu::{
     HugePageFolder, Launch, LaunchPlan, SevFacts, StartMode,
 };
 
+mod storage;
+
 /// Longest part of a guest's name in the folders of libvirt's tests, in characters.
 const SHORT_NAME: usize = 20;
 
@@ -34,7 +36,8 @@ pub fn translate(xml: &str) -> Outcome {
     let mut domain = Domain::parse(xml, &faults);
     let mut plan = None;
     if let Some(domain) = &mut domain {
-        let facts = facts(domain.name.as_str());
+        let mut facts = facts(domain.name.as_str());
+        facts.storage = storage::facts(domain);
         qemu::complete(domain, &facts, &faults);
         plan = qemu::plan(domain, &facts, &launch(), &faults);
     }

@@ -4,7 +4,8 @@
 //! documentation of `<hub>`.
 
 use domain::devices::{
-    Address, Controller, DeviceKind, DeviceRef, DiskBus, InputBus, UsbAddress, UsbModel,
+    Address, Controller, DeviceKind, DeviceRef, DiskBus, FsDriverType, InputBus, UsbAddress,
+    UsbModel,
 };
 use domain::{Domain, Faults};
 
@@ -49,7 +50,10 @@ fn usb_devices(domain: &Domain) -> Vec<DeviceRef> {
     let inputs = devices
         .all(DeviceKind::Input)
         .filter(|device| devices.inputs[device.index].bus == Some(InputBus::Usb));
-    disks.chain(inputs).collect()
+    let players = devices
+        .all(DeviceKind::Filesystem)
+        .filter(|device| devices.filesystems[device.index].driver_type() == FsDriverType::Mtp);
+    disks.chain(inputs).chain(players).collect()
 }
 
 fn free_port(domain: &Domain, taken: &[UsbAddress], wish: Option<u32>) -> Option<UsbAddress> {
