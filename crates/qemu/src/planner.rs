@@ -27,6 +27,7 @@ pub fn plan(
     let domain = crate::live(domain, facts, faults);
     let mut command = Command::new(&domain, facts, launch, faults);
     tuning::warn(&domain, faults);
+    vcpu::warn(&domain, faults);
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);

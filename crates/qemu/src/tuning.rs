@@ -37,6 +37,9 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
         let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
         ignored(&lease.place, what);
     }
+    if let Some(map) = &domain.id_map {
+        ignored(&map.place, "a map of ids is for containers and is ignored; remove it");
+    }
     if let Some(perf) = &domain.perf {
         ignored(&perf.place, "glassbox counts no events and ignores this; use perf(1) on the unit");
     }

@@ -6,8 +6,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use domain::{Domain, Faults};
-use qemu::{Helper, HostFacts, Launch, LaunchPlan, StartMode};
+use domain::{CpuSet, Domain, Faults, MemorySize};
+use qemu::{
+    FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch, LaunchPlan,
+    StartMode,
+};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -17,12 +20,32 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// A host with two NUMA nodes, large pages, and firmware with and without secure boot.
+fn host(name: &str) -> HostFacts {
+    let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
+    let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
+    let firmware = ["secure.json", "plain.json"].map(|file| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(file);
+        FirmwareDescriptor::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    HostFacts {
+        numa: HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() },
+        hugepages: vec![HugePageFolder {
+            page: MemorySize::from_bytes(2 << 20),
+            path: format!("/dev/hugepages/glassbox/{name}"),
+        }],
+        clock: Some(HostClock { now: 1_700_000_000, local_offset: 3600 }),
+        firmware: firmware.to_vec(),
+        ..HostFacts::local(name)
+    }
+}
+
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str) -> (&'static str, String) {
     let faults = Faults::new();
     let launch = Launch { start: StartMode::Boot, shim_monitor: true };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
-        let facts = HostFacts::local(domain.name.as_str());
+        let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
         qemu::plan(&domain, &facts, &launch, &faults)
     });
@@ -50,6 +73,9 @@ fn show(plan: &LaunchPlan) -> String {
     }
     for file in &plan.files {
         writeln!(text, "file {} {:?} {}", file.path, file.access, file.place.path).unwrap();
+    }
+    for copy in &plan.copies {
+        writeln!(text, "copy {} of {} {}", copy.path, copy.template, copy.place.path).unwrap();
     }
     for helper in &plan.helpers {
         let Helper { program, arguments, socket, place } = helper;
