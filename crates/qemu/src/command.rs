@@ -6,7 +6,9 @@ use crate::argv::Argv;
 use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
-use crate::plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+use crate::plan::{
+    Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci, UnpluggedLink,
+};
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -28,6 +30,9 @@ pub(crate) struct Command<'a> {
     files: Vec<HostFile>,
     consoles: Vec<Console>,
     fd_sets: u32,
+    helpers: Vec<Helper>,
+    pci_devices: Vec<PassedPci>,
+    unplugged: Vec<UnpluggedLink>,
 }
 
 impl<'a> Command<'a> {
@@ -38,8 +43,20 @@ impl<'a> Command<'a> {
         faults: &'a Faults,
     ) -> Self {
         let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
-        let argv = Argv::default();
-        Self { domain, facts, launch, faults, argv, fds, files, consoles, fd_sets: 0 }
+        Self {
+            domain,
+            facts,
+            launch,
+            faults,
+            argv: Argv::default(),
+            fds,
+            files,
+            consoles,
+            fd_sets: 0,
+            helpers: Vec::new(),
+            pci_devices: Vec::new(),
+            unplugged: Vec::new(),
+        }
     }
 
     /// The plan, with what was collected on the way.
@@ -51,6 +68,9 @@ impl<'a> Command<'a> {
             fds: self.fds,
             files: self.files,
             consoles: self.consoles,
+            helpers: self.helpers,
+            pci_devices: self.pci_devices,
+            unplugged: self.unplugged,
         }
     }
 
@@ -89,6 +109,21 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Notes a program that runs beside QEMU.
+    pub(crate) fn starts(&mut self, helper: Helper) {
+        self.helpers.push(helper);
+    }
+
+    /// Notes a PCI device of the host.
+    pub(crate) fn takes_pci(&mut self, device: PassedPci) {
+        self.pci_devices.push(device);
+    }
+
+    /// Notes a network device whose cable is unplugged before the guest runs.
+    pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
+        self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
     }
 
     /// Refuses the domain because of the element at `place`.

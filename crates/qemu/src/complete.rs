@@ -19,8 +19,11 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     cpu::complete(domain, facts);
     device_defaults(domain, faults);
     devices::disk::assign_addresses(domain);
+    devices::hostdev::assign_units(domain);
     devices::controller::add_for_addresses(domain);
     devices::virtio_serial::assign_ports(domain, faults);
+    devices::smartcard::assign_slots(domain, faults);
+    devices::hostdev::add_controllers(domain);
     pci::assign(domain, faults);
 }
 
@@ -31,6 +34,7 @@ fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
     devices::controller::add_implicit(domain);
     devices::memballoon::add_implicit(domain);
     devices::watchdog::add_implicit(domain);
+    devices::iommu::add_implicit(domain);
     devices::audio::add_implicit(domain, facts);
 }
 
@@ -39,11 +43,15 @@ fn device_defaults(domain: &mut Domain, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
     devices::disk::complete(domain);
-    devices::interface::complete(domain);
+    devices::interface::complete(domain, faults);
     devices::input::complete(domain);
     devices::rng::complete(domain);
     devices::graphics::complete(domain);
     devices::video::complete(domain);
+    devices::hostdev::complete(domain);
+    devices::hostdev::check(domain, faults);
+    devices::vsock::complete(domain, faults);
+    devices::iommu::check(domain, faults);
     devices::controller::complete(domain, faults);
 }
 

@@ -23,6 +23,28 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// What the host's network has.
+    pub network: NetworkFacts,
+    /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
+    pub scsi_generics: BTreeMap<String, String>,
+}
+
+/// A network of the host that domains name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualNetwork {
+    /// The bridge that its guests stand on.
+    pub bridge: String,
+}
+
+/// What the host's network has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// Networks by name.
+    pub networks: BTreeMap<String, VirtualNetwork>,
+    /// Whether the kernel moves packets of guests when the domain does not say.
+    pub vhost_net: bool,
+    /// The number of a guest's vsock that is chosen at start, if one can be.
+    pub vsock_cid: Option<u32>,
 }
 
 /// The accelerators that the host has.
@@ -65,6 +87,8 @@ pub struct Directories {
     pub memory: String,
     /// Logs of the guest's consoles.
     pub log: String,
+    /// What paths of passt's sockets begin with; the interface's alias follows.
+    pub passt: String,
 }
 
 /// What displays do when the domain does not say.
@@ -95,6 +119,8 @@ impl Default for HostFacts {
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
             displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
+            scsi_generics: BTreeMap::new(),
         }
     }
 }
@@ -109,6 +135,7 @@ impl Directories {
             nvram: "/var/lib/glassbox/nvram".to_owned(),
             memory: format!("{guest}/memory"),
             log: "/var/log/glassbox/qemu".to_owned(),
+            passt: format!("{guest}/passt-"),
             guest,
         }
     }

@@ -47,8 +47,13 @@ mod sandbox;
 mod vcpu;
 
 pub use complete::complete;
-pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
+pub use facts::{
+    Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels, NetworkFacts,
+    VirtualNetwork,
+};
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+pub use plan::{
+    Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci, UnpluggedLink,
+};
 pub use planner::plan;

@@ -72,6 +72,11 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
     }
 }
 
+/// The number of the first block node behind those of all disks.
+pub(crate) fn first_free_node(domain: &Domain) -> u32 {
+    1 + domain.devices.disks.iter().map(block::layers).sum::<u32>()
+}
+
 fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
     if disk.driver.copy_on_read.is_some() || disk.transient {
         let what = "copy_on_read and <transient/> are not supported yet by glassbox; remove them";

@@ -4,7 +4,7 @@ use domain::devices::{Controller, UsbModel};
 use domain::{Domain, Faults};
 
 use crate::command::Command;
-use crate::devices::{addressed, placed};
+use crate::devices::{addressed, placed, usb_bus};
 use crate::json::Object;
 
 /// Ports of an xHCI controller, by QEMU's limit.
@@ -26,10 +26,7 @@ pub(crate) fn arguments(
         Object::new("driver", name).some("p2", controller.ports).some("p3", controller.ports);
     let device = match controller.info.master_start_port {
         Some(port) => {
-            let bus = match controller.number() {
-                0 => "usb.0".to_owned(),
-                number => format!("usb{number}.0"),
-            };
+            let bus = format!("{}.0", usb_bus(command, controller.number()));
             addressed(
                 command,
                 &controller.info,
