@@ -35,7 +35,7 @@ use crate::cli::Cli;
 use crate::definition::Source;
 use crate::fate::Status;
 use crate::launch::LaunchError;
-use crate::prepare::{PrepareError, Prepared};
+use crate::prepare::{PrepareError, Prepared, Purpose};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -76,7 +76,7 @@ fn source(cli: &Cli) -> Result<Source, String> {
 
 /// `--check`: all faults and all parts left out, on standard output.
 fn check(source: &Source) -> Status {
-    match prepare::check(source) {
+    match prepare::check(source, Purpose::Look) {
         Ok(checked) => {
             let lines: Vec<String> =
                 checked.refused.iter().chain(&checked.ignored).cloned().collect();
@@ -92,7 +92,7 @@ fn check(source: &Source) -> Status {
 
 /// Prints lines made of a guest that could be started, on standard output.
 fn print(source: &Source, lines: impl FnOnce(Prepared) -> Vec<String>) -> Status {
-    match prepare::prepare(source) {
+    match prepare::prepare(source, Purpose::Look) {
         Ok(prepared) => print_lines(&lines(prepared)),
         Err(error) => report(&error),
     }

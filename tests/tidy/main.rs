@@ -13,18 +13,19 @@ mod sources;
 
 use std::path::{Path, PathBuf};
 
-/// The files of the repository below `directory`, in order: neither what is built nor what git keeps.
+/// The files of the repository below `directory`, in order: neither what is built nor what git keeps, and no links.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            if !matches!(name.as_str(), ".git" | "target" | "dist") {
-                files.extend(self::files(&path));
-            }
-        } else {
-            files.push(path);
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        let name = entry.file_name();
+        if kind.is_file() {
+            files.push(entry.path());
+        } else if kind.is_dir()
+            && ![".git", "target", "dist"].iter().any(|skipped| name == *skipped)
+        {
+            files.extend(self::files(&entry.path()));
         }
     }
     files.sort();

@@ -58,8 +58,9 @@ fn look(steps: &mut Steps<'_>) -> Result<()> {
     steps.expect(&format!("grep --text {} {LOG}", guest::READY))?;
     steps.run(
         "To systemd it is a unit",
-        "systemctl status --no-pager --lines=5 qemu@demo.service",
+        &format!("systemctl status --no-pager --lines=5 qemu@demo.service {NARROW}"),
     )?;
+    steps.expect("systemctl is-active --quiet qemu@demo.service")?;
     steps.run("To machined it is a machine", "machinectl list --no-pager")?;
     steps.expect("machinectl list --no-legend | grep --word-regexp demo")?;
     steps.run(
