@@ -152,6 +152,8 @@ fn host_facts(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
     let guest = runtime_dir::locate(instance).display().to_string();
     facts.directories.channel = format!("{guest}/channel");
     facts.directories.memory = format!("{guest}/memory");
+    facts.directories.passt = format!("{guest}/passt-");
+    facts.network.vhost_net = Path::new("/dev/vhost-net").exists();
     facts.directories.guest = guest;
     if purpose == Purpose::Start {
         let displays = &mut facts.displays;

@@ -1,6 +1,6 @@
 //! What a plan must know of the host, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything of the host that changes what a domain means.
 ///
@@ -23,6 +23,8 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// Devices that the QEMU binary was built without, by QEMU's names.
+    pub absent_devices: BTreeSet<String>,
     /// What the host's network has.
     pub network: NetworkFacts,
     /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
@@ -119,6 +121,7 @@ impl Default for HostFacts {
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
             displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            absent_devices: BTreeSet::new(),
             network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
         }

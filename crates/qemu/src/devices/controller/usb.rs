@@ -22,6 +22,13 @@ pub(crate) fn arguments(
         }
         return;
     };
+    if command.facts.absent_devices.contains(name) {
+        let place = &controller.place;
+        let place = if place.path.is_empty() { &command.domain.place } else { place };
+        let what = format!("this QEMU has no USB controller '{name}'; give another model");
+        command.refuse(place, what);
+        return;
+    }
     let device =
         Object::new("driver", name).some("p2", controller.ports).some("p3", controller.ports);
     let device = match controller.info.master_start_port {

@@ -15,9 +15,6 @@ pub(super) fn start(command: &mut Command<'_>, interface: &Interface, vhost_user
     }
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
     add("--socket", socket.clone());
-    if let Some(mac) = interface.mac.address {
-        add("--mac-addr", mac.to_string());
-    }
     let backend = &interface.backend;
     for (option, value) in [
         ("--hostname", &backend.hostname),
