@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use qmp::{CommandError, Event};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fate::Fate;
 
@@ -59,6 +59,10 @@ pub(crate) struct ConsolePath {
 pub(crate) enum Command {
     Capabilities,
     QueryChardev,
+    /// A reset by the guest stops QEMU's CPUs and tells, instead of starting the guest anew.
+    RebootShutsDown,
+    /// A reset starts the guest anew, as QEMU does unless told otherwise.
+    RebootResets,
     Cont,
     Powerdown,
     Reset,
@@ -71,10 +75,26 @@ impl Command {
         match self {
             Self::Capabilities => "qmp_capabilities",
             Self::QueryChardev => "query-chardev",
+            // Of QEMU 6.0 and later, qapi/run-state.json.
+            Self::RebootShutsDown | Self::RebootResets => "set-action",
             Self::Cont => "cont",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
             Self::Quit => "quit",
+        }
+    }
+
+    /// Its arguments as a JSON object, or null.
+    pub(crate) fn arguments(self) -> Value {
+        match self {
+            Self::RebootShutsDown => json!({ "reboot": "shutdown" }),
+            Self::RebootResets => json!({ "reboot": "reset" }),
+            Self::Capabilities
+            | Self::QueryChardev
+            | Self::Cont
+            | Self::Powerdown
+            | Self::Reset
+            | Self::Quit => Value::Null,
         }
     }
 }
@@ -234,19 +254,36 @@ impl Guest {
 
     fn resume(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
         self.phase = Phase::Resuming;
-        before.push(Effect::Send(Command::Cont));
+        before.extend(self.run_on());
         before
+    }
+
+    /// Lets the CPUs run. QEMU itself would start a guest anew that resets, which is one of three actions.
+    fn run_on(&self) -> Vec<Effect> {
+        let held = self.holds_reboots().then_some(Effect::Send(Command::RebootShutsDown));
+        held.into_iter().chain([Effect::Send(Command::Cont)]).collect()
+    }
+
+    fn holds_reboots(&self) -> bool {
+        self.actions.on_reboot != Action::Restart
     }
 
     fn failed(&mut self, command: Command, error: &CommandError) -> Vec<Effect> {
         let words = format!("QEMU refused {}: {error}", command.name());
         match command {
-            Command::Capabilities | Command::QueryChardev | Command::Cont if !self.started => {
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::Cont
+                if !self.started =>
+            {
                 self.quit(Fate::StartFailed(words))
             }
             Command::Quit => vec![Effect::Warn(words), Effect::Terminate],
             Command::Capabilities
             | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::RebootResets
             | Command::Cont
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],
@@ -259,7 +296,7 @@ impl Guest {
             "GUEST_PANICKED" if event.text("action") != Some("run") => self.guest_panicked(),
             "STOP" => self.paused("paused"),
             "RESUME" => self.resumed(),
-            "RESET" if std::mem::take(&mut self.restarting) => vec![Effect::Send(Command::Cont)],
+            "RESET" if std::mem::take(&mut self.restarting) => self.run_on(),
             "BLOCK_IO_ERROR" if event.text("action") == Some("stop") => {
                 let device = event.text("node-name").or(event.text("device")).unwrap_or("a disk");
                 let what = format!("paused by an I/O error on {device}");
@@ -327,10 +364,11 @@ impl Guest {
             Action::Destroy => self.quit(fate),
             Action::Restart => {
                 self.restarting = true;
-                vec![
-                    Effect::Status(format!("the guest {what}; starting it anew")),
-                    Effect::Send(Command::Reset),
-                ]
+                // The shim's own reset must not be held as one of the guest's.
+                let freed = self.holds_reboots().then_some(Effect::Send(Command::RebootResets));
+                let status = Effect::Status(format!("the guest {what}; starting it anew"));
+                let reset = Effect::Send(Command::Reset);
+                [Some(status), freed, Some(reset)].into_iter().flatten().collect()
             }
             Action::Preserve => {
                 self.phase = Phase::Paused;

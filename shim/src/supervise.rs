@@ -248,7 +248,7 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = self.session.execute(command.name(), serde_json::Value::Null);
+        let id = self.session.execute(command.name(), command.arguments());
         self.sent.push((id, command));
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {

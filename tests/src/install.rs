@@ -39,7 +39,7 @@ pub fn build() -> Result<()> {
 /// # Errors
 ///
 /// When a file of the product is missing.
-pub(crate) fn stage(destination: &Path) -> Result<()> {
+pub fn stage(destination: &Path) -> Result<()> {
     fs::create_dir_all(destination)?;
     let log = destination.with_extension("log");
     let place = format!("DESTDIR={}", destination.display());

@@ -7,7 +7,8 @@ use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::plan::{
-    Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci, UnpluggedLink,
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
+    UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -28,9 +29,11 @@ pub(crate) struct Command<'a> {
     pub(crate) argv: Argv,
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
+    copies: Vec<CopiedFile>,
+    written: Vec<WrittenFile>,
     consoles: Vec<Console>,
-    fd_sets: u32,
     helpers: Vec<Helper>,
+    fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
 }
@@ -42,18 +45,19 @@ impl<'a> Command<'a> {
         launch: &'a Launch,
         faults: &'a Faults,
     ) -> Self {
-        let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             domain,
             facts,
             launch,
             faults,
             argv: Argv::default(),
-            fds,
-            files,
-            consoles,
-            fd_sets: 0,
+            fds: Vec::new(),
+            files: Vec::new(),
+            consoles: Vec::new(),
             helpers: Vec::new(),
+            copies: Vec::new(),
+            written: Vec::new(),
+            fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
         }
@@ -67,6 +71,8 @@ impl<'a> Command<'a> {
             arguments: self.argv.into_arguments(),
             fds: self.fds,
             files: self.files,
+            copies: self.copies,
+            written: self.written,
             consoles: self.consoles,
             helpers: self.helpers,
             pci_devices: self.pci_devices,
@@ -106,14 +112,20 @@ impl<'a> Command<'a> {
         self.files.push(HostFile { path: path.to_owned(), access, place: place.clone() });
     }
 
+    /// Notes a file that is made of its template when it is missing.
+    pub(crate) fn copies_file(&mut self, path: &str, template: &str, place: &Place) {
+        let (path, template) = (path.to_owned(), template.to_owned());
+        self.copies.push(CopiedFile { path, template, place: place.clone() });
+    }
+
+    /// Notes a file whose content QEMU reads instead of the command line.
+    pub(crate) fn writes_file(&mut self, path: &str, content: &str) {
+        self.written.push(WrittenFile { path: path.to_owned(), content: content.to_owned() });
+    }
+
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
-    }
-
-    /// Notes a program that runs beside QEMU.
-    pub(crate) fn starts(&mut self, helper: Helper) {
-        self.helpers.push(helper);
     }
 
     /// Notes a PCI device of the host.
@@ -124,6 +136,11 @@ impl<'a> Command<'a> {
     /// Notes a network device whose cable is unplugged before the guest runs.
     pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
         self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
+    }
+
+    /// Notes a program that serves the guest beside QEMU.
+    pub(crate) fn needs_helper(&mut self, helper: Helper) {
+        self.helpers.push(helper);
     }
 
     /// Refuses the domain because of the element at `place`.

@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::storage::StorageFacts;
+use domain::{CpuSet, MemorySize};
+
+use crate::firmware::FirmwareDescriptor;
+
 /// Everything of the host that changes what a domain means.
 ///
 /// The shim fills it in; a value of [`Self::local`] describes an ordinary host with QEMU 7.2 or newer.
@@ -29,6 +34,18 @@ pub struct HostFacts {
     pub network: NetworkFacts,
     /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
     pub scsi_generics: BTreeMap<String, String>,
+    /// Secrets, volumes and programs of storage.
+    pub storage: StorageFacts,
+    /// The host's NUMA nodes.
+    pub numa: HostNuma,
+    /// Where memory of large pages comes from; the first is the default size.
+    pub hugepages: Vec<HugePageFolder>,
+    /// What time it is, if a domain asks.
+    pub clock: Option<HostClock>,
+    /// The firmware that is installed, ordered by the names of the descriptors.
+    pub firmware: Vec<FirmwareDescriptor>,
+    /// AMD SEV, if the host has it.
+    pub sev: Option<SevFacts>,
 }
 
 /// A network of the host that domains name.
@@ -47,6 +64,44 @@ pub struct NetworkFacts {
     pub vhost_net: bool,
     /// The number of a guest's vsock that is chosen at start, if one can be.
     pub vsock_cid: Option<u32>,
+}
+
+/// The host's NUMA nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNuma {
+    /// The nodes; none when that was not asked, and then every node is taken to be there.
+    pub nodes: Option<CpuSet>,
+    /// The nodes that suit the guest best, for automatic placement.
+    pub automatic: Option<CpuSet>,
+    /// The CPUs of each node.
+    pub cpus: BTreeMap<u32, CpuSet>,
+}
+
+/// A folder on a file system of large pages, `hugetlbfs`, of which a guest may take memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HugePageFolder {
+    /// The size of its pages.
+    pub page: MemorySize,
+    /// The path.
+    pub path: String,
+}
+
+/// What time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostClock {
+    /// Seconds since 1970, UTC.
+    pub now: i64,
+    /// What is added to UTC for the local time, in seconds.
+    pub local_offset: i64,
+}
+
+/// How the host's AMD SEV marks encrypted pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SevFacts {
+    /// The bit of an address.
+    pub cbitpos: u32,
+    /// How many bits physical addresses lose.
+    pub reduced_phys_bits: u32,
 }
 
 /// The accelerators that the host has.
@@ -124,6 +179,18 @@ impl Default for HostFacts {
             absent_devices: BTreeSet::new(),
             network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
+            storage: StorageFacts {
+                cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
+                nbd_certificates: "/etc/pki/qemu".to_owned(),
+                virtiofsd: "/usr/libexec/virtiofsd".to_owned(),
+                reservation_helper: "/usr/bin/qemu-pr-helper".to_owned(),
+                ..StorageFacts::default()
+            },
+            numa: HostNuma::default(),
+            hugepages: Vec::new(),
+            clock: None,
+            firmware: Vec::new(),
+            sev: None,
         }
     }
 }

@@ -31,29 +31,45 @@ mod complete;
 mod cpu;
 mod devices;
 mod facts;
+mod firmware;
+mod genid;
 mod iothreads;
 mod json;
 mod launch;
+mod launch_security;
 mod live;
 mod machine;
 mod memory;
+mod memory_backing;
 mod monitor;
+mod numa;
+mod numatune;
 mod os;
 mod pci;
 mod plan;
 mod planner;
 mod pm;
 mod sandbox;
+mod secrets;
+mod storage;
+mod sysinfo;
+mod throttle_groups;
+mod tuning;
 mod vcpu;
 
 pub use complete::complete;
 pub use facts::{
-    Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels, NetworkFacts,
-    VirtualNetwork,
+    Accelerators, Directories, DisplayFacts, HostClock, HostFacts, HostModel, HostModels, HostNuma,
+    HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
+};
+pub use firmware::{
+    DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
 };
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci, UnpluggedLink,
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
+    UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
+pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

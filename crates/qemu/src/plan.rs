@@ -17,9 +17,14 @@ pub struct LaunchPlan {
     pub fds: Vec<PassedFd>,
     /// Files of the host that the guest cannot start without, in the order of the document.
     pub files: Vec<HostFile>,
+    /// Files that each guest has for itself, made of a template when they are missing.
+    pub copies: Vec<CopiedFile>,
+    /// Files in the guest's runtime directory that are written anew at each start.
+    pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
-    /// Programs that run beside QEMU and must be listening before it is started.
+    /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
+    /// with the guest.
     pub helpers: Vec<Helper>,
     /// PCI devices of the host that QEMU takes, in the order of the document.
     pub pci_devices: Vec<PassedPci>,
@@ -92,19 +97,6 @@ pub struct UnpluggedLink {
     pub place: Place,
 }
 
-/// A program that runs beside QEMU and listens on a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Helper {
-    /// The program's name, looked for in the usual folders.
-    pub program: String,
-    /// Its arguments without its name.
-    pub arguments: Vec<String>,
-    /// The socket that is there when it is ready.
-    pub socket: String,
-    /// The element that asks for it.
-    pub place: Place,
-}
-
 /// A PCI device of the host that QEMU takes by VFIO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedPci {
@@ -138,6 +130,28 @@ pub struct HostFile {
     pub place: Place,
 }
 
+/// A file that each guest has for itself: the variables of its firmware.
+///
+/// The shim copies the template when the file is missing, and leaves a file that is there alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedFile {
+    /// The path; folders that are missing are made.
+    pub path: String,
+    /// What it is copied from.
+    pub template: String,
+    /// The element that names it.
+    pub place: Place,
+}
+
+/// A file that is written anew at each start, readable by nobody but QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The path.
+    pub path: String,
+    /// The content.
+    pub content: String,
+}
+
 /// A console of the guest that QEMU offers as a pty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
@@ -145,4 +159,17 @@ pub struct Console {
     pub chardev: String,
     /// The device's alias, `serial0`: what users call it.
     pub alias: String,
+}
+
+/// A program that serves the guest beside QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// The program's path.
+    pub program: String,
+    /// Its arguments without its name.
+    pub arguments: Vec<String>,
+    /// The Unix socket at which it listens.
+    pub socket: String,
+    /// The element that needs it.
+    pub place: Place,
 }

@@ -5,7 +5,7 @@ use crate::memory_size::MemorySize;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-use super::{DeviceInfo, VirtioOptions};
+use super::{DeviceInfo, DiskThread, VirtioOptions};
 
 mod models;
 
@@ -74,6 +74,22 @@ crate::attributes! {
     }
 }
 
+crate::attributes! {
+    /// How a controller serves its disks.
+    pub struct ControllerDriver {
+        /// How many queues there are.
+        pub queues: u32 = number "queues",
+        /// How many requests a disk takes at once.
+        pub commands_per_disk: u32 = number "cmd_per_lun",
+        /// How many sectors a request has.
+        pub max_sectors: u32 = number "max_sectors",
+        /// Whether notifications leave the virtual CPU.
+        pub ioeventfd: bool = on_off "ioeventfd",
+        /// The thread that serves the controller.
+        pub iothread: u32 = number "iothread",
+    }
+}
+
 /// A controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
@@ -95,6 +111,10 @@ pub struct Controller {
     pub numa_node: Option<u32>,
     /// How much of the address space above 4 GiB a PCI root keeps for devices.
     pub pci_hole: Option<MemorySize>,
+    /// How it serves its disks.
+    pub driver: ControllerDriver,
+    /// The threads that serve its queues.
+    pub threads: Vec<DiskThread>,
     /// Options of virtio.
     pub virtio: VirtioOptions,
     /// What all devices have.
@@ -115,6 +135,8 @@ impl Controller {
             pci_target: PciTarget::default(),
             numa_node: None,
             pci_hole: None,
+            driver: ControllerDriver::default(),
+            threads: Vec::new(),
             virtio: VirtioOptions::default(),
             info: DeviceInfo::default(),
         }
@@ -123,16 +145,6 @@ impl Controller {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("type", "usb"); // The keyword itself is read next.
         let driver = reader.child("driver");
-        if let Some(driver) = &driver {
-            driver.refuse_attributes(&[
-                "queues",
-                "cmd_per_lun",
-                "max_sectors",
-                "ioeventfd",
-                "iothread",
-            ]);
-            driver.refuse_children(&["iothreads"]);
-        }
         let target = reader.child("target");
         if let Some(target) = &target {
             target.refuse_attributes(&["index", "memReserve"]);
@@ -150,7 +162,9 @@ impl Controller {
             pci_target: target.map(|target| PciTarget::parse(&target)).unwrap_or_default(),
             numa_node: node.and_then(|node| node.text_number()),
             pci_hole: reader.child("pcihole64").and_then(|hole| MemorySize::parse(&hole)),
-            virtio: driver.map(|driver| VirtioOptions::parse(&driver)).unwrap_or_default(),
+            virtio: driver.as_ref().map(VirtioOptions::parse).unwrap_or_default(),
+            threads: driver.as_ref().map(DiskThread::parse_all).unwrap_or_default(),
+            driver: driver.as_ref().map(ControllerDriver::parse).unwrap_or_default(),
             info,
             kind: kind?,
         })
@@ -189,7 +203,10 @@ impl Controller {
             .optional("ports", self.ports)
             .optional("vectors", self.vectors)
             .children(|w| {
-                self.virtio.write("driver", w);
+                let driver = self.driver.write_attributes(w.element("driver"));
+                self.virtio
+                    .write_attributes(driver)
+                    .children_if_any(|w| DiskThread::write_all(&self.threads, w));
                 w.element("model").optional("name", self.pci_model_name).empty_if_any();
                 let target = self.pci_target.write_attributes(w.element("target"));
                 target.children_if_any(|w| {

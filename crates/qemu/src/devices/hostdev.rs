@@ -103,7 +103,7 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
             interface_arguments(command, interface, *address);
         }
     }
-    let first = super::disk::first_free_node(command.domain);
+    let first = super::disk::first_free_node(command);
     let mut nodes = first..;
     for hostdev in &devices.hostdevs {
         let node = match &hostdev.source {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use domain::devices::{
-    Address, Controller, ControllerKind, DeviceKind, DeviceRef, Devices, DiskBus, HostdevSource,
-    Hub, InputBus, SerialTarget, UsbAddress, UsbModel,
+    Address, Controller, ControllerKind, DeviceKind, DeviceRef, Devices, DiskBus, FsDriverType,
+    HostdevSource, Hub, InputBus, SerialTarget, UsbAddress, UsbModel,
 };
 use domain::{Domain, Faults};
 
@@ -186,7 +186,8 @@ fn is_usb(devices: &Devices, device: DeviceRef) -> bool {
         DeviceKind::Input => devices.inputs[index].bus == Some(InputBus::Usb),
         DeviceKind::Redirdev | DeviceKind::Hub => true,
         // Whoever reads one of these in the crate `domain` says here which of its models stand on USB.
-        DeviceKind::Sound | DeviceKind::Filesystem => false,
+        DeviceKind::Sound => false,
+        DeviceKind::Filesystem => devices.filesystems[index].driver_type() == FsDriverType::Mtp,
         DeviceKind::Smartcard
         | DeviceKind::Parallel
         | DeviceKind::Console

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    HostdevSource, Input, InputBus, InputModel, Interface, InterfaceType, IommuModel, PciModel,
-    ScsiModel, SerialTarget, UsbModel, VideoModel, VirtioModel, WatchdogModel,
+    FsDriverType, HostdevSource, Input, InputBus, InputModel, Interface, InterfaceType, IommuModel,
+    MemoryModel, PciModel, ScsiModel, SerialTarget, UsbModel, VideoModel, VirtioModel,
+    WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -56,7 +57,6 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Serial => (devices.serials[index].target == Some(SerialTarget::Pci))
             .then_some(Connect::Conventional),
         // Whoever reads one of these in the crate `domain` says here which of its models stand on PCI.
-        DeviceKind::Filesystem | DeviceKind::MemoryDevice => Some(Connect::Express),
         DeviceKind::Hostdev => hostdev(&devices.hostdevs[index].source),
         DeviceKind::Vsock => {
             Some(virtio(devices.vsocks[index].model.unwrap_or(VirtioModel::Virtio)))
@@ -64,6 +64,15 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Iommu => {
             (devices.iommus[index].model == IommuModel::Virtio).then_some(Connect::Integrated)
         }
+        DeviceKind::Filesystem => {
+            let filesystem = &devices.filesystems[index];
+            let on_pci = filesystem.driver_type() != FsDriverType::Mtp;
+            on_pci.then(|| virtio(filesystem.model.unwrap_or(VirtioModel::Virtio)))
+        }
+        DeviceKind::MemoryDevice => match devices.memories[index].model {
+            MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
+            MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
+        },
         DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
             Some(Connect::Conventional)
         }

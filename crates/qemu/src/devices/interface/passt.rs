@@ -44,7 +44,7 @@ pub(super) fn start(command: &mut Command<'_>, interface: &Interface, vhost_user
         };
         add(option, ports(forward));
     }
-    command.starts(Helper {
+    command.needs_helper(Helper {
         program: "passt".to_owned(),
         arguments,
         socket: socket.clone(),
