@@ -25,6 +25,7 @@ use crate::guest::{Action, Actions, Guest};
 use crate::keeper::Keeper;
 use crate::log;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
+use crate::provide::provide;
 use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
@@ -81,6 +82,7 @@ impl Claimed {
         signals: SignalSource,
         stop_timeout: Option<Duration>,
     ) -> Result<Fate, LaunchError> {
+        provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let (fds, monitor) = open_fds(plan).context("the guest's sockets cannot be made")?;
         let spawn =

@@ -17,6 +17,7 @@ mod keeper;
 mod launch;
 mod log;
 mod prepare;
+mod provide;
 mod registry;
 mod runtime_dir;
 mod service_manager;

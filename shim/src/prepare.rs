@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     /// What to do.
     pub(crate) plan: LaunchPlan,
     /// How messages call the definition's file.
-    file: String,
+    pub(crate) file: String,
     /// The parts of the file that are left out of the guest, one line each.
     pub(crate) ignored: Vec<String>,
 }
