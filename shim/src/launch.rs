@@ -147,6 +147,15 @@ fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
     let mut fds = Vec::new();
     for passed in &plan.fds {
         fds.push(match &passed.kind {
+            FdKind::Device { path } => File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .with_context(|| path.clone())?
+                .into(),
+            FdKind::Tap { .. } | FdKind::MacVtap { .. } | FdKind::Vsock { .. } => {
+                anyhow::bail!("the plan has a device that was to be refused before")
+            }
             FdKind::ShimMonitor => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
             }

@@ -90,7 +90,7 @@ fn device_arguments(command: &mut Command<'_>) {
     devices.sounds.iter().for_each(|device| devices::sound::arguments(command, device));
     devices::watchdog::all_arguments(command);
     devices.redirdevs.iter().for_each(|device| devices::redirdev::arguments(command, device));
-    devices.hostdevs.iter().for_each(|device| devices::hostdev::arguments(command, device));
+    devices::hostdev::all_arguments(command);
     incoming(command);
     devices.memballoons.iter().for_each(|device| devices::memballoon::arguments(command, device));
     devices.rngs.iter().for_each(|device| devices::rng::arguments(command, device));

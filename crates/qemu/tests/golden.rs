@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch, LaunchPlan,
-    StartMode,
+    FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch,
+    LaunchPlan, StartMode,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -69,7 +69,7 @@ fn show(plan: &LaunchPlan) -> String {
     }
     text.push_str("\n\n");
     for fd in &plan.fds {
-        writeln!(text, "fd {}: {:?}", fd.number, fd.kind).unwrap();
+        writeln!(text, "fd {}: {}", fd.number, show_fd(&fd.kind)).unwrap();
     }
     for file in &plan.files {
         writeln!(text, "file {} {:?} {}", file.path, file.access, file.place.path).unwrap();
@@ -85,7 +85,31 @@ fn show(plan: &LaunchPlan) -> String {
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();
     }
+    for device in &plan.pci_devices {
+        let managed = if device.managed { " managed" } else { "" };
+        writeln!(text, "pci {}{managed} {}", device.address, device.place.path).unwrap();
+    }
+    for link in &plan.unplugged {
+        writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
+    }
     text
+}
+
+/// A descriptor, with the path of an interface in place of all that the interface has.
+fn show_fd(kind: &FdKind) -> String {
+    match kind {
+        FdKind::Tap { interface, bridge, queue } => {
+            format!("Tap {} bridge {bridge:?} queue {queue}", interface.place.path)
+        }
+        FdKind::MacVtap { interface, queue } => {
+            format!("MacVtap {} queue {queue}", interface.place.path)
+        }
+        FdKind::Vsock { cid, place } => format!("Vsock {} cid {cid}", place.path),
+        FdKind::ShimMonitor
+        | FdKind::Listener { .. }
+        | FdKind::Output { .. }
+        | FdKind::Device { .. } => format!("{kind:?}"),
+    }
 }
 
 #[test]
