@@ -252,9 +252,6 @@ fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
             | FdKind::Output { .. } => {}
         }
     }
-    for helper in &plan.helpers {
-        refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
-    }
     for link in &plan.unplugged {
         refuse(&link.place.child("link"), "an unplugged cable is");
     }
