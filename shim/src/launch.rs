@@ -94,7 +94,11 @@ impl Claimed {
             rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
         let pidfd =
             pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")?;
-        let guest = Guest::new(actions(&self.prepared.domain), !plan.consoles.is_empty());
+        let guest = Guest::new(
+            actions(&self.prepared.domain),
+            !plan.consoles.is_empty(),
+            plan.unplugged.len(),
+        );
         let running = Running {
             qemu,
             pidfd,
@@ -103,6 +107,7 @@ impl Claimed {
             keeper: self.keeper,
             directory: &self.directory,
             consoles: &plan.consoles,
+            unplugged: &plan.unplugged,
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)

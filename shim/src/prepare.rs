@@ -252,8 +252,9 @@ fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
             | FdKind::Output { .. } => {}
         }
     }
-    for link in &plan.unplugged {
-        refuse(&link.place.child("link"), "an unplugged cable is");
+    // Such a program is to be a unit of its own beside the guest's, sandboxed and watched like it.
+    for helper in &plan.helpers {
+        refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
     }
     faults
 }
