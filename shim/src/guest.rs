@@ -59,6 +59,10 @@ pub(crate) struct ConsolePath {
 pub(crate) enum Command {
     Capabilities,
     QueryChardev,
+    /// Sets the password of this number in the plan.
+    SetPassword(usize),
+    /// Says until when the password of this number counts.
+    ExpirePassword(usize),
     Cont,
     Powerdown,
     Reset,
@@ -71,6 +75,8 @@ impl Command {
         match self {
             Self::Capabilities => "qmp_capabilities",
             Self::QueryChardev => "query-chardev",
+            Self::SetPassword(_) => "set_password",
+            Self::ExpirePassword(_) => "expire_password",
             Self::Cont => "cont",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
@@ -162,6 +168,8 @@ pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
     has_consoles: bool,
+    /// How many passwords are to be set before the guest runs.
+    passwords: usize,
     monitor_lost: bool,
     /// The CPUs ran at least once.
     started: bool,
@@ -181,6 +189,7 @@ impl Guest {
             phase: Phase::Greeting,
             actions,
             has_consoles,
+            passwords: 0,
             monitor_lost: false,
             started: false,
             shut_down: false,
@@ -188,6 +197,11 @@ impl Guest {
             restarting: false,
             fate: None,
         }
+    }
+
+    /// The guest with displays that have so many passwords.
+    pub(crate) fn with_passwords(self, passwords: usize) -> Self {
+        Self { passwords, ..self }
     }
 
     /// Takes what happened; says what to do, in this order.
@@ -234,6 +248,11 @@ impl Guest {
 
     fn resume(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
         self.phase = Phase::Resuming;
+        // QEMU carries commands out in their order, so the guest never runs with an open display.
+        for password in 0..self.passwords {
+            before.push(Effect::Send(Command::SetPassword(password)));
+            before.push(Effect::Send(Command::ExpirePassword(password)));
+        }
         before.push(Effect::Send(Command::Cont));
         before
     }
@@ -241,12 +260,20 @@ impl Guest {
     fn failed(&mut self, command: Command, error: &CommandError) -> Vec<Effect> {
         let words = format!("QEMU refused {}: {error}", command.name());
         match command {
-            Command::Capabilities | Command::QueryChardev | Command::Cont if !self.started => {
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::SetPassword(_)
+            | Command::ExpirePassword(_)
+            | Command::Cont
+                if !self.started =>
+            {
                 self.quit(Fate::StartFailed(words))
             }
             Command::Quit => vec![Effect::Warn(words), Effect::Terminate],
             Command::Capabilities
             | Command::QueryChardev
+            | Command::SetPassword(_)
+            | Command::ExpirePassword(_)
             | Command::Cont
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],

@@ -11,9 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use qemu::Console;
+use qemu::{Console, DisplayPassword};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
+use serde_json::{Value, json};
 
 use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
@@ -48,6 +49,8 @@ pub(crate) struct Running<'a> {
     pub(crate) keeper: Keeper,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
+    /// Passwords to set before the guest runs.
+    pub(crate) passwords: &'a [DisplayPassword],
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -248,7 +251,7 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = self.session.execute(command.name(), serde_json::Value::Null);
+        let id = self.session.execute(command.name(), self.arguments(command));
         self.sent.push((id, command));
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {
@@ -258,6 +261,34 @@ impl Supervisor<'_> {
             }
             Ok(_) => self.lose_monitor("QEMU does not read its monitor"),
             Err(error) => self.lose_monitor(&format!("the monitor cannot be written to: {error}")),
+        }
+    }
+
+    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
+    fn arguments(&self, command: Command) -> Value {
+        match command {
+            Command::SetPassword(number) => {
+                let display = &self.running.passwords[number];
+                let protocol = display.protocol.as_str();
+                let password = &display.password;
+                match display.connected {
+                    Some(connected) => {
+                        json!({"protocol": protocol, "password": password, "connected": connected})
+                    }
+                    None => json!({"protocol": protocol, "password": password}),
+                }
+            }
+            Command::ExpirePassword(number) => {
+                let display = &self.running.passwords[number];
+                let time = display.valid_to.map_or("never".to_owned(), |time| time.to_string());
+                json!({"protocol": display.protocol.as_str(), "time": time})
+            }
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::Cont
+            | Command::Powerdown
+            | Command::Reset
+            | Command::Quit => Value::Null,
         }
     }
 

@@ -48,47 +48,58 @@ pub use address::{
     Address, AddressType, CcidAddress, DimmAddress, DriveAddress, IsaAddress, PciPlace, UsbAddress,
     VirtioSerialAddress,
 };
-pub use audio::{Audio, AudioType};
-pub use channel::{Channel, ChannelTarget};
+pub use audio::{
+    Audio, AudioDirection, AudioIo, AudioOptions, AudioSettings, AudioType, SampleFormat,
+    SdlAudioDriver,
+};
+pub use channel::{Channel, ChannelPort, ChannelTarget};
 pub use chardev::{
-    Chardev, ChardevSource, ChardevType, Log, SocketMode, TcpProtocol, TcpSocket, UnixSocket,
+    Chardev, ChardevSource, ChardevType, Log, Reconnect, SocketMode, TcpProtocol, TcpSocket,
+    UdpEnd, UdpSocket, UnixSocket, Vdagent,
 };
 pub use console::{Console, ConsoleTarget};
 pub use controller::{
     Controller, ControllerKind, ControllerType, IdeModel, PciModel, PciModelName, PciTarget,
     ScsiModel, UsbModel, VirtioModel,
 };
-pub use crypto::Crypto;
+pub use crypto::{Crypto, CryptoBackend};
 pub use disk::{
     BlockIo, CacheMode, DetectZeroes, DiscardMode, Disk, DiskBus, DiskDevice, DiskDriver,
     DiskFormat, DiskModel, DiskSource, ErrorPolicy, IoMode, SourceKind, SourceType, StartupPolicy,
     Tray,
 };
 pub use filesystem::Filesystem;
-pub use graphics::{Graphics, GraphicsType, Listen, ListenType, SharePolicy, Vnc};
+pub use graphics::{
+    ChannelMode, Connected, DbusDisplay, EglHeadless, Gl, Graphics, GraphicsType, ImageCompression,
+    Listen, ListenType, MouseMode, Password, Rdp, Sdl, SharePolicy, Spice, SpiceChannel,
+    SpiceChannelName, Streaming, Vnc, WanCompression,
+};
 pub use hostdev::Hostdev;
 pub use hub::Hub;
 pub use info::{DeviceInfo, Rom};
-pub use input::{Input, InputBus, InputModel, InputType};
+pub use input::{GrabToggle, Input, InputBus, InputGrab, InputModel, InputSource, InputType};
 pub use interface::{Interface, InterfaceType, LinkState};
 pub use iommu::Iommu;
 pub use lease::Lease;
 pub use memballoon::{BalloonModel, MemBalloon};
 pub use memory_device::MemoryDevice;
 pub use nvram_device::NvramDevice;
-pub use panic::Panic;
+pub use panic::{Panic, PanicModel};
 pub use parallel::Parallel;
-pub use pstore::Pstore;
+pub use pstore::{Pstore, PstoreBackend};
 pub use redirdev::Redirdev;
-pub use redirfilter::Redirfilter;
+pub use redirfilter::{RedirRule, Redirfilter};
 pub use reference::{DeviceKind, DeviceRef};
 pub use rng::{Rng, RngBackend, RngRate};
 pub use serial::{Serial, SerialModel, SerialTarget};
-pub use shmem::Shmem;
-pub use smartcard::Smartcard;
-pub use sound::Sound;
-pub use tpm::Tpm;
-pub use video::{Acceleration, Resolution, Video, VideoMemory, VideoModel};
+pub use shmem::{Shmem, ShmemModel, ShmemMsi, ShmemRole, ShmemServer};
+pub use smartcard::{Smartcard, SmartcardMode, SmartcardSource};
+pub use sound::{Sound, SoundCodec, SoundModel};
+pub use tpm::{
+    PcrBank, Tpm, TpmBackend, TpmEmulator, TpmModel, TpmProfile, TpmRemoveDisabled, TpmStorage,
+    TpmStorageType, TpmVersion,
+};
+pub use video::{Acceleration, Resolution, Video, VideoBackend, VideoMemory, VideoModel};
 pub use virtio::VirtioOptions;
 pub use vsock::Vsock;
 pub use watchdog::{Watchdog, WatchdogAction, WatchdogModel};

@@ -6,7 +6,8 @@ use crate::argv::Argv;
 use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
-use crate::plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+use crate::overrides;
+use crate::plan::{Access, Console, DisplayPassword, FdKind, HostFile, LaunchPlan, PassedFd};
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -27,6 +28,8 @@ pub(crate) struct Command<'a> {
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
     consoles: Vec<Console>,
+    environment: Vec<(String, String)>,
+    passwords: Vec<DisplayPassword>,
     fd_sets: u32,
 }
 
@@ -39,7 +42,20 @@ impl<'a> Command<'a> {
     ) -> Self {
         let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
         let argv = Argv::default();
-        Self { domain, facts, launch, faults, argv, fds, files, consoles, fd_sets: 0 }
+        let (environment, passwords) = (Vec::new(), Vec::new());
+        Self {
+            domain,
+            facts,
+            launch,
+            faults,
+            argv,
+            fds,
+            files,
+            consoles,
+            environment,
+            passwords,
+            fd_sets: 0,
+        }
     }
 
     /// The plan, with what was collected on the way.
@@ -51,12 +67,17 @@ impl<'a> Command<'a> {
             fds: self.fds,
             files: self.files,
             consoles: self.consoles,
+            environment: self.environment,
+            passwords: self.passwords,
         }
     }
 
-    /// Adds a `-device`.
+    /// Adds a `-device`, changed as the domain says by its id.
     pub(crate) fn device(&mut self, device: &Object) {
-        self.argv.json("-device", device);
+        match overrides::applied(self.domain, device) {
+            Some(changed) => self.argv.json("-device", &changed),
+            None => self.argv.json("-device", device),
+        }
     }
 
     /// Adds an `-object`.
@@ -89,6 +110,16 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Sets a variable of QEMU's environment.
+    pub(crate) fn sets_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Notes a password that a display's clients must know.
+    pub(crate) fn sets_password(&mut self, password: DisplayPassword) {
+        self.passwords.push(password);
     }
 
     /// Refuses the domain because of the element at `place`.

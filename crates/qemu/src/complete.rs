@@ -17,11 +17,23 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     lifecycle(domain);
     implicit_devices(domain, facts);
     cpu::complete(domain, facts);
-    device_defaults(domain, faults);
+    device_defaults(domain, facts, faults);
     devices::disk::assign_addresses(domain);
     devices::controller::add_for_addresses(domain);
     devices::virtio_serial::assign_ports(domain, faults);
+    devices::smartcard::complete(domain);
     pci::assign(domain, faults);
+    check_devices(domain, faults);
+}
+
+/// What no guest has, though each element by itself may be.
+fn check_devices(domain: &Domain, faults: &Faults) {
+    devices::input::check(domain, faults);
+    devices::tpm::check(domain, faults);
+    devices::graphics::check(domain, faults);
+    devices::audio::check(domain, faults);
+    devices::video::check(domain, faults);
+    devices::panic::check(domain, faults);
 }
 
 /// Devices that the machine has without being asked, in libvirt's order.
@@ -35,15 +47,20 @@ fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
 }
 
 /// What each device leaves out.
-fn device_defaults(domain: &mut Domain, faults: &Faults) {
+fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
+    devices::parallel::complete(domain);
     devices::disk::complete(domain);
     devices::interface::complete(domain);
     devices::input::complete(domain);
     devices::rng::complete(domain);
-    devices::graphics::complete(domain);
+    devices::tpm::complete(domain);
+    devices::graphics::complete(domain, facts);
     devices::video::complete(domain);
+    devices::panic::complete(domain);
+    devices::shmem::complete(domain);
+    devices::pstore::complete(domain, facts);
     devices::controller::complete(domain, faults);
 }
 

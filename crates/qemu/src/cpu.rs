@@ -66,7 +66,9 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         options.on_off(&feature.name.replace('_', "-"), on)
     });
     let options = timers(domain, options);
-    command.argv.options("-cpu", machine_features(&domain.features, options));
+    let options = machine_features(&domain.features, options);
+    let crash = crate::devices::panic::has_hyperv(domain).then_some(true);
+    command.argv.options("-cpu", options.some_on_off("hv-crash", crash));
 }
 
 fn model(domain: &Domain, cpu: &Cpu, facts: &HostFacts) -> Options {

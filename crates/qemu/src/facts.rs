@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use domain::devices::AudioType;
+
 /// Everything of the host that changes what a domain means.
 ///
 /// The shim fills it in; a value of [`Self::local`] describes an ordinary host with QEMU 7.2 or newer.
@@ -23,6 +25,10 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// What character devices do when the domain does not say.
+    pub chardevs: ChardevFacts,
+    /// Programs beside QEMU that somebody starts for the guest.
+    pub helpers: HelperFacts,
 }
 
 /// The accelerators that the host has.
@@ -74,6 +80,54 @@ pub struct DisplayFacts {
     pub vnc_listen: String,
     /// The first TCP port that is free for VNC, 5900 or above.
     pub vnc_port: u16,
+    /// Whether VNC clients log in by SASL.
+    pub vnc_sasl: bool,
+    /// The folder of VNC's certificates, if VNC is encrypted.
+    pub vnc_tls: Option<String>,
+    /// Whether VNC listens on a Unix socket of the guest's runtime directory.
+    pub vnc_socket: bool,
+    /// Whether VNC clients hear the guest.
+    pub vnc_audio: bool,
+    /// The address that SPICE listens on.
+    pub spice_listen: String,
+    /// The first TCP port that is free for SPICE, and the one after it for encrypted channels.
+    pub spice_port: u16,
+    /// Whether SPICE clients log in by SASL.
+    pub spice_sasl: bool,
+    /// Whether SPICE clients must know a password of the host's configuration.
+    pub spice_password: bool,
+    /// The folder of SPICE's certificates, if SPICE may be encrypted.
+    pub spice_tls: Option<String>,
+    /// Whether SPICE listens on a Unix socket of the guest's runtime directory.
+    pub spice_socket: bool,
+    /// The host's sound, for displays and guests that may have it.
+    pub host_audio: Option<AudioType>,
+    /// Whether guests without a display have the host's sound.
+    pub nographics_audio: bool,
+    /// The GPU that renders when the domain names none.
+    pub render_node: Option<String>,
+}
+
+/// What character devices do when the domain does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChardevFacts {
+    /// Whether TCP is encrypted.
+    pub tls: bool,
+    /// The folder of the certificates.
+    pub certificates: String,
+}
+
+/// Programs beside QEMU that somebody starts for the guest; without one, what needs it is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HelperFacts {
+    /// Where the guest's own swtpm listens.
+    pub swtpm: Option<String>,
+    /// Where the guest's own message bus listens.
+    pub dbus: Option<String>,
+    /// Whether a program shows the display by RDP.
+    pub rdp: bool,
+    /// The folder in which a vhost-user-gpu listens for each video card, under the card's alias.
+    pub gpu: Option<String>,
 }
 
 impl HostFacts {
@@ -94,7 +148,31 @@ impl Default for HostFacts {
             default_cpu: "qemu64".to_owned(),
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
-            displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            displays: DisplayFacts::default(),
+            chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
+            helpers: HelperFacts::default(),
+        }
+    }
+}
+
+impl Default for DisplayFacts {
+    fn default() -> Self {
+        Self {
+            vnc_listen: "127.0.0.1".to_owned(),
+            vnc_port: 5900,
+            vnc_sasl: false,
+            vnc_tls: None,
+            vnc_socket: false,
+            vnc_audio: false,
+            spice_listen: "127.0.0.1".to_owned(),
+            spice_port: 5901,
+            spice_sasl: false,
+            spice_password: false,
+            spice_tls: None,
+            spice_socket: false,
+            host_audio: None,
+            nographics_audio: false,
+            render_node: Some("/dev/dri/renderD128".to_owned()),
         }
     }
 }

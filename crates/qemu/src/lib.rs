@@ -39,6 +39,7 @@ mod machine;
 mod memory;
 mod monitor;
 mod os;
+mod overrides;
 mod pci;
 mod plan;
 mod planner;
@@ -47,8 +48,13 @@ mod sandbox;
 mod vcpu;
 
 pub use complete::complete;
-pub use facts::{Accelerators, Directories, DisplayFacts, HostFacts, HostModel, HostModels};
+pub use facts::{
+    Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostFacts, HostModel,
+    HostModels,
+};
 pub use launch::{Launch, StartMode};
 pub use live::live;
-pub use plan::{Access, Console, FdKind, HostFile, LaunchPlan, PassedFd};
+pub use plan::{
+    Access, Console, DisplayPassword, FdKind, HostFile, LaunchPlan, PassedFd, PasswordProtocol,
+};
 pub use planner::plan;

@@ -54,6 +54,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         .some("memory-backend", crate::memory::main_backend(domain))
         .some_on_off("hpet", hpet)
         .on_off("acpi", features.acpi);
+    let options = crate::devices::sound::pcspk(command, options);
     command.argv.options("-machine", options);
     let accelerator = match domain.kind {
         DomainType::Kvm => "kvm",

@@ -18,6 +18,44 @@ pub struct LaunchPlan {
     pub files: Vec<HostFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
+    /// Variables that are set for QEMU on top of the environment that it inherits; of two of a name the later
+    /// one counts.
+    pub environment: Vec<(String, String)>,
+    /// Passwords to set over QMP before the guest runs; until then QEMU lets nobody in.
+    pub passwords: Vec<DisplayPassword>,
+}
+
+/// The password of a display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisplayPassword {
+    /// Whose it is.
+    pub protocol: PasswordProtocol,
+    /// The password.
+    pub password: String,
+    /// Until when it counts, in seconds since 1970; none is for ever.
+    pub valid_to: Option<u64>,
+    /// What becomes of clients that are there, a word of QMP's `set_password`.
+    pub connected: Option<&'static str>,
+}
+
+/// Displays with passwords, the words of QMP's `set_password`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordProtocol {
+    /// VNC.
+    Vnc,
+    /// SPICE.
+    Spice,
+}
+
+impl PasswordProtocol {
+    /// The word of QMP.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vnc => "vnc",
+            Self::Spice => "spice",
+        }
+    }
 }
 
 /// A file descriptor that the shim makes and QEMU inherits.
@@ -46,6 +84,18 @@ pub enum FdKind {
         /// Whether the shim empties the file when it opens it.
         truncate: bool,
     },
+    /// A device or other file of the host.
+    Device {
+        /// Paths of it; the first one that exists is opened.
+        paths: Vec<String>,
+        /// What it is used for.
+        access: Access,
+    },
+    /// A stream socket connected to this path, where another program listens.
+    Connection {
+        /// The socket's path.
+        path: String,
+    },
 }
 
 /// How QEMU uses a file.
@@ -55,6 +105,8 @@ pub enum Access {
     Read,
     /// It is read and written.
     ReadWrite,
+    /// It is written.
+    Write,
 }
 
 /// A file of the host that must exist before QEMU is started.

@@ -8,7 +8,8 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, pm, sandbox, vcpu,
+    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, overrides, pm, sandbox,
+    vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -89,9 +90,8 @@ fn final_arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let devices = &domain.devices;
     os::vmcoreinfo_arguments(command);
-    for argument in &domain.qemu.arguments {
-        command.argv.flag(argument);
-    }
+    overrides::deprecation_arguments(command);
+    overrides::arguments(command);
     sandbox::arguments(command);
     devices.panics.iter().for_each(|device| devices::panic::arguments(command, device));
     devices.shmems.iter().for_each(|device| devices::shmem::arguments(command, device));

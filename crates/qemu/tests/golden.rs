@@ -24,6 +24,9 @@ fn translate(xml: &str) -> (&'static str, String) {
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let facts = HostFacts::local(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
+        if !faults.any_refused() {
+            lasts(&domain, &facts);
+        }
         qemu::plan(&domain, &facts, &launch, &faults)
     });
     let mut messages = String::new();
@@ -34,6 +37,16 @@ fn translate(xml: &str) -> (&'static str, String) {
         Some(plan) => ("argv.txt", messages + &show(&plan)),
         None => ("error.txt", messages),
     }
+}
+
+/// Completing again changes nothing, and what is written reads back equal.
+fn lasts(domain: &Domain, facts: &HostFacts) {
+    let mut again = domain.clone();
+    qemu::complete(&mut again, facts, &Faults::new());
+    assert_eq!(&again, domain, "completing twice");
+    let written = domain.write();
+    let read = Domain::parse(&written, &Faults::new()).unwrap();
+    assert_eq!(&read, domain, "{written}");
 }
 
 /// One option with its value a line, then what goes with them.
@@ -53,6 +66,12 @@ fn show(plan: &LaunchPlan) -> String {
     }
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();
+    }
+    for (name, value) in &plan.environment {
+        writeln!(text, "variable {name}={value}").unwrap();
+    }
+    for password in &plan.passwords {
+        writeln!(text, "{password:?}").unwrap();
     }
     text
 }

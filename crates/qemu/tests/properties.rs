@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use qemu::{HostFacts, Launch};
 
 /// Devices that a domain can have any number of.
-const MANY: [&str; 14] = [
+const MANY: [&str; 16] = [
     "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>",
     "<interface type='user'><model type='e1000'/><link state='down'/></interface>",
     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
@@ -22,7 +22,9 @@ const MANY: [&str; 14] = [
     "<controller type='pci' model='pcie-root-port'/>",
     "<controller type='scsi' model='virtio-scsi'/>",
     "<controller type='sata'/>",
-    "<graphics type='vnc'><listen type='address' address='::'/></graphics>",
+    "<channel type='udp'><source mode='connect' service='1'/><target type='virtio'/></channel>",
+    "<sound model='virtio' streams='2'/>",
+    "<shmem name='a'><model type='ivshmem-plain'/></shmem>",
     "<video><model type='virtio'/></video>",
 ];
 
@@ -40,7 +42,8 @@ fn xml(machine: &str, devices: &[&str], disks: &[(char, bool)]) -> String {
     format!(
         "<domain type='qemu'><name>a,b</name><title>&lt;t&gt;</title><memory unit='MiB'>64</memory>\
          <os><type machine='{machine}'>hvm</type></os><features><acpi/></features>\
-         <devices>{}{}</devices></domain>",
+         <devices><graphics type='vnc'><listen type='address' address='::'/></graphics>\
+         {}{}</devices></domain>",
         devices.concat(),
         disks.concat()
     )

@@ -3,7 +3,9 @@
 //! The corpus itself is no part of this repository; it is looked for beside it, in `../shared/corpus`.
 
 use domain::{Domain, Fault, Faults};
-use qemu::{Directories, HostFacts, Launch, LaunchPlan, StartMode};
+use qemu::{
+    ChardevFacts, Directories, DisplayFacts, HelperFacts, HostFacts, Launch, LaunchPlan, StartMode,
+};
 
 /// Longest part of a guest's name in the folders of libvirt's tests, in characters.
 const SHORT_NAME: usize = 20;
@@ -44,6 +46,18 @@ pub fn facts(name: &str) -> HostFacts {
             nvram: "/var/lib/libvirt/qemu/nvram".to_owned(),
             memory: format!("/var/lib/libvirt/qemu/ram/-1-{short}"),
             log: "/var/log/libvirt/qemu".to_owned(),
+        },
+        displays: DisplayFacts {
+            spice_password: true,
+            render_node: Some("/dev/dri/foo".to_owned()),
+            ..DisplayFacts::default()
+        },
+        chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/libvirt-chardev".to_owned() },
+        helpers: HelperFacts {
+            swtpm: Some("/dev/test".to_owned()),
+            dbus: Some(format!("/var/run/libvirt/qemu/dbus/-1-{short}-dbus.sock")),
+            rdp: true,
+            gpu: Some("/var/lib/libvirt/qemu".to_owned()),
         },
         ..HostFacts::default()
     }

@@ -4,7 +4,8 @@
 //! documentation of `<hub>`.
 
 use domain::devices::{
-    Address, Controller, DeviceKind, DeviceRef, DiskBus, InputBus, UsbAddress, UsbModel,
+    Address, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, InputBus, SerialTarget,
+    SoundModel, UsbAddress, UsbModel,
 };
 use domain::{Domain, Faults};
 
@@ -49,7 +50,17 @@ fn usb_devices(domain: &Domain) -> Vec<DeviceRef> {
     let inputs = devices
         .all(DeviceKind::Input)
         .filter(|device| devices.inputs[device.index].bus == Some(InputBus::Usb));
-    disks.chain(inputs).collect()
+    let sounds = devices
+        .all(DeviceKind::Sound)
+        .filter(|device| devices.sounds[device.index].model == SoundModel::Usb);
+    let readers = devices
+        .all(DeviceKind::Controller)
+        .filter(|device| devices.controllers[device.index].kind == ControllerKind::Ccid);
+    let serials = devices
+        .all(DeviceKind::Serial)
+        .filter(|device| devices.serials[device.index].target == Some(SerialTarget::Usb));
+    let before = disks.chain(sounds).chain(readers).chain(serials);
+    before.chain(inputs).chain(devices.all(DeviceKind::Redirdev)).collect()
 }
 
 fn free_port(domain: &Domain, taken: &[UsbAddress], wish: Option<u32>) -> Option<UsbAddress> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    Input, InputBus, InputModel, Interface, PciModel, ScsiModel, SerialTarget, UsbModel,
-    VideoModel, VirtioModel, WatchdogModel,
+    Input, InputBus, InputModel, Interface, PanicModel, PciModel, ScsiModel, SerialTarget,
+    SoundModel, UsbModel, VideoModel, VirtioModel, WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -60,10 +60,11 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         | DeviceKind::Hostdev
         | DeviceKind::Vsock
         | DeviceKind::MemoryDevice => Some(Connect::Express),
-        DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
-            Some(Connect::Conventional)
-        }
-        DeviceKind::Iommu | DeviceKind::Panic => Some(Connect::Integrated),
+        DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => Some(Connect::Conventional),
+        DeviceKind::Sound => sound(devices.sounds[index].model),
+        DeviceKind::Panic => (devices.panics[index].model == Some(PanicModel::Pvpanic))
+            .then_some(Connect::Integrated),
+        DeviceKind::Iommu => Some(Connect::Integrated),
         DeviceKind::Smartcard
         | DeviceKind::Parallel
         | DeviceKind::Console
@@ -113,6 +114,18 @@ fn interface(interface: &Interface) -> Option<Connect> {
 fn input(input: &Input) -> Option<Connect> {
     (input.bus == Some(InputBus::Virtio))
         .then(|| express_unless(input.model == Some(InputModel::Transitional)))
+}
+
+fn sound(model: SoundModel) -> Option<Connect> {
+    match model {
+        SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
+        SoundModel::Virtio => Some(Connect::Express),
+        SoundModel::Es1370
+        | SoundModel::Ac97
+        | SoundModel::Ich6
+        | SoundModel::Ich7
+        | SoundModel::Ich9 => Some(Connect::Conventional),
+    }
 }
 
 fn video(model: VideoModel) -> Option<Connect> {
