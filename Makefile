@@ -52,18 +52,19 @@ $(foreach page,$(pages),0644 $(page) $(mandir)/man$(subst .,,$(suffix $(page)))/
 endef
 export FILES
 
-.PHONY: help build test bench demo install uninstall
+.PHONY: help build test bench demo man install uninstall
 
 help:
 	@echo 'make build      the programs, in $(built)'
 	@echo 'make test       format, lints and all tests; those on a real systemd need root and the network once'
 	@echo 'make bench      the benchmarks'
 	@echo 'make demo       a guest as a unit, step by step, on a real systemd in a container'
+	@echo 'make man        the man pages, from man/*.md and the options of the programs'
 	@echo 'make install    what make build made; PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make uninstall  remove what make install put there'
 
 build:
-	$(CARGO) build --profile $(PROFILE) --workspace --exclude tests
+	$(CARGO) build --profile $(PROFILE) --workspace --exclude tests --exclude corpus
 	@mkdir -p target
 	@touch target/.glassbox-built-$(PROFILE)
 
@@ -76,6 +77,9 @@ bench:
 demo:
 	@$(CARGO) build --quiet --package tests --bins
 	@$(CARGO) run --quiet --package tests --bin demo
+
+man:
+	UPDATE_MAN=1 $(CARGO) test --quiet --package tests --test tidy man_pages
 
 # Only copies: what is not built is told, not built, so that `sudo make install` leaves no files of root in target/.
 # The units name the programs below /usr, which is changed to PREFIX on the way.

@@ -28,6 +28,10 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode")]
     pub(crate) print_args: bool,
 
+    /// Print the domain XML with its defaults filled in and its addresses assigned, and start nothing
+    #[arg(long, group = "mode")]
+    pub(crate) print_xml: bool,
+
     /// Print every fault of the definition and every part of it that is left out, and start nothing
     #[arg(long, group = "mode")]
     pub(crate) check: bool,

@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use qmp::{CommandError, Event};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fate::Fate;
 
@@ -63,6 +63,10 @@ pub(crate) enum Command {
     SetPassword(usize),
     /// Says until when the password of this number counts.
     ExpirePassword(usize),
+    /// A reset by the guest stops QEMU's CPUs and tells, instead of starting the guest anew.
+    RebootShutsDown,
+    /// A reset starts the guest anew, as QEMU does unless told otherwise.
+    RebootResets,
     Cont,
     Powerdown,
     Reset,
@@ -77,10 +81,28 @@ impl Command {
             Self::QueryChardev => "query-chardev",
             Self::SetPassword(_) => "set_password",
             Self::ExpirePassword(_) => "expire_password",
+            // Of QEMU 6.0 and later, qapi/run-state.json.
+            Self::RebootShutsDown | Self::RebootResets => "set-action",
             Self::Cont => "cont",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
             Self::Quit => "quit",
+        }
+    }
+
+    /// Its arguments as a JSON object, or null.
+    pub(crate) fn arguments(self) -> Value {
+        match self {
+            Self::RebootShutsDown => json!({ "reboot": "shutdown" }),
+            Self::RebootResets => json!({ "reboot": "reset" }),
+            // What a password's commands take is the plan's, which the supervisor has.
+            Self::SetPassword(_) | Self::ExpirePassword(_) => Value::Null,
+            Self::Capabilities
+            | Self::QueryChardev
+            | Self::Cont
+            | Self::Powerdown
+            | Self::Reset
+            | Self::Quit => Value::Null,
         }
     }
 }
@@ -253,8 +275,18 @@ impl Guest {
             before.push(Effect::Send(Command::SetPassword(password)));
             before.push(Effect::Send(Command::ExpirePassword(password)));
         }
-        before.push(Effect::Send(Command::Cont));
+        before.extend(self.run_on());
         before
+    }
+
+    /// Lets the CPUs run. QEMU itself would start a guest anew that resets, which is one of three actions.
+    fn run_on(&self) -> Vec<Effect> {
+        let held = self.holds_reboots().then_some(Effect::Send(Command::RebootShutsDown));
+        held.into_iter().chain([Effect::Send(Command::Cont)]).collect()
+    }
+
+    fn holds_reboots(&self) -> bool {
+        self.actions.on_reboot != Action::Restart
     }
 
     fn failed(&mut self, command: Command, error: &CommandError) -> Vec<Effect> {
@@ -264,6 +296,7 @@ impl Guest {
             | Command::QueryChardev
             | Command::SetPassword(_)
             | Command::ExpirePassword(_)
+            | Command::RebootShutsDown
             | Command::Cont
                 if !self.started =>
             {
@@ -274,6 +307,8 @@ impl Guest {
             | Command::QueryChardev
             | Command::SetPassword(_)
             | Command::ExpirePassword(_)
+            | Command::RebootShutsDown
+            | Command::RebootResets
             | Command::Cont
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],
@@ -286,7 +321,7 @@ impl Guest {
             "GUEST_PANICKED" if event.text("action") != Some("run") => self.guest_panicked(),
             "STOP" => self.paused("paused"),
             "RESUME" => self.resumed(),
-            "RESET" if std::mem::take(&mut self.restarting) => vec![Effect::Send(Command::Cont)],
+            "RESET" if std::mem::take(&mut self.restarting) => self.run_on(),
             "BLOCK_IO_ERROR" if event.text("action") == Some("stop") => {
                 let device = event.text("node-name").or(event.text("device")).unwrap_or("a disk");
                 let what = format!("paused by an I/O error on {device}");
@@ -354,10 +389,11 @@ impl Guest {
             Action::Destroy => self.quit(fate),
             Action::Restart => {
                 self.restarting = true;
-                vec![
-                    Effect::Status(format!("the guest {what}; starting it anew")),
-                    Effect::Send(Command::Reset),
-                ]
+                // The shim's own reset must not be held as one of the guest's.
+                let freed = self.holds_reboots().then_some(Effect::Send(Command::RebootResets));
+                let status = Effect::Status(format!("the guest {what}; starting it anew"));
+                let reset = Effect::Send(Command::Reset);
+                [Some(status), freed, Some(reset)].into_iter().flatten().collect()
             }
             Action::Preserve => {
                 self.phase = Phase::Paused;

@@ -127,6 +127,27 @@ fn a_guest_that_ignores_the_button_is_quit_then_killed() {
     );
 }
 
+/// QEMU starts a guest anew that resets, so another action for that has QEMU hold the guest and tell.
+#[test]
+fn a_reboot_is_held_when_it_is_not_to_restart() {
+    for on_reboot in [Action::Destroy, Action::Preserve] {
+        let actions = Actions { on_poweroff: Action::Restart, on_reboot, ..DESTROY };
+        let run_on = [Effect::Send(Command::RebootShutsDown), Effect::Send(Command::Cont)];
+        let mut guest = guest_in(Phase::Asking, actions);
+        let reply = Input::Reply(Command::QueryChardev, Ok(json!([])));
+        assert_eq!(guest.handle(reply)[1..], run_on);
+
+        let mut guest = guest_in(Phase::Running, actions);
+        let effects = guest.handle(shutdown("guest-shutdown"));
+        let resets = [Effect::Send(Command::RebootResets), Effect::Send(Command::Reset)];
+        assert_eq!(effects[1..], resets, "the shim's own reset is not held");
+        assert_eq!(guest.handle(event("RESET", json!({}))), run_on);
+    }
+    let error = CommandError { class: "CommandNotFound".into(), desc: "old".into() };
+    let mut guest = guest_in(Phase::Resuming, DESTROY);
+    assert_eq!(guest.handle(Input::Reply(Command::RebootShutsDown, Err(error))), quitting());
+}
+
 #[test]
 fn the_actions_decide_what_follows() {
     let all = |action| Actions { on_poweroff: action, on_reboot: action, on_crash: action };

@@ -20,12 +20,18 @@ use crate::registry::{Answer, Claim, Registry};
 /// and gave none.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// How long a socket that is there and takes no connection is given at first. Whoever makes one binds it,
+/// which shows the file, gives it to its owner, and only then listens.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
 /// The guest's standing with the daemon.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     /// None when the guest is not to be registered.
     registration: Option<Registration>,
     state: State,
+    /// How long the next socket that takes no connection is given; it doubles each time, up to [`RETRY`].
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -48,7 +54,8 @@ enum State {
 impl Keeper {
     /// A guest that is not registered and never will be.
     pub(crate) fn off() -> Self {
-        Self { registration: None, state: State::Waiting { watch: None, retry_at: None } }
+        let state = State::Waiting { watch: None, retry_at: None };
+        Self { registration: None, state, patience: FIRST_RETRY }
     }
 
     /// A guest whose claim is held.
@@ -61,13 +68,19 @@ impl Keeper {
         Self {
             registration: Some(Registration { registry, name, uuid }),
             state: State::Held(claim),
+            patience: FIRST_RETRY,
         }
     }
 
     /// A guest that is registered as soon as a daemon comes.
     pub(crate) fn waiting(registry: Registry, name: DomainName, uuid: DomainUuid) -> Self {
-        let state = State::wait(&registry);
-        Self { registration: Some(Registration { registry, name, uuid }), state }
+        // The socket may have appeared since the claim was tried, before there was a watch.
+        let state = State::wait(&registry).with_retry(FIRST_RETRY);
+        Self {
+            registration: Some(Registration { registry, name, uuid }),
+            state,
+            patience: FIRST_RETRY,
+        }
     }
 
     /// What to poll for input and hang-up.
@@ -99,13 +112,22 @@ impl Keeper {
         self.state = match registration.registry.claim(&registration.name, &registration.uuid) {
             Answer::Held(claim) => {
                 log::info("the guest is registered");
+                self.patience = FIRST_RETRY;
                 State::Held(claim)
             }
             Answer::Refused(words) => {
                 log::error(format_args!("the running guest is not registered: {words}"));
-                waiting.with_retry()
+                waiting.with_retry(RETRY)
             }
-            Answer::Unreachable(_) => waiting,
+            Answer::Unreachable(_) if registration.registry.socket.exists() => {
+                let patience = self.patience;
+                self.patience = (patience * 2).min(RETRY);
+                waiting.with_retry(patience)
+            }
+            Answer::Unreachable(_) => {
+                self.patience = FIRST_RETRY;
+                waiting
+            }
         };
     }
 }
@@ -125,10 +147,10 @@ impl State {
         }
     }
 
-    fn with_retry(self) -> Self {
+    fn with_retry(self, after: Duration) -> Self {
         match self {
             Self::Waiting { watch, .. } => {
-                Self::Waiting { watch, retry_at: Some(Instant::now() + RETRY) }
+                Self::Waiting { watch, retry_at: Some(Instant::now() + after) }
             }
             Self::Held(claim) => Self::Held(claim),
         }

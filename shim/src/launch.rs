@@ -24,7 +24,7 @@ use crate::fate::Fate;
 use crate::guest::{Action, Actions, Guest};
 use crate::keeper::Keeper;
 use crate::log;
-use crate::prepare::{self, PrepareError, Prepared};
+use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
@@ -50,7 +50,7 @@ pub(crate) enum LaunchError {
 /// Starts the guest and stays beside it.
 pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
     let signals = SignalSource::block(&signals()).context("the signals cannot be blocked")?;
-    let prepared = prepare::prepare(source)?;
+    let prepared = prepare::prepare(source, Purpose::Start)?;
     for line in &prepared.ignored {
         log::warning(line);
     }

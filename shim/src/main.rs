@@ -35,7 +35,7 @@ use crate::cli::Cli;
 use crate::definition::Source;
 use crate::fate::Status;
 use crate::launch::LaunchError;
-use crate::prepare::PrepareError;
+use crate::prepare::{PrepareError, Prepared, Purpose};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,7 +46,13 @@ fn main() -> ExitCode {
     let status = if cli.check {
         check(&source)
     } else if cli.print_args {
-        print_args(&source)
+        print(&source, |prepared| {
+            let mut lines = vec![prepared.plan.emulator];
+            lines.extend(prepared.plan.arguments);
+            lines
+        })
+    } else if cli.print_xml {
+        print(&source, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
     } else {
         run(&cli, &source)
     };
@@ -70,7 +76,7 @@ fn source(cli: &Cli) -> Result<Source, String> {
 
 /// `--check`: all faults and all parts left out, on standard output.
 fn check(source: &Source) -> Status {
-    match prepare::check(source) {
+    match prepare::check(source, Purpose::Look) {
         Ok(checked) => {
             let lines: Vec<String> =
                 checked.refused.iter().chain(&checked.ignored).cloned().collect();
@@ -84,14 +90,10 @@ fn check(source: &Source) -> Status {
     }
 }
 
-/// `--print-args`: QEMU's command line, one argument a line, on standard output.
-fn print_args(source: &Source) -> Status {
-    match prepare::prepare(source) {
-        Ok(prepared) => {
-            let mut lines = vec![prepared.plan.emulator];
-            lines.extend(prepared.plan.arguments);
-            print_lines(&lines)
-        }
+/// Prints lines made of a guest that could be started, on standard output.
+fn print(source: &Source, lines: impl FnOnce(Prepared) -> Vec<String>) -> Status {
+    match prepare::prepare(source, Purpose::Look) {
+        Ok(prepared) => print_lines(&lines(prepared)),
         Err(error) => report(&error),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::net::TcpListener;
 use std::path::Path;
 
 use domain::{
@@ -11,6 +12,15 @@ use qemu::{Access, HostFacts, HostFile, Launch, LaunchPlan};
 
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::{identity, runtime_dir};
+
+/// What a definition is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be looked at: what is printed depends on the file alone.
+    Look,
+    /// To be started.
+    Start,
+}
 
 /// A guest that can be started.
 #[derive(Debug)]
@@ -58,8 +68,8 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
-pub(crate) fn prepare(source: &Source) -> Result<Prepared, PrepareError> {
-    let checked = check(source)?;
+pub(crate) fn prepare(source: &Source, purpose: Purpose) -> Result<Prepared, PrepareError> {
+    let checked = check(source, purpose)?;
     match checked.prepared {
         Some(prepared) => Ok(prepared),
         None => Err(PrepareError::Faulty(checked.refused)),
@@ -70,10 +80,10 @@ pub(crate) fn prepare(source: &Source) -> Result<Prepared, PrepareError> {
 ///
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
-pub(crate) fn check(source: &Source) -> Result<Checked, PrepareError> {
+pub(crate) fn check(source: &Source, purpose: Purpose) -> Result<Checked, PrepareError> {
     let definition = definition::read(source)?;
     let faults = Faults::new();
-    let planned = plan(&definition, &faults);
+    let planned = plan(&definition, purpose, &faults);
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_sorted().into_iter().partition(|fault| fault.severity == Severity::Refused);
     let lines = |faults: &[Fault]| {
@@ -98,7 +108,7 @@ struct Planned {
     plan: LaunchPlan,
 }
 
-fn plan(definition: &Definition, faults: &Faults) -> Option<Planned> {
+fn plan(definition: &Definition, purpose: Purpose, faults: &Faults) -> Option<Planned> {
     let mut domain = domain(definition, faults)?;
     let instance = UnitInstance::from(&domain.name);
     let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
@@ -112,7 +122,7 @@ fn plan(definition: &Definition, faults: &Faults) -> Option<Planned> {
             return None;
         }
     };
-    let facts = host_facts(&instance);
+    let facts = host_facts(&instance, purpose);
     qemu::complete(&mut domain, &facts, faults);
     let launch = Launch { shim_monitor: true, ..Launch::default() };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
@@ -136,12 +146,16 @@ fn domain(definition: &Definition, faults: &Faults) -> Option<Domain> {
 }
 
 /// The facts of this host. The folders are those that systemd has given the unit, else the usual ones.
-fn host_facts(instance: &UnitInstance) -> HostFacts {
+fn host_facts(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
     let mut facts = HostFacts::local(instance.as_str());
     let guest = runtime_dir::locate(instance).display().to_string();
     facts.directories.channel = format!("{guest}/channel");
     facts.directories.memory = format!("{guest}/memory");
     facts.directories.guest = guest;
+    if purpose == Purpose::Start {
+        let displays = &mut facts.displays;
+        displays.vnc_port = free_port(&displays.vnc_listen, displays.vnc_port);
+    }
     if let Some(log) = granted("LOGS_DIRECTORY") {
         facts.directories.log = log;
     }
@@ -149,6 +163,13 @@ fn host_facts(instance: &UnitInstance) -> HostFacts {
         facts.directories.nvram = format!("{state}/nvram");
     }
     facts
+}
+
+/// The first TCP port from this one on that nobody listens on; the port itself when all are taken.
+///
+/// Another program can take it before QEMU does. QEMU then fails to start, and says so.
+fn free_port(address: &str, first: u16) -> u16 {
+    (first..=u16::MAX).find(|port| TcpListener::bind((address, *port)).is_ok()).unwrap_or(first)
 }
 
 /// The first folder that systemd lists in this variable (systemd.exec(5), `RuntimeDirectory=`).

@@ -285,10 +285,12 @@ impl Supervisor<'_> {
             }
             Command::Capabilities
             | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::RebootResets
             | Command::Cont
             | Command::Powerdown
             | Command::Reset
-            | Command::Quit => Value::Null,
+            | Command::Quit => command.arguments(),
         }
     }
 

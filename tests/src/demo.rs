@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::install::{self, repository};
 use crate::layer::put;
@@ -34,7 +34,7 @@ pub fn choose() -> Result<Place> {
     if !is_root() {
         bail!("the demo boots a container, which needs root; run 'sudo make demo'");
     }
-    install::build()?;
+    prepare()?;
     if Path::new("/run/systemd/system").is_dir() && wants_machine()? {
         set_up_machine()?;
         return Ok(Place::Machine);
@@ -141,6 +141,15 @@ See what a crash looks like:
     systemctl kill --signal=KILL qemu@demo; systemctl status qemu@demo
 Start it at every boot:
     mkdir -p /etc/glassbox/qemu/autostart; ln -s ../demo.xml /etc/glassbox/qemu/autostart/";
+
+/// Builds the product while the root and the guest are downloaded: on a fresh machine each takes minutes.
+fn prepare() -> Result<()> {
+    std::thread::scope(|scope| {
+        let built = scope.spawn(install::build);
+        guest::prepare(Root::Trixie)?;
+        built.join().map_err(|_| anyhow!("the build's thread panicked"))?
+    })
+}
 
 /// systemd runs this machine; a person at the terminal may want the demo right here.
 fn wants_machine() -> Result<bool> {

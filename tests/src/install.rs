@@ -39,7 +39,7 @@ pub fn build() -> Result<()> {
 /// # Errors
 ///
 /// When a file of the product is missing.
-pub(crate) fn stage(destination: &Path) -> Result<()> {
+pub fn stage(destination: &Path) -> Result<()> {
     fs::create_dir_all(destination)?;
     let log = destination.with_extension("log");
     let place = format!("DESTDIR={}", destination.display());
@@ -69,13 +69,15 @@ fn is_fresh() -> Result<bool> {
 }
 
 fn newest_below(path: &Path) -> Result<SystemTime> {
-    let Ok(found) = fs::metadata(path) else { return Ok(SystemTime::UNIX_EPOCH) };
-    if found.is_file() {
-        return Ok(found.modified()?);
-    }
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for entry in fs::read_dir(path)? {
-        newest = newest.max(newest_below(&entry?.path())?);
+    // Links are not followed: test data has some to devices and to directories above them.
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(SystemTime::UNIX_EPOCH) };
+    let mut newest = found.modified()?;
+    if found.is_dir() {
+        let entries =
+            fs::read_dir(path).with_context(|| format!("{}: cannot be listed", path.display()))?;
+        for entry in entries {
+            newest = newest.max(newest_below(&entry?.path())?);
+        }
     }
     Ok(newest)
 }

@@ -18,7 +18,9 @@
 
 pub mod cache;
 mod cgroups;
+pub mod definition;
 pub mod demo;
+mod each_root;
 pub mod guest;
 mod host;
 pub mod install;
@@ -31,7 +33,9 @@ mod setup;
 mod skip;
 mod state;
 pub mod tally;
+pub mod unit;
 
+pub use definition::Definition;
 pub use host::Host;
 pub use packages::require as require_packages;
 pub use process::{Output, stream};
@@ -39,3 +43,4 @@ pub use roots::Root;
 pub use run::Run;
 pub use setup::Setup;
 pub use skip::ready;
+pub use unit::{PATIENCE, Unit};

@@ -1,6 +1,206 @@
-//! How the guest's threads share the host's CPUs, `<cputune>`.
+//! How much CPU time the guest gets, and on which CPUs of the host, `<cputune>`.
 
-crate::placeholder::unsupported_element! {
-    /// Pinning, shares and quotas of CPU time.
-    CpuTuning
+use crate::cpuset::CpuSet;
+use crate::fault::Place;
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+crate::keywords! {
+    /// A policy of the host's scheduler.
+    pub enum SchedulerPolicy {
+        /// For work that nobody waits for.
+        Batch = "batch",
+        /// For work that has time.
+        Idle = "idle",
+        /// Real time, each until it waits.
+        Fifo = "fifo",
+        /// Real time, in turns.
+        RoundRobin = "rr",
+    }
+}
+
+crate::attributes! {
+    /// A thread that runs on chosen CPUs of the host.
+    pub struct Pin {
+        /// The number of the virtual CPU.
+        pub vcpu: u32 = number "vcpu",
+        /// The number of the I/O thread.
+        pub iothread: u32 = number "iothread",
+        /// The host's CPUs.
+        pub cpuset: CpuSet = value "cpuset",
+    }
+}
+
+/// Threads with a policy of the scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scheduling {
+    /// The numbers of the threads; none for QEMU's own.
+    pub threads: Option<CpuSet>,
+    /// The policy.
+    pub policy: SchedulerPolicy,
+    /// The priority in real time.
+    pub priority: Option<i32>,
+}
+
+/// How much CPU time the guest gets, and on which CPUs of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpuTuning {
+    /// Where the element stands.
+    pub place: Place,
+    /// The weight against other guests.
+    pub shares: Option<u64>,
+    /// Periods in microseconds and what may run in one; -1 is no limit. Their names are those of the elements.
+    pub limits: Vec<(&'static str, i64)>,
+    /// CPUs of virtual CPUs.
+    pub vcpu_pins: Vec<Pin>,
+    /// CPUs of QEMU's own threads.
+    pub emulator_pin: Option<Pin>,
+    /// CPUs of I/O threads.
+    pub iothread_pins: Vec<Pin>,
+    /// Policies of virtual CPUs.
+    pub vcpu_scheduling: Vec<Scheduling>,
+    /// The policy of QEMU's own threads.
+    pub emulator_scheduling: Option<Scheduling>,
+    /// Policies of I/O threads.
+    pub iothread_scheduling: Vec<Scheduling>,
+}
+
+/// Elements with a period or a quota, in the order in which they are written.
+const LIMITS: [&str; 8] = [
+    "period",
+    "quota",
+    "global_period",
+    "global_quota",
+    "emulator_period",
+    "emulator_quota",
+    "iothread_period",
+    "iothread_quota",
+];
+
+impl CpuTuning {
+    pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
+        reader.refuse_children(&["cachetune", "memorytune"]);
+        let limit = |name: &'static str| {
+            let value = reader.child(name)?.text_value::<i64>()?;
+            Some((name, value)).filter(|(_, value)| *value != 0)
+        };
+        let (vcpus, iothreads) = (reader.children("vcpupin"), reader.children("iothreadpin"));
+        let vcpu_scheduling = Scheduling::parse_all(reader, "vcpusched", Some("vcpus"));
+        let tuning = Self {
+            place: reader.place(),
+            shares: reader.child("shares").and_then(|shares| shares.text_number()),
+            limits: LIMITS.into_iter().filter_map(limit).collect(),
+            vcpu_pins: pins(&vcpus, "vcpu", |pin| pin.vcpu),
+            emulator_pin: reader.child("emulatorpin").map(|pin| Pin::parse(&pin)),
+            iothread_pins: pins(&iothreads, "iothread", |pin| pin.iothread),
+            vcpu_scheduling,
+            emulator_scheduling: Scheduling::parse_all(reader, "emulatorsched", None).pop(),
+            iothread_scheduling: Scheduling::parse_all(reader, "iothreadsched", Some("iothreads")),
+        };
+        if tuning.emulator_pin.as_ref().is_some_and(|pin| pin.cpuset.is_none()) {
+            reader.refuse("<emulatorpin> has no attribute 'cpuset'; give such as cpuset='0-1'");
+        }
+        let nothing = Self { place: tuning.place.clone(), ..Self::default() };
+        (tuning != nothing).then_some(tuning)
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer) {
+        writer.element("cputune").children_if_any(|w| {
+            if let Some(shares) = self.shares {
+                w.element("shares").text(shares);
+            }
+            for (name, value) in &self.limits {
+                w.element(name).text(value);
+            }
+            self.vcpu_pins.iter().for_each(|pin| pin.write("vcpupin", w));
+            if let Some(pin) = &self.emulator_pin {
+                pin.write("emulatorpin", w);
+            }
+            self.iothread_pins.iter().for_each(|pin| pin.write("iothreadpin", w));
+            Scheduling::write_all(&self.vcpu_scheduling, "vcpusched", "vcpus", w);
+            if let Some(scheduling) = &self.emulator_scheduling {
+                scheduling.write("emulatorsched", None, w);
+            }
+            Scheduling::write_all(&self.iothread_scheduling, "iothreadsched", "iothreads", w);
+        });
+    }
+}
+
+/// The pins of one kind of thread, each thread once, ascending.
+fn pins(readers: &[Reader<'_>], name: &str, id: fn(&Pin) -> Option<u32>) -> Vec<Pin> {
+    let mut pins: Vec<Pin> = Vec::new();
+    for reader in readers {
+        let _ = (reader.required(name, "0"), reader.required("cpuset", "0-1")); // Read next.
+        let pin = Pin::parse(reader);
+        if pins.iter().any(|other| id(other) == id(&pin)) {
+            reader.refuse(format!("this {name} is pinned above already; remove one"));
+        }
+        pins.push(pin);
+    }
+    pins.sort_by_key(id);
+    pins
+}
+
+impl Scheduling {
+    fn parse_all(reader: &Reader<'_>, element: &str, threads: Option<&str>) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for child in reader.children(element) {
+            let Some(scheduling) = Self::parse(&child, threads) else { continue };
+            for other in &all {
+                let threads = |of: &Self| of.threads.clone();
+                let (Some(own), Some(other)) = (threads(&scheduling), threads(other)) else {
+                    continue;
+                };
+                if own.iter().any(|number| other.contains(number)) {
+                    child.refuse(format!("threads {own} have a policy above already; remove one"));
+                }
+            }
+            all.push(scheduling);
+        }
+        all
+    }
+
+    fn parse(reader: &Reader<'_>, threads: Option<&str>) -> Option<Self> {
+        let set = match threads {
+            Some(name) => {
+                let _ = reader.required(name, "0-1"); // The set itself is read next.
+                Some(reader.value::<CpuSet>(name))
+            }
+            None => None,
+        };
+        let priority = reader.value("priority");
+        let _ = reader.required("scheduler", "fifo"); // The keyword itself is read next.
+        let policy = reader.keyword("scheduler")?;
+        let real_time = matches!(policy, SchedulerPolicy::Fifo | SchedulerPolicy::RoundRobin);
+        if real_time && priority.is_none() {
+            reader.refuse("a policy in real time needs attribute 'priority'; give such as '1'");
+        }
+        let threads = match set {
+            Some(set) => Some(set?),
+            None => None,
+        };
+        Some(Self { threads, policy, priority: priority.filter(|_| real_time) })
+    }
+
+    fn write(&self, element: &'static str, threads: Option<(&str, u32)>, w: &mut Writer) {
+        let open = w.element(element);
+        let open = match threads {
+            Some((name, number)) => open.attribute(name, number),
+            None => open,
+        };
+        open.attribute("scheduler", self.policy).optional("priority", self.priority).empty();
+    }
+
+    /// Writes an element for each thread, ascending, as libvirt does.
+    fn write_all(all: &[Self], element: &'static str, threads: &str, w: &mut Writer) {
+        let numbers = |of: &Self| of.threads.as_ref().map(|set| set.iter().collect::<Vec<_>>());
+        let mut each: Vec<(u32, &Self)> = all
+            .iter()
+            .flat_map(|of| numbers(of).unwrap_or_default().into_iter().map(move |n| (n, of)))
+            .collect();
+        each.sort_by_key(|(number, _)| *number);
+        for (number, scheduling) in each {
+            scheduling.write(element, Some((threads, number)), w);
+        }
+    }
 }

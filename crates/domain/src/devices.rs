@@ -59,16 +59,22 @@ pub use chardev::{
 };
 pub use console::{Console, ConsoleTarget};
 pub use controller::{
-    Controller, ControllerKind, ControllerType, IdeModel, PciModel, PciModelName, PciTarget,
-    ScsiModel, UsbModel, VirtioModel,
+    Controller, ControllerDriver, ControllerKind, ControllerType, IdeModel, PciModel, PciModelName,
+    PciTarget, ScsiModel, UsbModel, VirtioModel,
 };
 pub use crypto::{Crypto, CryptoBackend};
 pub use disk::{
-    BlockIo, CacheMode, DetectZeroes, DiscardMode, Disk, DiskBus, DiskDevice, DiskDriver,
-    DiskFormat, DiskModel, DiskSource, ErrorPolicy, IoMode, SourceKind, SourceType, StartupPolicy,
-    Tray,
+    Auth, AuthType, Backing, BackingImage, BlockIo, CacheMode, DetectZeroes, DiscardMode, Disk,
+    DiskBus, DiskDevice, DiskDriver, DiskFormat, DiskModel, DiskSource, DiskThread, Encryption,
+    EncryptionEngine, EncryptionFormat, ErrorPolicy, Geometry, IoMode, NetworkHost,
+    NetworkIdentity, NetworkProtocol, NetworkSource, NetworkTransport, NvmeSource, Reservations,
+    SecretKey, Slice, SnapshotMode, SocketReconnect, SourceKind, SourceLabel, SourceType,
+    StartupPolicy, Translation, Tray, VhostUserSource, VolumeMode, VolumeSource,
 };
-pub use filesystem::Filesystem;
+pub use filesystem::{
+    AccessMode, Filesystem, FsBinary, FsCache, FsDriver, FsDriverType, FsIdRange, FsLock, FsType,
+    MultiDevices, SandboxMode, WritePolicy,
+};
 pub use graphics::{
     ChannelMode, Connected, DbusDisplay, EglHeadless, Gl, Graphics, GraphicsType, ImageCompression,
     Listen, ListenType, MouseMode, Password, Rdp, Sdl, SharePolicy, Spice, SpiceChannel,
@@ -80,9 +86,9 @@ pub use info::{DeviceInfo, Rom};
 pub use input::{GrabToggle, Input, InputBus, InputGrab, InputModel, InputSource, InputType};
 pub use interface::{Interface, InterfaceType, LinkState};
 pub use iommu::Iommu;
-pub use lease::Lease;
+pub use lease::{Lease, LeaseTarget};
 pub use memballoon::{BalloonModel, MemBalloon};
-pub use memory_device::MemoryDevice;
+pub use memory_device::{MemoryDevice, MemoryDeviceSource, MemoryDeviceTarget, MemoryModel};
 pub use nvram_device::NvramDevice;
 pub use panic::{Panic, PanicModel};
 pub use parallel::Parallel;

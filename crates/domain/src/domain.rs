@@ -45,6 +45,8 @@ pub struct Domain {
     pub name: DomainName,
     /// The UUID; without one it is made of the name's place on the host.
     pub uuid: Option<DomainUuid>,
+    /// The number by which a guest knows that it is no longer the one it was: a copy, or one set back.
+    pub genid: Option<DomainUuid>,
     /// A short description.
     pub title: Option<String>,
     /// A long description.
@@ -100,8 +102,7 @@ pub struct Domain {
 }
 
 /// Elements of other hypervisors, or that are not read yet.
-const UNSUPPORTED: [&str; 6] =
-    ["genid", "vcpus", "bootloader", "bootloader_args", "keywrap", "hwuuid"];
+const UNSUPPORTED: [&str; 4] = ["bootloader", "bootloader_args", "keywrap", "hwuuid"];
 
 impl Domain {
     /// Reads a whole document. All that is wrong with it is put into `faults`; there is a domain when what it
@@ -144,6 +145,7 @@ impl Domain {
             kind: header.kind?,
             name: header.name?,
             uuid: header.uuid,
+            genid: child("genid").and_then(|r| generation(&r)),
             title: header.title,
             description: child("description").map(|r| r.text().into_owned()),
             metadata: child("metadata").map(|metadata| raw_text(reader, &metadata)),
@@ -153,7 +155,9 @@ impl Domain {
             memory_backing: child("memoryBacking")
                 .map(|r| MemoryBacking::parse(&r))
                 .unwrap_or_default(),
-            vcpus: child("vcpu").map(|r| Vcpus::parse(&r)).unwrap_or_default(),
+            vcpus: child("vcpu")
+                .map(|r| Vcpus::parse(&r, child("vcpus").as_ref()))
+                .unwrap_or_default(),
             iothreads: IoThreads::parse(reader),
             throttle_groups: child("throttlegroups").and_then(|r| ThrottleGroups::parse(&r)),
             cputune: child("cputune").and_then(|r| CpuTuning::parse(&r)),
@@ -197,6 +201,7 @@ impl Domain {
         w.element("name").text(&self.name);
         for (name, text) in [
             ("uuid", self.uuid.map(|uuid| uuid.to_string())),
+            ("genid", self.genid.map(|genid| genid.to_string())),
             ("title", self.title.clone()),
             ("description", self.description.clone()),
         ] {
@@ -239,6 +244,15 @@ fn write_some<T>(w: &mut Writer, element: Option<&T>, write: impl Fn(&T, &mut Wr
     if let Some(element) = element {
         write(element, w);
     }
+}
+
+/// The text of `<genid>`; libvirt makes one up for an empty element, and nobody would keep it here.
+fn generation(reader: &Reader<'_>) -> Option<DomainUuid> {
+    if reader.text().trim().is_empty() {
+        reader.refuse("<genid> is empty; give a UUID, of uuidgen for example");
+        return None;
+    }
+    reader.text_value()
 }
 
 /// An element as it stands, for what belongs to other programs, with the namespaces that the root declares for

@@ -1,13 +1,14 @@
 //! Features of the machine, `<features>`.
 
+use crate::memory_size::MemorySize;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
 mod hyperv;
 mod kvm;
 
-pub use hyperv::Hyperv;
-pub use kvm::Kvm;
+pub use hyperv::{Hyperv, HypervFeature, HypervMode, HypervSetting};
+pub use kvm::{DirtyRing, Kvm};
 
 crate::keywords! {
     /// Who emulates the interrupt controller.
@@ -24,6 +25,8 @@ crate::keywords! {
 pub struct Smm {
     /// Whether it is on; on when nothing is written.
     pub state: Option<bool>,
+    /// How much memory it has for itself beyond 8 MiB.
+    pub tseg: Option<MemorySize>,
 }
 
 /// The local interrupt controller.
@@ -44,10 +47,18 @@ pub struct Features {
     pub apic: Option<Apic>,
     /// Physical address extension, always there on today's CPUs.
     pub pae: bool,
+    /// Paging by hardware, always there on today's CPUs.
+    pub hap: bool,
+    /// Hyper-V's interface by Xen, which QEMU has not.
+    pub viridian: bool,
+    /// A private network, which QEMU's guests have not.
+    pub privnet: bool,
     /// Enlightenments for Windows.
     pub hyperv: Option<Hyperv>,
     /// Features of KVM.
     pub kvm: Option<Kvm>,
+    /// Paravirtual spinlocks.
+    pub pvspinlock: Option<bool>,
     /// Performance counters.
     pub pmu: Option<bool>,
     /// VMware's I/O port.
@@ -60,14 +71,14 @@ pub struct Features {
     pub vmcoreinfo: Option<bool>,
     /// The PS/2 controller.
     pub ps2: Option<bool>,
+    /// How much memory QEMU's translator has for translated code.
+    pub translation_cache: Option<MemorySize>,
+    /// Whether the host takes the guest's memory back after QEMU has ended.
+    pub async_teardown: Option<bool>,
 }
 
 /// Features that libvirt knows and that are not read yet, or that no x86 QEMU guest has.
-const UNSUPPORTED: [&str; 19] = [
-    "hap",
-    "viridian",
-    "privnet",
-    "pvspinlock",
+const UNSUPPORTED: [&str; 13] = [
     "capabilities",
     "gic",
     "hpt",
@@ -79,8 +90,6 @@ const UNSUPPORTED: [&str; 19] = [
     "cfpc",
     "sbbc",
     "ibs",
-    "tcg",
-    "async-teardown",
     "ras",
     "aia",
 ];
@@ -90,19 +99,28 @@ impl Features {
         reader.refuse_children(&UNSUPPORTED);
         let state =
             |name: &str| reader.child(name).map(|feature| feature.on_off("state").unwrap_or(true));
+        let cache = reader.child("tcg").and_then(|tcg| tcg.child("tb-cache"));
         Self {
             present: true,
             acpi: reader.child("acpi").is_some(),
             apic: reader.child("apic").map(|apic| Apic { eoi: apic.on_off("eoi") }),
             pae: reader.child("pae").is_some(),
+            hap: reader.child("hap").is_some(),
+            viridian: reader.child("viridian").is_some(),
+            privnet: reader.child("privnet").is_some(),
             hyperv: reader.child("hyperv").and_then(|hyperv| Hyperv::parse(&hyperv)),
             kvm: reader.child("kvm").and_then(|kvm| Kvm::parse(&kvm)),
+            pvspinlock: state("pvspinlock"),
             pmu: state("pmu"),
             vmport: state("vmport"),
             smm: reader.child("smm").map(|smm| Smm::parse(&smm)),
             ioapic: reader.child("ioapic").and_then(|ioapic| ioapic.keyword("driver")),
             vmcoreinfo: state("vmcoreinfo"),
             ps2: state("ps2"),
+            translation_cache: cache.and_then(|cache| MemorySize::parse(&cache)),
+            async_teardown: reader
+                .child("async-teardown")
+                .map(|r| r.yes_no("enabled") != Some(false)),
         }
     }
 
@@ -123,19 +141,31 @@ impl Features {
             if self.pae {
                 w.element("pae").empty();
             }
+            for (name, present) in
+                [("hap", self.hap), ("viridian", self.viridian), ("privnet", self.privnet)]
+            {
+                if present {
+                    w.element(name).empty();
+                }
+            }
             if let Some(hyperv) = &self.hyperv {
                 hyperv.write(w);
             }
             if let Some(kvm) = &self.kvm {
                 kvm.write(w);
             }
+            state(w, "pvspinlock", self.pvspinlock);
             state(w, "pmu", self.pmu);
             state(w, "vmport", self.vmport);
             if let Some(smm) = self.smm {
-                w.element("smm").on_off("state", smm.state).empty();
+                smm.write(w);
             }
             w.element("ioapic").optional("driver", self.ioapic).empty_if_any();
             state(w, "vmcoreinfo", self.vmcoreinfo);
+            if let Some(cache) = self.translation_cache {
+                w.element("tcg").children(|w| cache.write("tb-cache", w));
+            }
+            w.element("async-teardown").yes_no("enabled", self.async_teardown).empty_if_any();
             state(w, "ps2", self.ps2);
         });
     }
@@ -143,7 +173,19 @@ impl Features {
 
 impl Smm {
     fn parse(reader: &Reader<'_>) -> Self {
-        reader.refuse_children(&["tseg"]);
-        Self { state: reader.on_off("state") }
+        let tseg = reader.child("tseg");
+        let tseg = tseg.and_then(|tseg| MemorySize::parse_in(&tseg, "MiB"));
+        if tseg.is_some_and(|size| !size.bytes().is_multiple_of(1 << 20)) {
+            reader.refuse("<tseg> is no multiple of 1 MiB; change it");
+        }
+        Self { state: reader.on_off("state"), tseg }
+    }
+
+    fn write(self, w: &mut Writer) {
+        w.element("smm").on_off("state", self.state).children(|w| {
+            if let Some(size) = self.tseg {
+                w.element("tseg").attribute("unit", "MiB").text(size.mebibytes());
+            }
+        });
     }
 }

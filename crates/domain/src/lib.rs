@@ -11,6 +11,7 @@
 mod alias;
 mod attributes;
 mod blkiotune;
+mod block_limits;
 mod clock;
 mod cpu;
 mod cpuset;
@@ -50,7 +51,8 @@ mod vcpu;
 mod writer;
 
 pub use alias::{Alias, AliasError};
-pub use blkiotune::BlockIoTuning;
+pub use blkiotune::{BlockIoDevice, BlockIoTuning};
+pub use block_limits::{BlockLimit, BlockLimits};
 pub use clock::{
     Catchup, Clock, ClockBasis, ClockOffset, TickPolicy, Timer, TimerName, TimerTrack, TscMode,
 };
@@ -59,31 +61,39 @@ pub use cpu::{
     FeaturePolicy, PhysicalAddress, PhysicalAddressMode, Topology,
 };
 pub use cpuset::{CpuSet, CpuSetError};
-pub use cputune::CpuTuning;
+pub use cputune::{CpuTuning, Pin, SchedulerPolicy, Scheduling};
 pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, definition_text};
 pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};
-pub use features::{Apic, Features, Hyperv, IoApicDriver, Kvm, Smm};
+pub use features::{
+    Apic, DirtyRing, Features, Hyperv, HypervFeature, HypervMode, HypervSetting, IoApicDriver, Kvm,
+    Smm,
+};
 pub use header::{DomainType, Header};
 pub use id_map::IdMap;
-pub use iothreads::IoThreads;
-pub use launch_security::LaunchSecurity;
+pub use iothreads::{IoThread, IoThreadPoll, IoThreads, ThreadPool};
+pub use launch_security::{LaunchSecurity, LaunchSecurityType};
 pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};
 pub use mac_address::{MacAddress, MacAddressError};
 pub use memory::{MaxMemory, Memory};
-pub use memory_backing::{MemoryAccess, MemoryBacking, MemorySource};
+pub use memory_backing::{
+    Allocation, HugePage, HugePages, MemoryAccess, MemoryAllocation, MemoryBacking, MemorySource,
+};
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use memtune::MemoryTuning;
 pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
-pub use numa::Numa;
-pub use numatune::NumaTuning;
+pub use numa::{
+    CacheAssociativity, CachePolicy, Interconnect, InterconnectKind, InterconnectType,
+    LOCAL_DISTANCE, Numa, NumaCache, NumaCell, NumaDistance, REMOTE_DISTANCE,
+};
+pub use numatune::{NumaMemnode, NumaMemory, NumaMode, NumaPlacement, NumaTuning};
 pub use os::{
-    Bios, BootDevice, BootMenu, FirmwareFeature, FirmwareFeatureName, FirmwareKind, Loader,
-    LoaderFormat, LoaderType, Nvram, Os, OsType, SmbiosMode,
+    AcpiTable, AcpiTableType, Bios, BootDevice, BootMenu, FirmwareFeature, FirmwareFeatureName,
+    FirmwareKind, Loader, LoaderFormat, LoaderType, Nvram, Os, OsType, SmbiosMode,
 };
 pub use pci_address::PciAddress;
-pub use perf::Perf;
+pub use perf::{Perf, PerfEvent};
 pub use pm::PowerManagement;
 pub use qemu_namespace::{
     DeprecationBehavior, DeviceOverride, PropertyOverride, PropertyType, QEMU_NAMESPACE,
@@ -92,7 +102,7 @@ pub use qemu_namespace::{
 pub use reader::{Keyword, OnOff, Reader, YesNo};
 pub use resource::Resource;
 pub use seclabel::{DeviceLabel, LabelType, SecurityLabel};
-pub use sysinfo::Sysinfo;
+pub use sysinfo::{FirmwareConfig, SmbiosBlock, SmbiosTable, Sysinfo, SysinfoType};
 pub use throttle_groups::ThrottleGroups;
-pub use vcpu::{CpuPlacement, Vcpus};
+pub use vcpu::{CpuPlacement, Vcpu, Vcpus};
 pub use writer::{OpenElement, Writer};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::names::DomainUuid;
+
 /// The address of a network interface, six bytes, no multicast address.
 ///
 /// ```
@@ -34,6 +36,19 @@ impl MacAddress {
     }
 }
 
+impl MacAddress {
+    /// The address of the interface at this place, counted from 0, of a guest whose document gives none: the
+    /// same at every start. It has QEMU's and KVM's prefix 52:54:00, as libvirt's random ones have; the rest is
+    /// a hash of the guest's UUID and the place (RFC 9562, section 5.5).
+    #[must_use]
+    pub fn derived(guest: &DomainUuid, place: usize) -> Self {
+        let namespace = uuid::Uuid::from_bytes(*guest.as_bytes());
+        let hash = uuid::Uuid::new_v5(&namespace, format!("interface {place}").as_bytes());
+        let [a, b, c, ..] = *hash.as_bytes();
+        Self([0x52, 0x54, 0x00, a, b, c])
+    }
+}
+
 impl FromStr for MacAddress {
     type Err = MacAddressError;
 
@@ -59,5 +74,21 @@ impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_addresses_stay_and_differ() {
+        let guest: DomainUuid = "c7a5fdbd-edaf-9455-926a-d65c16db1809".parse().unwrap();
+        let other: DomainUuid = "c7a5fdbd-edaf-9455-926a-d65c16db1810".parse().unwrap();
+        let derived = MacAddress::derived(&guest, 0);
+        assert!(derived.to_string().starts_with("52:54:00:"));
+        assert_eq!(derived, MacAddress::derived(&guest, 0));
+        assert_ne!(derived, MacAddress::derived(&guest, 1));
+        assert_ne!(derived, MacAddress::derived(&other, 0));
     }
 }

@@ -44,6 +44,31 @@ crate::keywords! {
     }
 }
 
+crate::keywords! {
+    /// What an ACPI table in a file is.
+    pub enum AcpiTableType {
+        /// A table with its header.
+        Raw = "raw",
+        /// Tables with their headers, one behind the other.
+        RawSet = "rawset",
+        /// A licence of Windows.
+        Slic = "slic",
+        /// A key of Windows.
+        Msdm = "msdm",
+    }
+}
+
+/// An ACPI table that the guest gets from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcpiTable {
+    /// Where the element stands.
+    pub place: Place,
+    /// What it is.
+    pub kind: AcpiTableType,
+    /// The file.
+    pub path: String,
+}
+
 crate::attributes! {
     /// The firmware's boot menu.
     pub struct BootMenu {
@@ -87,6 +112,8 @@ pub struct Os {
     pub initrd: Option<String>,
     /// Its command line.
     pub cmdline: Option<String>,
+    /// ACPI tables beside the firmware's own.
+    pub acpi_tables: Vec<AcpiTable>,
     /// The kinds of device to boot from, in order.
     pub boot: Vec<BootDevice>,
     /// The boot menu.
@@ -99,7 +126,7 @@ pub struct Os {
 
 impl Os {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
-        reader.refuse_children(&["acpi", "shim", "dtb", "init", "initarg", "bootloader"]);
+        reader.refuse_children(&["shim", "dtb", "init", "initarg", "bootloader"]);
         let kind = reader.child("type");
         if let Some(kind) = &kind {
             let _ = kind.text_keyword::<OsType>(); // There is one; another word is a fault already.
@@ -119,6 +146,7 @@ impl Os {
             kernel: text("kernel"),
             initrd: text("initrd"),
             cmdline: text("cmdline"),
+            acpi_tables: reader.child("acpi").map(|r| AcpiTable::parse_all(&r)).unwrap_or_default(),
             boot: boot_devices(reader),
             boot_menu: reader.child("bootmenu").map(|r| BootMenu::parse(&r)).unwrap_or_default(),
             bios: reader.child("bios").map(|bios| Bios::parse(&bios)).unwrap_or_default(),
@@ -146,6 +174,11 @@ impl Os {
                     w.element(name).text(text);
                 }
             }
+            w.element("acpi").children_if_any(|w| {
+                for table in &self.acpi_tables {
+                    w.element("table").attribute("type", table.kind).text(&table.path);
+                }
+            });
             for device in &self.boot {
                 w.element("boot").attribute("dev", device).empty();
             }
@@ -153,6 +186,31 @@ impl Os {
             self.bios.write("bios", w);
             w.element("smbios").optional("mode", self.smbios).empty_if_any();
         });
+    }
+}
+
+impl AcpiTable {
+    fn parse_all(reader: &Reader<'_>) -> Vec<Self> {
+        let parse = |table: &Reader<'_>| {
+            let _ = table.required("type", "slic"); // The keyword itself is read next.
+            let (place, path) = (table.place(), table.text().into_owned());
+            if path.is_empty() {
+                table.refuse("the path of the file is missing; write it between the tags");
+            }
+            Some(Self { place, path, kind: table.keyword("type")? })
+        };
+        let mut tables: Vec<Self> = Vec::new();
+        for table in reader.children("table") {
+            let Some(parsed) = parse(&table) else { continue };
+            if parsed.kind != AcpiTableType::Raw && tables.iter().any(|t| t.kind == parsed.kind) {
+                table.refuse(format!(
+                    "there is a table of type '{}' above; remove one",
+                    parsed.kind
+                ));
+            }
+            tables.push(parsed);
+        }
+        tables
     }
 }
 

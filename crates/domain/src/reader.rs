@@ -5,7 +5,8 @@
 //! implemented, refused ([`Reader::refuse`]) or reported, and never dropped in silence.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -84,6 +85,8 @@ pub struct Reader<'d> {
     faults: &'d Faults,
     attributes_read: RefCell<Vec<bool>>,
     children_read: RefCell<Vec<bool>>,
+    /// Made when the first child's path is asked for, since most elements have no child.
+    child_numbers: OnceCell<Vec<Option<usize>>>,
     text_read: Cell<bool>,
 }
 
@@ -107,6 +110,7 @@ impl<'d> Reader<'d> {
             faults,
             attributes_read: RefCell::new(vec![false; element.attributes.len()]),
             children_read: RefCell::new(vec![false; element.elements().count()]),
+            child_numbers: OnceCell::new(),
             text_read: Cell::new(false),
         }
     }
@@ -363,7 +367,7 @@ impl<'d> Reader<'d> {
                 self.children_read.borrow_mut()[index] = true;
                 readers.push(Reader::new(
                     element,
-                    self.child_path(element),
+                    self.child_path(index, element),
                     Some(self.element.name),
                     self.faults,
                 ));
@@ -372,14 +376,13 @@ impl<'d> Reader<'d> {
         readers
     }
 
-    /// The child's path, numbered among its namesakes when it has some.
-    fn child_path(&self, child: &Element<'_>) -> String {
-        let namesakes = || self.element.elements().filter(|e| e.qualified == child.qualified);
-        if namesakes().nth(1).is_none() {
-            return format!("{}/{}", self.place.path, child.qualified);
+    /// The path of the child with this index, numbered among its namesakes when it has some.
+    fn child_path(&self, index: usize, child: &Element<'_>) -> String {
+        let numbers = self.child_numbers.get_or_init(|| child_numbers(self.element));
+        match numbers[index] {
+            Some(number) => format!("{}/{}[{number}]", self.place.path, child.qualified),
+            None => format!("{}/{}", self.place.path, child.qualified),
         }
-        let before = namesakes().take_while(|e| !std::ptr::eq(*e, child)).count();
-        format!("{}/{}[{}]", self.place.path, child.qualified, before + 1)
     }
 
     fn find(&self, name: &str) -> Option<(usize, &'d Attribute<'d>)> {
@@ -405,10 +408,11 @@ impl Drop for Reader<'_> {
                 self.report(attribute.position, &self.place.path, what);
             }
         }
-        for (child, read) in self.element.elements().zip(self.children_read.borrow().iter()) {
-            if !read {
+        let children_read = self.children_read.borrow();
+        for (index, child) in self.element.elements().enumerate() {
+            if !children_read[index] {
                 let what = "the element is not known here and is ignored; remove it".to_owned();
-                self.report(child.position, &self.child_path(child), what);
+                self.report(child.position, &self.child_path(index, child), what);
             }
         }
         if !self.text_read.get() && !self.element.text().is_empty() {
@@ -419,6 +423,23 @@ impl Drop for Reader<'_> {
             );
         }
     }
+}
+
+/// For each child its number among its namesakes, from 1; none for a child without namesakes.
+fn child_numbers(element: &Element<'_>) -> Vec<Option<usize>> {
+    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in element.elements() {
+        *totals.entry(child.qualified).or_default() += 1;
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    element
+        .elements()
+        .map(|child| {
+            let seen = seen.entry(child.qualified).or_default();
+            *seen += 1;
+            (totals[child.qualified] > 1).then_some(*seen)
+        })
+        .collect()
 }
 
 crate::keywords! {

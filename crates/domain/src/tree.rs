@@ -88,7 +88,8 @@ impl<'x> Element<'x> {
 /// The first [`Fault`] that makes the text no document: XML that is not well-formed, a document type, an
 /// entity other than XML's five, an undeclared namespace prefix, more than 256 levels of nesting.
 pub fn parse(text: &str) -> Result<Element<'_>, Fault> {
-    Parser::new(text).document()
+    // quick-xml passes over a byte order mark without counting it, which would shift all that is cut out.
+    Parser::new(text.trim_start_matches('\u{feff}')).document()
 }
 
 struct Parser<'x> {
@@ -126,14 +127,17 @@ impl<'x> Parser<'x> {
                 Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_) | Event::Empty(_)) => {}
                 Err(error) => {
                     let at = usize::try_from(self.reader.error_position()).unwrap_or(start);
-                    return Err(
-                        self.fault(at, &format!("not well-formed XML: {}", error_text(&error)))
+                    let what = format!(
+                        "not well-formed XML: {}; correct the text here",
+                        error_text(&error)
                     );
+                    return Err(self.fault(at, &what));
                 }
             }
         }
         if let Some(element) = self.open.pop() {
-            let what = format!("not well-formed XML: <{}> is never closed", element.qualified);
+            let name = element.qualified;
+            let what = format!("not well-formed XML: <{name}> is never closed; add </{name}>");
             return Err(Fault::refused(element.position, "", what));
         }
         self.root.take().ok_or_else(|| self.fault(0, "no element; give a libvirt domain XML"))
@@ -282,11 +286,11 @@ fn error_text(error: &quick_xml::Error) -> String {
 
 fn attribute_error_text(error: &AttrError) -> &'static str {
     match error {
-        AttrError::ExpectedEq(_) => "an attribute has no '='",
-        AttrError::ExpectedValue(_) => "an attribute has no value",
-        AttrError::UnquotedValue(_) => "an attribute's value is not quoted",
-        AttrError::ExpectedQuote(..) => "an attribute's closing quote is missing",
-        AttrError::Duplicated(..) => "an attribute is given twice",
+        AttrError::ExpectedEq(_) => "an attribute has no '='; write NAME='VALUE'",
+        AttrError::ExpectedValue(_) => "an attribute has no value; write NAME='VALUE'",
+        AttrError::UnquotedValue(_) => "an attribute's value is not quoted; write NAME='VALUE'",
+        AttrError::ExpectedQuote(..) => "an attribute's closing quote is missing; add it",
+        AttrError::Duplicated(..) => "an attribute is given twice; remove one",
     }
 }
 
@@ -345,6 +349,14 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_shifts_nothing() {
+        let root = parse("\u{feff}<a><q:b xmlns:q='urn:x' c='1'/></a>").unwrap();
+        let child = root.elements().next().unwrap();
+        assert_eq!((root.name, child.name, child.attributes[1].name), ("a", "b", "c"));
+        assert_eq!(child.position, Position { line: 1, column: 4 });
+    }
+
+    #[test]
     fn namespaces_are_resolved_whatever_their_prefix() {
         let root = parse("<a xmlns:q='urn:x' v='1&lt;2'><q:b/></a>").unwrap();
         let child = root.elements().next().unwrap();
@@ -357,14 +369,20 @@ mod tests {
     fn what_is_no_document_is_refused_with_its_place() {
         for (text, message) in [
             ("", "1:1: no element; give a libvirt domain XML"),
-            ("<a>", "1:1: not well-formed XML: <a> is never closed"),
+            ("<a>", "1:1: not well-formed XML: <a> is never closed; add </a>"),
             ("<a/>\n<b/>", "2:1: content after the root element; remove it"),
             ("<a/>x", "1:5: text outside the root element; remove it"),
             ("<!DOCTYPE a>\n<a/>", "1:1: a document type is not allowed; remove <!DOCTYPE ...>"),
             ("<a>&b;</a>", "1:4: the entity &b; is not one of XML's own; write its text"),
             ("<q:a/>", "1:1: the prefix \"q\" is not declared; add xmlns:q=..."),
-            ("<a b='1' b='2'/>", "1:1: not well-formed XML: an attribute is given twice"),
-            ("<a b=1/>", "1:1: not well-formed XML: an attribute's value is not quoted"),
+            (
+                "<a b='1' b='2'/>",
+                "1:1: not well-formed XML: an attribute is given twice; remove one",
+            ),
+            (
+                "<a b=1/>",
+                "1:1: not well-formed XML: an attribute's value is not quoted; write NAME='VALUE'",
+            ),
         ] {
             assert_eq!(refusal(text), message, "{text}");
         }

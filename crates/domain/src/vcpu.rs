@@ -15,6 +15,20 @@ crate::keywords! {
     }
 }
 
+crate::attributes! {
+    /// One virtual CPU, `<vcpus><vcpu>`.
+    pub struct Vcpu {
+        /// Its number.
+        pub id: u32 = number "id",
+        /// Whether the guest starts with it.
+        pub enabled: bool = yes_no "enabled",
+        /// Whether it can be removed and added while the guest runs.
+        pub hotpluggable: bool = yes_no "hotpluggable",
+        /// Its place among those that are added, from 1.
+        pub order: u32 = number "order",
+    }
+}
+
 /// How many virtual CPUs the guest has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vcpus {
@@ -28,17 +42,19 @@ pub struct Vcpus {
     pub placement: Option<CpuPlacement>,
     /// The host CPUs that the virtual ones run on.
     pub cpuset: Option<CpuSet>,
+    /// The virtual CPUs one by one, ascending, when the domain names them.
+    pub each: Vec<Vcpu>,
 }
 
 impl Default for Vcpus {
     fn default() -> Self {
         let place = Place::default();
-        Self { place, maximum: 1, current: None, placement: None, cpuset: None }
+        Self { place, maximum: 1, current: None, placement: None, cpuset: None, each: Vec::new() }
     }
 }
 
 impl Vcpus {
-    pub(crate) fn parse(reader: &Reader<'_>) -> Self {
+    pub(crate) fn parse(reader: &Reader<'_>, each: Option<&Reader<'_>>) -> Self {
         let text = reader.text();
         let maximum = parse_number(&text).and_then(|count| u32::try_from(count).ok());
         if maximum.is_none_or(|count| count == 0) {
@@ -51,10 +67,21 @@ impl Vcpus {
             let what = format!("{current} is not between 1 and the {maximum} of the element");
             reader.refuse_attribute("current", what);
         }
+        let each = each.map(|each| Vcpu::parse_all(each, maximum.unwrap_or(1)));
+        let each = each.unwrap_or_default();
+        let online = each.iter().filter(|vcpu| vcpu.enabled == Some(true)).count();
+        let online = u32::try_from(online).ok().filter(|_| !each.is_empty());
+        if let (Some(current), Some(online)) = (current, online)
+            && current != online
+        {
+            let what = format!("{current} is not the number of enabled <vcpu>, {online}");
+            reader.refuse_attribute("current", what);
+        }
         Self {
+            each,
             place: reader.place(),
             maximum: maximum.unwrap_or(1),
-            current: current.filter(|current| Some(*current) != maximum),
+            current: online.or(current).filter(|current| Some(*current) != maximum),
             placement: reader.keyword("placement"),
             cpuset: reader.value("cpuset"),
         }
@@ -73,5 +100,35 @@ impl Vcpus {
             .optional("cpuset", self.cpuset.as_ref())
             .optional("current", self.current)
             .text(self.maximum);
+        writer
+            .element("vcpus")
+            .children_if_any(|w| self.each.iter().for_each(|vcpu| vcpu.write("vcpu", w)));
+    }
+}
+
+impl Vcpu {
+    /// Reads `<vcpus>` of a guest with `maximum` virtual CPUs, each of which must be named.
+    fn parse_all(reader: &Reader<'_>, maximum: u32) -> Vec<Self> {
+        let mut all = Vec::new();
+        for child in reader.children("vcpu") {
+            let _ = (child.required("id", "0"), child.required("enabled", "yes")); // Read next.
+            let vcpu = Self::parse(&child);
+            if vcpu.id == Some(0) && vcpu.enabled == Some(false) {
+                child.refuse("a guest starts with virtual CPU 0; enable it");
+            }
+            if vcpu.enabled == Some(false) && vcpu.hotpluggable == Some(false) {
+                child.refuse("a virtual CPU that is off must be hotpluggable; change one of both");
+            }
+            all.push(vcpu);
+        }
+        all.sort_by_key(|vcpu: &Self| vcpu.id);
+        let ids = all.iter().map(|vcpu| vcpu.id);
+        if !ids.eq((0..maximum).map(Some)) {
+            reader.refuse(format!(
+                "<vcpus> must have one <vcpu> for each id from 0 to {}",
+                maximum - 1
+            ));
+        }
+        all
     }
 }

@@ -1,9 +1,10 @@
 //! The guest's clock and timers: `-rtc` and what goes with it.
 
-use domain::{ClockOffset, Domain, TickPolicy, Timer, TimerName, TimerTrack};
+use domain::{Clock, ClockBasis, ClockOffset, Domain, TickPolicy, Timer, TimerName, TimerTrack};
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::facts::HostFacts;
 
 /// Fills in the clock's offset.
 pub(crate) fn complete(domain: &mut Domain) {
@@ -13,13 +14,10 @@ pub(crate) fn complete(domain: &mut Domain) {
 /// Adds `-rtc` and the policy of the interval timer.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let clock = &command.domain.clock;
-    let base = match clock.offset.unwrap_or(ClockOffset::Utc) {
-        ClockOffset::Utc => "utc",
-        ClockOffset::Localtime => "localtime",
-        ClockOffset::Timezone | ClockOffset::Variable | ClockOffset::Absolute => {
-            let place = command.domain.place.child("clock");
-            command
-                .refuse(&place, "this offset is not supported yet by glassbox; use offset='utc'");
+    let base = match base(clock, command.facts) {
+        Ok(base) => base,
+        Err(what) => {
+            command.refuse(&command.domain.place.child("clock"), what);
             return;
         }
     };
@@ -33,6 +31,51 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         let options = Options::pair("kvm-pit.lost_tick_policy", policy);
         command.argv.options("-global", options);
     }
+}
+
+fn base(clock: &Clock, facts: &HostFacts) -> Result<String, &'static str> {
+    match clock.offset.unwrap_or(ClockOffset::Utc) {
+        ClockOffset::Utc => Ok("utc".to_owned()),
+        ClockOffset::Localtime => Ok("localtime".to_owned()),
+        ClockOffset::Timezone => {
+            Err("this offset is not supported yet by glassbox; use offset='utc' or 'localtime'")
+        }
+        ClockOffset::Variable => {
+            let host = facts.clock.ok_or("what time it is on the host is not known")?;
+            let local = clock.basis == Some(ClockBasis::Localtime);
+            let adjustment = match clock.adjustment.as_deref() {
+                None | Some("reset") => 0,
+                Some(text) => text.parse::<i64>().map_err(
+                    |_| "attribute 'adjustment' is no number of seconds; give such as 3600",
+                )?,
+            };
+            let zone = if local { host.local_offset } else { 0 };
+            Ok(date(host.now.saturating_add(zone).saturating_add(adjustment)))
+        }
+        ClockOffset::Absolute => {
+            let start = clock.start.and_then(|start| i64::try_from(start).ok());
+            start.map(date).ok_or("attribute 'start' is missing; give seconds since 1970")
+        }
+    }
+}
+
+/// A time in seconds since 1970 as `2009-02-13T23:31:30`.
+///
+/// Days are turned into a date by Howard Hinnant's algorithm for the civil calendar, which counts years from
+/// March, so that the leap day is the last day of a year (<https://howardhinnant.github.io/date_algorithms.html>).
+fn date(seconds: i64) -> String {
+    const DAY: i64 = 86_400;
+    const ERA: i64 = 146_097; // The days of 400 years.
+    let (days, second) = (seconds.div_euclid(DAY) + 719_468, seconds.rem_euclid(DAY));
+    let (era, day) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 fn clock_source(track: TimerTrack) -> Option<&'static str> {
@@ -50,5 +93,23 @@ fn lost_ticks(timer: &Timer) -> Option<&'static str> {
         TickPolicy::Discard => Some("discard"),
         // The timer makes up for lost ticks by itself; merging is none of its arts.
         TickPolicy::Catchup | TickPolicy::Merge => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_of_the_civil_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00"),
+            (-1, "1969-12-31T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_234_567_890, "2009-02-13T23:31:30"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
     }
 }

@@ -7,7 +7,10 @@ use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::overrides;
-use crate::plan::{Access, Console, DisplayPassword, FdKind, HostFile, LaunchPlan, PassedFd};
+use crate::plan::{
+    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
+    WrittenFile,
+};
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -27,9 +30,12 @@ pub(crate) struct Command<'a> {
     pub(crate) argv: Argv,
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
+    copies: Vec<CopiedFile>,
+    written: Vec<WrittenFile>,
     consoles: Vec<Console>,
     environment: Vec<(String, String)>,
     passwords: Vec<DisplayPassword>,
+    helpers: Vec<Helper>,
     fd_sets: u32,
 }
 
@@ -40,20 +46,20 @@ impl<'a> Command<'a> {
         launch: &'a Launch,
         faults: &'a Faults,
     ) -> Self {
-        let (fds, files, consoles) = (Vec::new(), Vec::new(), Vec::new());
-        let argv = Argv::default();
-        let (environment, passwords) = (Vec::new(), Vec::new());
         Self {
             domain,
             facts,
             launch,
             faults,
-            argv,
-            fds,
-            files,
-            consoles,
-            environment,
-            passwords,
+            argv: Argv::default(),
+            fds: Vec::new(),
+            files: Vec::new(),
+            consoles: Vec::new(),
+            helpers: Vec::new(),
+            copies: Vec::new(),
+            written: Vec::new(),
+            environment: Vec::new(),
+            passwords: Vec::new(),
             fd_sets: 0,
         }
     }
@@ -66,9 +72,12 @@ impl<'a> Command<'a> {
             arguments: self.argv.into_arguments(),
             fds: self.fds,
             files: self.files,
+            copies: self.copies,
+            written: self.written,
             consoles: self.consoles,
             environment: self.environment,
             passwords: self.passwords,
+            helpers: self.helpers,
         }
     }
 
@@ -107,6 +116,17 @@ impl<'a> Command<'a> {
         self.files.push(HostFile { path: path.to_owned(), access, place: place.clone() });
     }
 
+    /// Notes a file that is made of its template when it is missing.
+    pub(crate) fn copies_file(&mut self, path: &str, template: &str, place: &Place) {
+        let (path, template) = (path.to_owned(), template.to_owned());
+        self.copies.push(CopiedFile { path, template, place: place.clone() });
+    }
+
+    /// Notes a file whose content QEMU reads instead of the command line.
+    pub(crate) fn writes_file(&mut self, path: &str, content: &str) {
+        self.written.push(WrittenFile { path: path.to_owned(), content: content.to_owned() });
+    }
+
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
@@ -120,6 +140,11 @@ impl<'a> Command<'a> {
     /// Notes a password that a display's clients must know.
     pub(crate) fn sets_password(&mut self, password: DisplayPassword) {
         self.passwords.push(password);
+    }
+
+    /// Notes a program that serves the guest beside QEMU.
+    pub(crate) fn needs_helper(&mut self, helper: Helper) {
+        self.helpers.push(helper);
     }
 
     /// Refuses the domain because of the element at `place`.

@@ -3,20 +3,32 @@
 use domain::{Domain, DomainType, Faults};
 
 use crate::facts::HostFacts;
-use crate::{boot, clock, cpu, devices, memory, os, pci, vcpu};
+use crate::{
+    boot, clock, cpu, devices, firmware, launch_security, memory, memory_backing, numa, numatune,
+    os, pci, sysinfo, tuning, vcpu,
+};
 
 /// Fills in defaults, implicit devices and addresses, as libvirt does when it takes a definition in.
 /// Completing a complete domain changes nothing.
 pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     accelerator(domain, facts, faults);
     os::complete(domain, facts, faults);
+    firmware::complete(domain, facts, faults);
     boot::complete(domain);
     memory::complete(domain, faults);
+    memory_backing::complete(domain, faults);
     vcpu::complete(domain);
+    domain.iothreads.complete();
+    numa::complete(domain, faults);
+    numatune::complete(domain, facts, faults);
+    tuning::complete(domain, faults);
+    sysinfo::complete(domain, faults);
+    launch_security::complete(domain, facts, faults);
+    crate::machine::complete(domain, faults);
     clock::complete(domain);
     lifecycle(domain);
     implicit_devices(domain, facts);
-    cpu::complete(domain, facts);
+    cpu::complete(domain, facts, faults);
     device_defaults(domain, facts, faults);
     devices::disk::assign_addresses(domain);
     devices::controller::add_for_addresses(domain);
@@ -52,11 +64,14 @@ fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::console::complete(domain);
     devices::parallel::complete(domain);
     devices::disk::complete(domain);
+    devices::disk::check(domain, faults);
+    devices::filesystem::complete(domain, faults);
     devices::interface::complete(domain);
     devices::input::complete(domain);
     devices::rng::complete(domain);
     devices::tpm::complete(domain);
     devices::graphics::complete(domain, facts);
+    devices::memory_device::complete(domain, faults);
     devices::video::complete(domain);
     devices::panic::complete(domain);
     devices::shmem::complete(domain);

@@ -1,8 +1,9 @@
 //! The CPU that the guest sees: `-cpu`.
 
 use domain::{
-    Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, Domain, DomainType, FeaturePolicy,
-    Features, TimerName,
+    CacheMode, Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, Domain, DomainType, Faults,
+    FeaturePolicy, Features, Hyperv, HypervFeature, HypervMode, Kvm, PhysicalAddressMode,
+    TimerName,
 };
 
 use crate::argv::Options;
@@ -10,8 +11,64 @@ use crate::command::Command;
 use crate::facts::HostFacts;
 
 /// Fills in the mode, the model and when they are checked.
-pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts) {
+pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
+    if let Some(hyperv) = &mut domain.features.hyperv {
+        hyperv.mode.get_or_insert(HypervMode::Custom);
+    }
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
+    complete_mode(cpu, facts);
+    check_cache(cpu, faults);
+    check_addresses(cpu, faults);
+    let kvm = domain.features.kvm.as_ref();
+    if kvm.is_some_and(|kvm| kvm.hint_dedicated == Some(true)) && !is_host(cpu) {
+        let place = domain.place.child("features");
+        let what = "<hint-dedicated> needs a <cpu> of mode host-passthrough or maximum; change it";
+        faults.push(place.refused(what));
+    }
+}
+
+/// Whether the CPU is the accelerator's own.
+fn is_host(cpu: &Cpu) -> bool {
+    matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum))
+}
+
+fn check_cache(cpu: &Cpu, faults: &Faults) {
+    let Some(cache) = &cpu.cache else { return };
+    let refuse = |what: &str| faults.push(cpu.place.child("cache").refused(what));
+    match cache.mode {
+        None => refuse("attribute 'mode' is missing; give such as mode='emulate'"),
+        Some(CacheMode::Emulate) if cache.level != Some(3) => {
+            refuse("mode 'emulate' is for level='3' only; change one of both");
+        }
+        Some(CacheMode::Passthrough | CacheMode::Disable) if cache.level.is_some() => {
+            refuse("this mode is for all levels; remove attribute 'level'");
+        }
+        Some(CacheMode::Passthrough) if !is_host(cpu) => {
+            refuse("mode 'passthrough' needs a <cpu> of mode host-passthrough or maximum");
+        }
+        Some(CacheMode::Emulate | CacheMode::Passthrough | CacheMode::Disable) => {}
+    }
+}
+
+fn check_addresses(cpu: &Cpu, faults: &Faults) {
+    let Some(address) = &cpu.physical_address else { return };
+    let refuse = |what: &str| faults.push(cpu.place.child("maxphysaddr").refused(what));
+    match address.mode {
+        None => refuse("attribute 'mode' is missing; give such as mode='passthrough'"),
+        Some(PhysicalAddressMode::Passthrough) if address.bits.is_some() => {
+            refuse("mode 'passthrough' takes the host's number; remove attribute 'bits'");
+        }
+        Some(PhysicalAddressMode::Passthrough) if !is_host(cpu) => {
+            refuse("mode 'passthrough' needs a <cpu> of mode host-passthrough or maximum");
+        }
+        Some(PhysicalAddressMode::Emulate) if address.limit.is_some() => {
+            refuse("attribute 'limit' is for mode 'passthrough'; remove it");
+        }
+        Some(PhysicalAddressMode::Passthrough | PhysicalAddressMode::Emulate) => {}
+    }
+}
+
+fn complete_mode(cpu: &mut Cpu, facts: &HostFacts) {
     let has_model = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
     match *cpu.mode.get_or_insert(CpuMode::Custom) {
         CpuMode::Custom if has_model => {
@@ -49,24 +106,23 @@ fn default_model(cpu: &mut Cpu, facts: &HostFacts) {
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let Some(cpu) = &domain.cpu else { return };
-    if cpu.cache.is_some() || cpu.physical_address.is_some() || cpu.vendor.is_some() {
-        let what =
-            "<cache>, <maxphysaddr> and <vendor> are not supported yet by glassbox; remove them";
-        command.refuse(&cpu.place, what);
-    }
     let options = model(domain, cpu, command.facts);
     let options = options.some("vendor", cpu.model.as_ref().and_then(|m| m.vendor_id.as_ref()));
-    let options = cpu.features.iter().fold(options, |options, feature| {
+    // QEMU sets these by itself, or KVM has no guest see them.
+    let hidden = ["cmt", "mbm_total", "mbm_local", "osxsave", "ospke"];
+    let features = cpu.features.iter().filter(|feature| !hidden.contains(&feature.name.as_str()));
+    let options = features.fold(options, |options, feature| {
         let on = match feature.policy.unwrap_or(FeaturePolicy::Require) {
             FeaturePolicy::Force | FeaturePolicy::Require => true,
             FeaturePolicy::Disable | FeaturePolicy::Forbid => false,
             // The host is not asked, so what may be left out is left out.
             FeaturePolicy::Optional => return options,
         };
-        options.on_off(&feature.name.replace('_', "-"), on)
+        options.on_off(&feature_name(&feature.name), on)
     });
     let options = timers(domain, options);
     let options = machine_features(&domain.features, options);
+    let options = cache(cpu, addresses(cpu, options));
     let crash = crate::devices::panic::has_hyperv(domain).then_some(true);
     command.argv.options("-cpu", options.some_on_off("hv-crash", crash));
 }
@@ -95,10 +151,102 @@ fn model(domain: &Domain, cpu: &Cpu, facts: &HostFacts) -> Options {
 fn timers(domain: &Domain, options: Options) -> Options {
     let kvmclock = domain.clock.timer(TimerName::Kvmclock).and_then(|timer| timer.present);
     let frequency = domain.clock.timer(TimerName::Tsc).and_then(|timer| timer.frequency);
-    options.some_on_off("kvmclock", kvmclock).some("tsc-frequency", frequency)
+    let hyperv = domain.clock.timer(TimerName::Hypervclock).and_then(|timer| timer.present);
+    options
+        .some_on_off("kvmclock", kvmclock)
+        .some_on_off("hv-time", hyperv.filter(|present| *present))
+        .some("tsc-frequency", frequency)
+}
+
+/// QEMU's name of a feature, which libvirt names differently sometimes.
+fn feature_name(name: &str) -> String {
+    match name {
+        "pclmuldq" => "pclmulqdq".to_owned(),
+        other => other.replace('_', "-"),
+    }
+}
+
+fn cache(cpu: &Cpu, options: Options) -> Options {
+    let Some(mode) = cpu.cache.as_ref().and_then(|cache| cache.mode) else { return options };
+    // Only a CPU that is the host's shows the host's cache, unless it is told not to.
+    let no_host = is_host(cpu).then_some(false);
+    match mode {
+        CacheMode::Emulate => {
+            options.on_off("l3-cache", true).some_on_off("host-cache-info", no_host)
+        }
+        CacheMode::Passthrough => options.on_off("host-cache-info", true).on_off("l3-cache", false),
+        CacheMode::Disable => {
+            options.some_on_off("host-cache-info", no_host).on_off("l3-cache", false)
+        }
+    }
+}
+
+fn addresses(cpu: &Cpu, options: Options) -> Options {
+    let Some(address) = &cpu.physical_address else { return options };
+    match (address.mode, address.bits) {
+        (Some(PhysicalAddressMode::Passthrough), _) => {
+            options.on_off("host-phys-bits", true).some("host-phys-bits-limit", address.limit)
+        }
+        (Some(PhysicalAddressMode::Emulate), Some(bits)) if bits > 0 => {
+            options.set("phys-bits", bits)
+        }
+        (Some(PhysicalAddressMode::Emulate), _) => options.on_off("host-phys-bits", false),
+        (None, _) => options,
+    }
 }
 
 fn machine_features(features: &Features, options: Options) -> Options {
     let eoi = features.apic.and_then(|apic| apic.eoi);
-    options.some_on_off("kvm-pv-eoi", eoi).some_on_off("pmu", features.pmu)
+    let options = options
+        .some_on_off("kvm-pv-unhalt", features.pvspinlock)
+        .some_on_off("kvm-pv-eoi", eoi)
+        .some_on_off("pmu", features.pmu);
+    let options = features.hyperv.iter().fold(options, |options, hv| hyperv(hv, options));
+    features.kvm.iter().fold(options, |options, features| kvm(features, options))
+}
+
+fn hyperv(hyperv: &Hyperv, options: Options) -> Options {
+    let passthrough = hyperv.mode == Some(HypervMode::Passthrough);
+    let options = options.some_on_off("hv-passthrough", passthrough.then_some(true));
+    let settings = hyperv.settings.iter().filter(|setting| setting.state);
+    settings.fold(options, |options, setting| {
+        let name = format!("hv-{}", setting.feature.as_str().replace('_', "-"));
+        let also = |key: &str, on: Option<bool>, options: Options| {
+            options.some_on_off(&format!("{name}-{key}"), on.filter(|on| *on))
+        };
+        match setting.feature {
+            HypervFeature::Spinlocks => {
+                options.some(&name, setting.retries.map(|retries| format!("0x{retries:x}")))
+            }
+            HypervFeature::VendorId => options.some(&name, setting.value.as_ref()),
+            HypervFeature::Stimer | HypervFeature::Tlbflush => {
+                let options = also("direct", setting.direct, options.on_off(&name, true));
+                also("ext", setting.extended, options)
+            }
+            HypervFeature::Relaxed
+            | HypervFeature::Vapic
+            | HypervFeature::Vpindex
+            | HypervFeature::Runtime
+            | HypervFeature::Synic
+            | HypervFeature::Reset
+            | HypervFeature::Frequencies
+            | HypervFeature::Reenlightenment
+            | HypervFeature::Ipi
+            | HypervFeature::Evmcs
+            | HypervFeature::Avic
+            | HypervFeature::EmsrBitmap
+            | HypervFeature::XmmInput => options.on_off(&name, true),
+        }
+    })
+}
+
+fn kvm(kvm: &Kvm, options: Options) -> Options {
+    let on = |state: Option<bool>| state.filter(|on| *on);
+    let hidden = on(kvm.hidden).map(|hidden| !hidden);
+    options
+        .some_on_off("kvm", hidden)
+        .some_on_off("kvm-hint-dedicated", on(kvm.hint_dedicated))
+        .some_on_off("kvm-poll-control", on(kvm.poll_control))
+        // It is on in QEMU already.
+        .some_on_off("kvm-pv-ipi", kvm.pv_ipi.filter(|on| !on))
 }

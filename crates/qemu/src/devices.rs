@@ -123,3 +123,12 @@ pub(crate) fn virtio_driver(name: &str, model: VirtioModel) -> String {
     };
     format!("{name}-pci{suffix}")
 }
+
+/// Which threads serve which queues of a device, as QEMU's `iothread-vq-mapping`.
+pub(crate) fn thread_map(threads: &[domain::devices::DiskThread]) -> Option<Vec<Object>> {
+    let map = threads.iter().map(|thread| {
+        let queues = (!thread.queues.is_empty()).then(|| thread.queues.clone());
+        Object::new("iothread", format!("iothread{}", thread.id)).some("vqs", queues)
+    });
+    (!threads.is_empty()).then(|| map.collect())
+}

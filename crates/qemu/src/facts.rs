@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use domain::devices::AudioType;
+use domain::{CpuSet, MemorySize};
+
+use crate::firmware::FirmwareDescriptor;
+use crate::storage::StorageFacts;
 
 /// Everything of the host that changes what a domain means.
 ///
@@ -29,6 +33,56 @@ pub struct HostFacts {
     pub chardevs: ChardevFacts,
     /// Programs beside QEMU that somebody starts for the guest.
     pub helpers: HelperFacts,
+    /// Secrets, volumes and programs of storage.
+    pub storage: StorageFacts,
+    /// The host's NUMA nodes.
+    pub numa: HostNuma,
+    /// Where memory of large pages comes from; the first is the default size.
+    pub hugepages: Vec<HugePageFolder>,
+    /// What time it is, if a domain asks.
+    pub clock: Option<HostClock>,
+    /// The firmware that is installed, ordered by the names of the descriptors.
+    pub firmware: Vec<FirmwareDescriptor>,
+    /// AMD SEV, if the host has it.
+    pub sev: Option<SevFacts>,
+}
+
+/// The host's NUMA nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNuma {
+    /// The nodes; none when that was not asked, and then every node is taken to be there.
+    pub nodes: Option<CpuSet>,
+    /// The nodes that suit the guest best, for automatic placement.
+    pub automatic: Option<CpuSet>,
+    /// The CPUs of each node.
+    pub cpus: BTreeMap<u32, CpuSet>,
+}
+
+/// A folder on a file system of large pages, `hugetlbfs`, of which a guest may take memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HugePageFolder {
+    /// The size of its pages.
+    pub page: MemorySize,
+    /// The path.
+    pub path: String,
+}
+
+/// What time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostClock {
+    /// Seconds since 1970, UTC.
+    pub now: i64,
+    /// What is added to UTC for the local time, in seconds.
+    pub local_offset: i64,
+}
+
+/// How the host's AMD SEV marks encrypted pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SevFacts {
+    /// The bit of an address.
+    pub cbitpos: u32,
+    /// How many bits physical addresses lose.
+    pub reduced_phys_bits: u32,
 }
 
 /// The accelerators that the host has.
@@ -151,6 +205,18 @@ impl Default for HostFacts {
             displays: DisplayFacts::default(),
             chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
             helpers: HelperFacts::default(),
+            storage: StorageFacts {
+                cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
+                nbd_certificates: "/etc/pki/qemu".to_owned(),
+                virtiofsd: "/usr/libexec/virtiofsd".to_owned(),
+                reservation_helper: "/usr/bin/qemu-pr-helper".to_owned(),
+                ..StorageFacts::default()
+            },
+            numa: HostNuma::default(),
+            hugepages: Vec::new(),
+            clock: None,
+            firmware: Vec::new(),
+            sev: None,
         }
     }
 }

@@ -31,13 +31,19 @@ mod complete;
 mod cpu;
 mod devices;
 mod facts;
+mod firmware;
+mod genid;
 mod iothreads;
 mod json;
 mod launch;
+mod launch_security;
 mod live;
 mod machine;
 mod memory;
+mod memory_backing;
 mod monitor;
+mod numa;
+mod numatune;
 mod os;
 mod overrides;
 mod pci;
@@ -45,16 +51,26 @@ mod plan;
 mod planner;
 mod pm;
 mod sandbox;
+mod secrets;
+mod storage;
+mod sysinfo;
+mod throttle_groups;
+mod tuning;
 mod vcpu;
 
 pub use complete::complete;
 pub use facts::{
-    Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostFacts, HostModel,
-    HostModels,
+    Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
+    HostModel, HostModels, HostNuma, HugePageFolder, SevFacts,
+};
+pub use firmware::{
+    DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
 };
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, DisplayPassword, FdKind, HostFile, LaunchPlan, PassedFd, PasswordProtocol,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
+    PasswordProtocol, WrittenFile,
 };
 pub use planner::plan;
+pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -1,6 +1,6 @@
 //! The machine: which board it is, and the option `-machine`.
 
-use domain::{DomainType, Features, IoApicDriver, TimerName};
+use domain::{Domain, DomainType, Faults, Features, IoApicDriver, Loader, TimerName};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -37,12 +37,51 @@ impl Board {
     }
 }
 
+/// The first version of QEMU whose machine types know memory of NUMA nodes as objects only.
+const NODES_ARE_OBJECTS: (u32, u32) = (5, 1);
+
+/// Whether a machine type takes sizes for the memory of its NUMA nodes: those of QEMU before 5.1.
+pub(crate) fn nodes_have_sizes(domain: &Domain) -> bool {
+    let machine = domain.os.machine.as_deref().unwrap_or_default();
+    let version = ["pc-i440fx-", "pc-q35-"].iter().find_map(|start| machine.strip_prefix(start));
+    let mut numbers = version.unwrap_or_default().split('.').map_while(|part| part.parse().ok());
+    let version: Option<(u32, u32)> = numbers.next().zip(numbers.next());
+    version.is_some_and(|version| version < NODES_ARE_OBJECTS)
+}
+
+/// Checks features that need others.
+pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+    let features = &domain.features;
+    let refuse = |what: &str| faults.push(domain.place.child("features").refused(what));
+    if features.ps2 == Some(false) {
+        if features.vmport == Some(true) {
+            refuse(
+                "VMware's port needs the PS/2 controller; remove <ps2 state='off'/> or <vmport>",
+            );
+        }
+        let ps2 = Some(domain::devices::InputBus::Ps2);
+        if let Some(input) = domain.devices.inputs.iter().find(|input| input.bus == ps2) {
+            let what = "the PS/2 controller is off; remove <ps2 state='off'/> or the device";
+            faults.push(input.place.refused(what));
+        }
+    }
+    if features.ioapic == Some(IoApicDriver::Qemu) && domain.kind != DomainType::Kvm {
+        refuse("<ioapic driver='qemu'/> needs domain type 'kvm'; remove it");
+    }
+    if features.smm.is_some_and(|smm| smm.tseg.is_some()) && Board::of_domain(domain) != Board::Q35
+    {
+        refuse("<tseg> needs a machine type q35; remove it");
+    }
+}
+
 /// Adds `-machine` and `-accel`.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let features = &domain.features;
     let machine = domain.os.machine.as_deref().unwrap_or_default();
     let hpet = domain.clock.timer(TimerName::Hpet).and_then(|timer| timer.present);
+    let (code, variables) = crate::os::flash_nodes(domain);
+    let security = domain.launch_security.as_ref().map(|_| crate::launch_security::ID);
     let options = Options::new(machine)
         .set("usb", "off")
         .some_on_off("vmport", features.vmport)
@@ -52,15 +91,50 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         .on_off("dump-guest-core", domain.memory.dump_core.unwrap_or(false))
         .some("mem-merge", domain.memory_backing.no_share_pages.then_some("off"))
         .some("memory-backend", crate::memory::main_backend(domain))
+        .some("nvdimm", crate::memory::has_nvdimm(domain).then_some("on"))
+        .some("hmat", crate::numa::has_hmat(domain).then_some("on"))
+        .some("confidential-guest-support", security)
+        .some("pflash0", code)
+        .some("pflash1", variables)
         .some_on_off("hpet", hpet)
         .on_off("acpi", features.acpi);
     let options = crate::devices::sound::pcspk(command, options);
+    let options = crate::devices::memory_device::enclaves(domain, options);
     command.argv.options("-machine", options);
     let accelerator = match domain.kind {
         DomainType::Kvm => "kvm",
         DomainType::Qemu => "tcg",
     };
-    command.argv.options("-accel", Options::new(accelerator));
+    let ring = features.kvm.as_ref().and_then(|kvm| kvm.dirty_ring).filter(|ring| ring.state);
+    let ring = ring.and_then(|ring| ring.size).filter(|_| domain.kind == DomainType::Kvm);
+    let cache = features.translation_cache.filter(|_| domain.kind == DomainType::Qemu);
+    let options = Options::new(accelerator)
+        .some("dirty-ring-size", ring)
+        .some("tb-size", cache.map(domain::MemorySize::mebibytes));
+    command.argv.options("-accel", options);
+    if let Some(apart) = features.async_teardown {
+        command.argv.options("-run-with", Options::pair("async-teardown", on_off(apart)));
+    }
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// Adds what system management mode has for itself, and keeps others from the firmware's variables.
+pub(crate) fn smm_arguments(command: &mut Command<'_>) {
+    let domain = command.domain;
+    if let Some(smm) = domain.features.smm.filter(|smm| smm.state != Some(false))
+        && let Some(size) = smm.tseg
+    {
+        let options = Options::pair("mch.extended-tseg-mbytes", size.mebibytes());
+        command.argv.options("-global", options);
+    }
+    let secure = |loader: &Loader| loader.secure == Some(true);
+    if domain.os.loader.as_ref().is_some_and(secure) {
+        let options = Options::pair("driver", "cfi.pflash01").set("property", "secure");
+        command.argv.options("-global", options.set("value", "on"));
+    }
 }
 
 fn smm(features: &Features) -> Option<bool> {

@@ -1,10 +1,15 @@
 //! How much memory the guest has and what it is made of: `-m` and its backend.
 
-use domain::{Domain, Faults, MemoryAccess, MemorySize, MemorySource};
+use domain::devices::MemoryModel;
+use domain::{Domain, Faults, MemoryAllocation, MemorySize, MemorySource};
 
 use crate::argv::Options;
 use crate::command::Command;
-use crate::json::Object;
+use crate::memory_backing;
+
+pub(crate) mod backend;
+
+use backend::{Region, Role};
 
 /// The id of the backend of a PC's memory.
 const MAIN_BACKEND: &str = "pc.ram";
@@ -12,23 +17,59 @@ const MAIN_BACKEND: &str = "pc.ram";
 /// QEMU's memory is counted in MiB, so a remainder is rounded up when the guest starts.
 const GRANULE: MemorySize = MemorySize::from_bytes(1 << 20);
 
+/// The largest amount that can still be rounded up, and that QEMU takes: 2^63 bytes.
+const LARGEST: u64 = (1 << 63) - (1 << 21);
+
 /// Fills in what the balloon leaves the guest, and checks the sizes.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let devices = plugged(domain);
+    let cells = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map(domain::Numa::memory);
     let memory = &mut domain.memory;
+    let said_nothing = memory.place.is_none() && memory.size.is_none();
+    if said_nothing || memory.size.is_some_and(|size| size.bytes() == 0) {
+        let sum = |cells: MemorySize| cells.bytes().saturating_add(devices.bytes());
+        memory.size = cells.map(sum).map(MemorySize::from_bytes).or(memory.size);
+    }
+    let place = memory.place.clone().unwrap_or_else(|| domain.place.clone());
     let Some(size) = memory.size else {
-        if memory.place.is_some() {
-            return; // What is wrong with it was said when it was read.
+        if memory.place.is_none() {
+            let what = "<memory> is missing; add one such as <memory unit='GiB'>2</memory>";
+            faults.push(place.refused(what));
         }
-        let what = "<memory> is missing; add one such as <memory unit='GiB'>2</memory>";
-        faults.push(domain.place.refused(what));
-        return;
+        return; // What is wrong with it was said when it was read.
     };
     if size.bytes() == 0 {
-        let place = memory.place.as_ref().unwrap_or(&domain.place);
         faults.push(place.refused("the guest has no memory; give at least 1 MiB"));
+    }
+    if size.bytes() > LARGEST || cells.is_some_and(|cells| cells.bytes() > LARGEST) {
+        faults.push(place.refused("this is more memory than 63 bits count; give less"));
+    }
+    if cells.is_none() && size <= devices && devices.bytes() > 0 {
+        let what = "the memory devices have more than <memory>, which counts them; give more";
+        faults.push(place.refused(what));
+    }
+    if memory.maximum.is_some_and(|maximum| maximum.size < size) {
+        faults.push(place.refused("<memory> is more than <maxMemory>; give that more"));
     }
     let current = memory.current.filter(|current| current.bytes() > 0).unwrap_or(size);
     memory.current = Some(current.min(size));
+}
+
+/// The memory of all devices.
+fn plugged(domain: &Domain) -> MemorySize {
+    let sizes = domain.devices.memories.iter().map(|device| device.target.size.bytes());
+    MemorySize::from_bytes(sizes.fold(0, u64::saturating_add))
+}
+
+/// What the guest starts with beside its devices of memory.
+fn initial(domain: &Domain) -> MemorySize {
+    if let Some(numa) = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()) {
+        let cells = numa.cells.iter().map(|cell| cell.memory.round_up_to(GRANULE).bytes());
+        return MemorySize::from_bytes(cells.fold(0, u64::saturating_add));
+    }
+    let size = domain.memory.size.unwrap_or_default();
+    MemorySize::from_bytes(size.bytes().saturating_sub(plugged(domain).bytes()))
+        .round_up_to(GRANULE)
 }
 
 /// The backend that `-machine` names, if the memory is one piece.
@@ -37,10 +78,16 @@ pub(crate) fn main_backend(domain: &Domain) -> Option<&'static str> {
     (!has_numa).then_some(MAIN_BACKEND)
 }
 
+/// Whether `-machine` must make room for modules that keep their content.
+pub(crate) fn has_nvdimm(domain: &Domain) -> bool {
+    domain.devices.memories.iter().any(|device| device.model == MemoryModel::Nvdimm)
+}
+
 /// Adds `-m`, the backend and `-overcommit`.
 pub(crate) fn arguments(command: &mut Command<'_>) {
-    let memory = &command.domain.memory;
-    let size = memory.size.unwrap_or_default().round_up_to(GRANULE);
+    let domain = command.domain;
+    let memory = &domain.memory;
+    let size = initial(domain);
     let maximum = memory.maximum;
     let slots = maximum.and_then(|maximum| maximum.slots).filter(|slots| *slots > 0);
     let kib = |size: MemorySize| format!("{}k", size.kibibytes());
@@ -48,23 +95,36 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         .some("slots", slots)
         .some("maxmem", maximum.map(|maximum| kib(maximum.size.round_up_to(GRANULE))));
     command.argv.options("-m", options);
-    if let Some(id) = main_backend(command.domain) {
-        backend(command, id, size);
+    if let Some(id) = main_backend(domain) {
+        let region = Region {
+            place: memory.place.clone().unwrap_or_default(),
+            id: id.to_owned(),
+            alias: id.to_owned(),
+            size,
+            role: Role::Whole,
+            ..Region::default()
+        };
+        backend::backend(command, &region).add(command);
     }
-    let locked = command.domain.memory_backing.locked;
+    let locked = domain.memory_backing.locked;
     let options = Options::pair("mem-lock", if locked { "on" } else { "off" });
     command.argv.options("-overcommit", options);
 }
 
-fn backend(command: &mut Command<'_>, id: &str, size: MemorySize) {
-    let backing = &command.domain.memory_backing;
-    let source = backing.source.unwrap_or(MemorySource::Anonymous);
-    if source != MemorySource::Anonymous || backing.access == Some(MemoryAccess::Shared) {
-        let place = command.domain.place.child("memoryBacking");
-        command
-            .refuse(&place, "shared memory is not supported yet by glassbox; remove the element");
-        return;
+/// Adds what all memory is made of, for machines whose NUMA nodes need no objects.
+pub(crate) fn general_arguments(command: &mut Command<'_>) {
+    let (domain, facts) = (command.domain, command.facts);
+    let page = memory_backing::page_size(domain, facts, None);
+    let immediate = domain.memory_backing.allocation.mode == Some(MemoryAllocation::Immediate);
+    if immediate || page.is_some() {
+        command.argv.flag("-mem-prealloc");
     }
-    let object = Object::new("qom-type", "memory-backend-ram").set("id", id);
-    command.object(&object.set("size", size.bytes()));
+    let in_file = domain.memory_backing.source == Some(MemorySource::File);
+    let path = match page {
+        Some(page) => facts.hugepages.iter().find(|f| f.page == page).map(|f| f.path.clone()),
+        None => in_file.then(|| facts.directories.memory.clone()),
+    };
+    if let Some(path) = path {
+        command.argv.plain("-mem-path", path);
+    }
 }

@@ -1,11 +1,11 @@
 //! What the guest boots: firmware, kernel, tables.
 
-use domain::{Domain, Faults, LoaderType};
+use domain::{AcpiTableType, Domain, Faults, Loader, LoaderFormat, LoaderType};
 
 use crate::argv::Options;
 use crate::command::Command;
 use crate::facts::HostFacts;
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::machine::Board;
 use crate::plan::Access;
 
@@ -35,15 +35,89 @@ pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) 
 /// Adds the block nodes of firmware in flash.
 pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
     let os = &command.domain.os;
-    let pflash = os.loader.as_ref().is_some_and(|loader| loader.kind == Some(LoaderType::Pflash));
-    if os.firmware.is_some() || pflash || os.nvram.is_some() {
-        command.refuse(&os.place, "firmware in flash is not supported yet by glassbox; remove it");
+    let Some(loader) = flash(command.domain) else { return };
+    let Some(path) = &loader.path else { return };
+    let readonly = loader.readonly == Some(true);
+    let access = if readonly { Access::Read } else { Access::ReadWrite };
+    command.needs_file(path, access, &loader.place);
+    let format = loader.format.unwrap_or(LoaderFormat::Raw);
+    flash_storage(command, 0, path, None);
+    flash_format(command, 0, format, readonly);
+    if let Some(nvram) = &os.nvram
+        && let Some(path) = &nvram.path
+    {
+        let place = if nvram.place.path.is_empty() { &os.place } else { &nvram.place };
+        match &nvram.template {
+            Some(template) => command.copies_file(path, template, place),
+            None => command.needs_file(path, Access::ReadWrite, place),
+        }
+        match nvram.format.unwrap_or(LoaderFormat::Raw) {
+            LoaderFormat::Raw => flash_storage(command, 1, path, Some(false)),
+            LoaderFormat::Qcow2 => {
+                flash_storage(command, 1, path, None);
+                flash_format(command, 1, LoaderFormat::Qcow2, false);
+            }
+        }
+    }
+}
+
+/// The firmware, if it is in flash.
+fn flash(domain: &Domain) -> Option<&Loader> {
+    domain.os.loader.as_ref().filter(|loader| loader.kind == Some(LoaderType::Pflash))
+}
+
+/// The ends of the block nodes, for `-machine`: code and variables.
+pub(crate) fn flash_nodes(domain: &Domain) -> (Option<&'static str>, Option<&'static str>) {
+    if flash(domain).is_none() {
+        return (None, None);
+    }
+    let variables = domain.os.nvram.as_ref().map(|nvram| match nvram.format {
+        Some(LoaderFormat::Qcow2) => "libvirt-pflash1-format",
+        Some(LoaderFormat::Raw) | None => "libvirt-pflash1-storage",
+    });
+    (Some("libvirt-pflash0-format"), variables)
+}
+
+fn flash_storage(command: &mut Command<'_>, number: u8, path: &str, readonly: Option<bool>) {
+    let lazily = readonly.is_none();
+    let node = Object::new("driver", "file")
+        .set("filename", path)
+        .set("node-name", format!("libvirt-pflash{number}-storage"))
+        .some("read-only", readonly)
+        .some("auto-read-only", lazily.then_some(true))
+        .some("discard", lazily.then_some("unmap"));
+    command.argv.json("-blockdev", &node);
+}
+
+fn flash_format(command: &mut Command<'_>, number: u8, format: LoaderFormat, readonly: bool) {
+    let node = Object::new("node-name", format!("libvirt-pflash{number}-format"))
+        .set("read-only", readonly)
+        .set("driver", format.as_str())
+        .set("file", format!("libvirt-pflash{number}-storage"))
+        // The image's own idea of a backing file is not to be followed.
+        .some("backing", (format == LoaderFormat::Qcow2).then_some(Json::Null));
+    command.argv.json("-blockdev", &node);
+}
+
+/// Adds ACPI tables that come from files.
+pub(crate) fn acpi_arguments(command: &mut Command<'_>) {
+    for table in &command.domain.os.acpi_tables {
+        command.needs_file(&table.path, Access::Read, &table.place);
+        let options = match table.kind {
+            AcpiTableType::Raw | AcpiTableType::RawSet => Options::pair("file", &table.path),
+            AcpiTableType::Slic => Options::pair("sig", "SLIC").set("file", &table.path),
+            AcpiTableType::Msdm => Options::pair("sig", "MSDM").set("file", &table.path),
+        };
+        command.argv.options("-acpitable", options);
     }
 }
 
 /// Adds `-bios`.
 pub(crate) fn rom_arguments(command: &mut Command<'_>) {
     let Some(loader) = &command.domain.os.loader else { return };
+    if loader.kind == Some(LoaderType::Pflash) {
+        return;
+    }
     if let Some(path) = loader.path.as_ref() {
         command.argv.plain("-bios", path);
         command.needs_file(path, Access::Read, &loader.place);

@@ -16,6 +16,10 @@ pub struct LaunchPlan {
     pub fds: Vec<PassedFd>,
     /// Files of the host that the guest cannot start without, in the order of the document.
     pub files: Vec<HostFile>,
+    /// Files that each guest has for itself, made of a template when they are missing.
+    pub copies: Vec<CopiedFile>,
+    /// Files in the guest's runtime directory that are written anew at each start.
+    pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
     /// Variables that are set for QEMU on top of the environment that it inherits; of two of a name the later
@@ -23,6 +27,9 @@ pub struct LaunchPlan {
     pub environment: Vec<(String, String)>,
     /// Passwords to set over QMP before the guest runs; until then QEMU lets nobody in.
     pub passwords: Vec<DisplayPassword>,
+    /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
+    /// with the guest.
+    pub helpers: Vec<Helper>,
 }
 
 /// The password of a display.
@@ -122,6 +129,28 @@ pub struct HostFile {
     pub place: Place,
 }
 
+/// A file that each guest has for itself: the variables of its firmware.
+///
+/// The shim copies the template when the file is missing, and leaves a file that is there alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedFile {
+    /// The path; folders that are missing are made.
+    pub path: String,
+    /// What it is copied from.
+    pub template: String,
+    /// The element that names it.
+    pub place: Place,
+}
+
+/// A file that is written anew at each start, readable by nobody but QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The path.
+    pub path: String,
+    /// The content.
+    pub content: String,
+}
+
 /// A console of the guest that QEMU offers as a pty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
@@ -129,4 +158,17 @@ pub struct Console {
     pub chardev: String,
     /// The device's alias, `serial0`: what users call it.
     pub alias: String,
+}
+
+/// A program that serves the guest beside QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// The program's path.
+    pub program: String,
+    /// Its arguments without its name.
+    pub arguments: Vec<String>,
+    /// The Unix socket at which it listens.
+    pub socket: String,
+    /// The element that needs it.
+    pub place: Place,
 }

@@ -1,6 +1,6 @@
 //! The command line's table of contents.
 
-use domain::{Domain, Faults};
+use domain::{Domain, Fault, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -8,8 +8,8 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, iothreads, machine, memory, monitor, os, overrides, pm, sandbox,
-    vcpu,
+    boot, clock, cpu, devices, genid, iothreads, launch_security, machine, memory, monitor, numa,
+    os, overrides, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -26,6 +26,7 @@ pub fn plan(
     }
     let domain = crate::live(domain, facts, faults);
     let mut command = Command::new(&domain, facts, launch, faults);
+    tuning::warn(&domain, faults);
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);
@@ -35,14 +36,23 @@ pub fn plan(
 /// From the name to the boot order.
 fn machine_arguments(command: &mut Command<'_>) {
     name(command);
+    secrets::master_key(command);
+    devices::disk::managed_reservations(command);
     os::firmware_arguments(command);
     machine::arguments(command);
+    machine::smm_arguments(command);
     cpu::arguments(command);
     os::rom_arguments(command);
     memory::arguments(command);
     vcpu::arguments(command);
     iothreads::arguments(command);
+    throttle_groups::arguments(command);
+    unkept(command);
+    numa::arguments(command);
     identity(command);
+    sysinfo::smbios_arguments(command);
+    sysinfo::config_arguments(command);
+    genid::arguments(command);
     if command.domain.devices.graphics.is_empty() {
         command.argv.plain("-display", "none");
     }
@@ -51,6 +61,7 @@ fn machine_arguments(command: &mut Command<'_>) {
     monitor::arguments(command);
     clock::arguments(command);
     pm::arguments(command);
+    os::acpi_arguments(command);
     os::kernel_arguments(command);
     boot::arguments(command);
 }
@@ -90,6 +101,7 @@ fn final_arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let devices = &domain.devices;
     os::vmcoreinfo_arguments(command);
+    launch_security::arguments(command);
     overrides::deprecation_arguments(command);
     overrides::arguments(command);
     sandbox::arguments(command);
@@ -117,5 +129,18 @@ fn identity(command: &mut Command<'_>) {
 fn incoming(command: &mut Command<'_>) {
     if let StartMode::Incoming(address) = &command.launch.start {
         command.argv.plain("-incoming", address);
+    }
+}
+
+/// Reports what the host would have to keep for the guest and does not.
+fn unkept(command: &Command<'_>) {
+    let domain = command.domain;
+    if let Some(tuning) = &domain.blkiotune {
+        let what = "not kept by glassbox; set IOWeight= and its like for the unit qemu@.service";
+        command.faults.push(Fault::ignored(tuning.place.position, &tuning.place.path, what));
+    }
+    for lease in &domain.devices.leases {
+        let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
+        command.faults.push(Fault::ignored(lease.place.position, &lease.place.path, what));
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use domain::{Domain, Faults};
-use qemu::{HostFacts, Launch, LaunchPlan, StartMode};
+use qemu::{Helper, HostFacts, Launch, LaunchPlan, StartMode};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -63,6 +63,11 @@ fn show(plan: &LaunchPlan) -> String {
     }
     for file in &plan.files {
         writeln!(text, "file {} {:?} {}", file.path, file.access, file.place.path).unwrap();
+    }
+    for helper in &plan.helpers {
+        let Helper { program, arguments, socket, place } = helper;
+        writeln!(text, "helper {program} {} at {socket} for {}", arguments.join(" "), place.path)
+            .unwrap();
     }
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();

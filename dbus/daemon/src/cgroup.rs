@@ -12,19 +12,23 @@ pub(crate) struct Placement {
 impl Placement {
     /// Reads the text of `/proc/PID/cgroup`.
     ///
-    /// The hierarchy `name=systemd` of cgroup v1 counts when there is one, otherwise the unified one (`0::`).
+    /// The hierarchy `name=systemd` of cgroup v1 counts when it has units, otherwise the unified one (`0::`): in a
+    /// container the former may be the host's, whose systemd is another and knows no unit in there.
     /// Names stay escaped, as systemctl prints them.
     pub(crate) fn parse(text: &str) -> Self {
-        let path = |hierarchy: &str| {
+        let in_hierarchy = |hierarchy: &str| {
             text.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
                 let (controllers, path) = rest.split_once(':')?;
-                (controllers == hierarchy).then_some(path)
+                (controllers == hierarchy).then(|| Self::at(path))
             })
         };
-        let Some(path) = path("name=systemd").or_else(|| path("")) else {
-            return Self::default();
-        };
+        let by_systemd = in_hierarchy("name=systemd").filter(|found| found.unit.is_some());
+        by_systemd.or_else(|| in_hierarchy("")).unwrap_or_default()
+    }
+
+    /// The units in the path of a control group.
+    fn at(path: &str) -> Self {
         let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
         Self {
             unit: path.rsplit('/').find(is_unit).map(str::to_owned),
@@ -57,6 +61,7 @@ mod tests {
                 "user@1000.service",
             ),
             ("0::/init.scope\n", "init.scope", "init.scope"),
+            ("1:name=systemd:/\n0::/qemu@web.service\n", "qemu@web.service", "qemu@web.service"),
         ] {
             let expected = Placement {
                 unit: Some(unit.to_owned()),

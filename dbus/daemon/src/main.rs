@@ -9,6 +9,7 @@
 mod caller;
 mod cgroup;
 mod claims;
+mod cli;
 mod failure;
 mod fdstore;
 mod guest;
@@ -40,6 +41,7 @@ use tokio::sync::mpsc;
 use zbus::Connection;
 
 use crate::caller::Admission;
+use crate::cli::Options;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::keeper::{Keeper, KeeperHandle};
 use crate::machined::Machined;
@@ -52,24 +54,6 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// `FileDescriptorName=` of glassboxd.socket.
 const REGISTRY_FD: &str = "registry";
-
-/// Holds the claims of running guests on their names and UUIDs, and shows the guests on D-Bus.
-#[derive(Debug, Parser)]
-#[command(name = "glassboxd", version)]
-struct Options {
-    /// Serve the user's own guests, on the session bus
-    #[arg(long)]
-    user: bool,
-
-    /// Listen on this socket, unless systemd passes one [default: /run/glassbox/registry, or
-    /// $XDG_RUNTIME_DIR/glassbox/registry with --user]
-    #[arg(long, value_name = "PATH")]
-    registry: Option<PathBuf>,
-
-    /// Log what is of use only when looking for a fault
-    #[arg(long, short)]
-    verbose: bool,
-}
 
 fn main() -> ExitCode {
     let inherited = inherited::take(FirstMoment(()));

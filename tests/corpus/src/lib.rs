@@ -2,10 +2,18 @@
 //!
 //! The corpus itself is no part of this repository; it is looked for beside it, in `../shared/corpus`.
 
-use domain::{Domain, Fault, Faults};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use domain::tree::Element;
+use domain::{CpuSet, Domain, Fault, Faults, MemorySize};
 use qemu::{
-    ChardevFacts, Directories, DisplayFacts, HelperFacts, HostFacts, Launch, LaunchPlan, StartMode,
+    ChardevFacts, Directories, DisplayFacts, FirmwareDescriptor, HelperFacts, HostClock, HostFacts,
+    HostModel, HostModels, HostNuma, HugePageFolder, Launch, LaunchPlan, SevFacts, StartMode,
 };
+
+mod storage;
 
 /// Longest part of a guest's name in the folders of libvirt's tests, in characters.
 const SHORT_NAME: usize = 20;
@@ -28,7 +36,8 @@ pub fn translate(xml: &str) -> Outcome {
     let mut domain = Domain::parse(xml, &faults);
     let mut plan = None;
     if let Some(domain) = &mut domain {
-        let facts = facts(domain.name.as_str());
+        let mut facts = facts(domain.name.as_str());
+        facts.storage = storage::facts(domain);
         qemu::complete(domain, &facts, &faults);
         plan = qemu::plan(domain, &facts, &launch(), &faults);
     }
@@ -59,8 +68,75 @@ pub fn facts(name: &str) -> HostFacts {
             rdp: true,
             gpu: Some("/var/lib/libvirt/qemu".to_owned()),
         },
+        host_models: host_models(),
+        numa: numa(),
+        hugepages: [(2, "2M"), (1024, "1G")]
+            .map(|(mebibytes, name)| HugePageFolder {
+                page: MemorySize::from_bytes(mebibytes << 20),
+                path: format!("/dev/hugepages{name}/libvirt/qemu/-1-{short}"),
+            })
+            .to_vec(),
+        clock: Some(HostClock { now: 1_234_567_890, local_offset: -1800 }),
+        firmware: firmware(),
+        sev: Some(SevFacts { cbitpos: 47, reduced_phys_bits: 1 }),
         ..HostFacts::default()
     }
+}
+
+/// Four nodes of four CPUs.
+fn numa() -> HostNuma {
+    let nodes: Option<CpuSet> = CpuSet::from_numbers(0..4);
+    let cpus =
+        (0..4).filter_map(|node| Some((node, CpuSet::from_numbers(node * 4..node * 4 + 4)?)));
+    HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() }
+}
+
+/// The corpus: `../shared/corpus` beside the repository, or where `GLASSBOX_CORPUS` says.
+fn corpus() -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    std::env::var_os("GLASSBOX_CORPUS").map_or(beside, PathBuf::from).join("libvirt-11.3")
+}
+
+/// The firmware that libvirt's tests find: files of `/etc` mask those of the same name, empty ones nothing else.
+fn firmware() -> Vec<FirmwareDescriptor> {
+    let mut files: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for folder in ["usr/share/qemu/firmware", "etc/qemu/firmware"] {
+        let Ok(entries) = std::fs::read_dir(corpus().join("firmware").join(folder)) else {
+            continue;
+        };
+        files.extend(entries.flatten().map(|entry| (entry.file_name(), entry.path())));
+    }
+    let texts = files.values().filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.filter_map(|text| FirmwareDescriptor::parse(&text).ok()).collect()
+}
+
+fn host_models() -> HostModels {
+    let model = |name: &str| host_model(&corpus().join("domcaps").join(name));
+    HostModels { kvm: model("qemu_10.0.0.x86_64.xml"), tcg: model("qemu_10.0.0-tcg.x86_64.xml") }
+}
+
+/// The host-model of libvirt's domain capabilities, without what forbids migration.
+fn host_model(path: &Path) -> Option<HostModel> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let root = domain::tree::parse(&text).ok()?;
+    let cpu = root.elements().find(|element| element.name == "cpu")?;
+    let attribute = |element: &Element<'_>, name: &str| -> Option<String> {
+        let mut attributes = element.attributes.iter();
+        Some(attributes.find(|attribute| attribute.name == name)?.value.to_string())
+    };
+    let is_host = |mode: &&Element<'_>| attribute(mode, "name").as_deref() == Some("host-model");
+    let mode = cpu.elements().find(is_host)?;
+    let model = mode.elements().find(|element| element.name == "model")?.text().into_owned();
+    let features = mode.elements().filter(|element| element.name == "feature");
+    let mut features: Vec<(String, bool)> = features
+        .filter_map(|feature| {
+            let on = attribute(feature, "policy")? == "require";
+            Some((attribute(feature, "name")?.replace('_', "-"), on))
+        })
+        .filter(|(name, _)| name != "invtsc")
+        .collect();
+    features.sort_by_key(|(_, on)| !on);
+    Some(HostModel { model, features })
 }
 
 /// Libvirt's tests have one monitor and start paused.

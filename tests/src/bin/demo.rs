@@ -13,6 +13,9 @@ use tests::guest;
 const XML: &str = include_str!("../../demo/demo.xml");
 const LOG: &str = "/var/log/glassbox/qemu/demo-serial0.log";
 
+/// QEMU's command line alone would fill the screen.
+const NARROW: &str = "| cut --characters=-120";
+
 fn main() -> ExitCode {
     match demo() {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,11 +58,16 @@ fn look(steps: &mut Steps<'_>) -> Result<()> {
     steps.expect(&format!("grep --text {} {LOG}", guest::READY))?;
     steps.run(
         "To systemd it is a unit",
-        "systemctl status --no-pager --lines=5 qemu@demo.service",
+        &format!("systemctl status --no-pager --lines=5 qemu@demo.service {NARROW}"),
     )?;
+    steps.expect("systemctl is-active --quiet qemu@demo.service")?;
     steps.run("To machined it is a machine", "machinectl list --no-pager")?;
     steps.expect("machinectl list --no-legend | grep --word-regexp demo")?;
-    steps.run("machined knows its unit and its processes", "machinectl status --no-pager demo")
+    steps.run(
+        "machined knows its unit and its processes",
+        &format!("machinectl status --no-pager --lines=0 demo {NARROW}"),
+    )?;
+    steps.expect("machinectl show --property=Unit demo | grep --fixed-strings qemu@demo.service")
 }
 
 fn stop(steps: &mut Steps<'_>) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::fault::Place;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-use super::{DeviceInfo, VirtioOptions};
+use super::{DeviceInfo, DiskThread, VirtioOptions};
 
 mod models;
 
@@ -73,6 +73,22 @@ crate::attributes! {
     }
 }
 
+crate::attributes! {
+    /// How a controller serves its disks.
+    pub struct ControllerDriver {
+        /// How many queues there are.
+        pub queues: u32 = number "queues",
+        /// How many requests a disk takes at once.
+        pub commands_per_disk: u32 = number "cmd_per_lun",
+        /// How many sectors a request has.
+        pub max_sectors: u32 = number "max_sectors",
+        /// Whether notifications leave the virtual CPU.
+        pub ioeventfd: bool = on_off "ioeventfd",
+        /// The thread that serves the controller.
+        pub iothread: u32 = number "iothread",
+    }
+}
+
 /// A controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
@@ -90,6 +106,10 @@ pub struct Controller {
     pub pci_model_name: Option<PciModelName>,
     /// The numbers of a PCI controller.
     pub pci_target: PciTarget,
+    /// How it serves its disks.
+    pub driver: ControllerDriver,
+    /// The threads that serve its queues.
+    pub threads: Vec<DiskThread>,
     /// Options of virtio.
     pub virtio: VirtioOptions,
     /// What all devices have.
@@ -108,6 +128,8 @@ impl Controller {
             vectors: None,
             pci_model_name: None,
             pci_target: PciTarget::default(),
+            driver: ControllerDriver::default(),
+            threads: Vec::new(),
             virtio: VirtioOptions::default(),
             info: DeviceInfo::default(),
         }
@@ -116,16 +138,6 @@ impl Controller {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("type", "usb"); // The keyword itself is read next.
         let driver = reader.child("driver");
-        if let Some(driver) = &driver {
-            driver.refuse_attributes(&[
-                "queues",
-                "cmd_per_lun",
-                "max_sectors",
-                "ioeventfd",
-                "iothread",
-            ]);
-            driver.refuse_children(&["iothreads"]);
-        }
         let target = reader.child("target");
         if let Some(target) = &target {
             target.refuse_attributes(&["index", "memReserve"]);
@@ -142,7 +154,9 @@ impl Controller {
             vectors: reader.number("vectors"),
             pci_model_name: model_name,
             pci_target: target.map(|target| PciTarget::parse(&target)).unwrap_or_default(),
-            virtio: driver.map(|driver| VirtioOptions::parse(&driver)).unwrap_or_default(),
+            virtio: driver.as_ref().map(VirtioOptions::parse).unwrap_or_default(),
+            threads: driver.as_ref().map(DiskThread::parse_all).unwrap_or_default(),
+            driver: driver.as_ref().map(ControllerDriver::parse).unwrap_or_default(),
             info,
             kind: kind?,
         })
@@ -181,7 +195,10 @@ impl Controller {
             .optional("ports", self.ports)
             .optional("vectors", self.vectors)
             .children(|w| {
-                self.virtio.write("driver", w);
+                let driver = self.driver.write_attributes(w.element("driver"));
+                self.virtio
+                    .write_attributes(driver)
+                    .children_if_any(|w| DiskThread::write_all(&self.threads, w));
                 w.element("model").optional("name", self.pci_model_name).empty_if_any();
                 self.pci_target.write("target", w);
                 self.info.write(w);

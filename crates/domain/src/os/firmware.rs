@@ -137,21 +137,36 @@ pub struct Nvram {
     pub place: Place,
     /// The file.
     pub path: Option<String>,
+    /// Whether the path is written as `<source file='...'/>`.
+    pub in_source: bool,
     /// The file that a missing one is copied from.
     pub template: Option<String>,
+    /// How the template is stored.
+    pub template_format: Option<LoaderFormat>,
     /// How the file is stored.
     pub format: Option<LoaderFormat>,
 }
 
 impl Nvram {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
-        reader.refuse_attributes(&["type", "templateFormat"]);
-        reader.refuse_children(&["source"]);
-        let path = reader.text();
+        let source = reader.child("source");
+        let path = match (reader.attribute("type"), &source) {
+            (Some("file"), Some(source)) => source.string("file"),
+            (None, None) => Some(reader.text().into_owned()),
+            _ => {
+                if let Some(source) = &source {
+                    let _ = source.raw(); // The source is refused whole.
+                }
+                reader.refuse_attribute("type", "not supported yet by glassbox; use type='file'");
+                None
+            }
+        };
         Self {
             place: reader.place(),
-            path: (!path.is_empty()).then(|| path.into_owned()),
+            path: path.filter(|path| !path.is_empty()),
+            in_source: source.is_some(),
             template: reader.string("template"),
+            template_format: reader.keyword("templateFormat"),
             format: reader.keyword("format"),
         }
     }
@@ -160,8 +175,13 @@ impl Nvram {
         let element = writer
             .element("nvram")
             .optional("template", self.template.as_ref())
+            .optional("templateFormat", self.template_format)
+            .optional("type", self.in_source.then_some("file"))
             .optional("format", self.format);
         match &self.path {
+            Some(path) if self.in_source => element.children(|w| {
+                w.element("source").attribute("file", path).empty();
+            }),
             Some(path) => element.text(path),
             None => element.empty_if_any(),
         }

@@ -29,6 +29,7 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     }
     sort(domain);
     usb::check(domain, faults);
+    scsi::check(domain, faults);
     for pair in domain.devices.controllers.windows(2) {
         let same = pair[0].controller_type() == pair[1].controller_type()
             && pair[0].number() == pair[1].number();

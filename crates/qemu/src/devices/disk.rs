@@ -1,18 +1,25 @@
 //! Disks: the device that the guest sees. What it lies on is in `disk/block.rs`.
 
 use domain::devices::{
-    Address, CacheMode, Disk, DiskBus, DiskDevice, DiskModel, DriveAddress, ErrorPolicy, Tray,
-    VirtioModel,
+    Address, CacheMode, Disk, DiskBus, DriveAddress, EncryptionEngine, SourceKind, Tray,
 };
-use domain::{Domain, devices};
+use domain::{Domain, Fault, devices};
 
 use crate::argv::Options;
 use crate::command::Command;
-use crate::devices::{placed, virtio, virtio_driver};
+use crate::devices::placed;
 use crate::json::Object;
 use crate::machine::Board;
 
 mod block;
+mod check;
+mod format;
+mod frontend;
+mod remote;
+mod source;
+
+pub(crate) use check::check;
+pub(crate) use source::managed_reservations;
 
 /// Fills in buses and what drives imply, and puts disks in order: buses in the order in which they first
 /// appear, disks of a bus by their letters.
@@ -21,11 +28,18 @@ pub(crate) fn complete(domain: &mut Domain) {
     for disk in &mut domain.devices.disks {
         disk.device = Some(disk.device());
         disk.bus = Some(disk.bus());
-        disk.readonly |= disk.device() == DiskDevice::Cdrom;
+        disk.readonly |= disk.device() == devices::DiskDevice::Cdrom;
         disk.tray = disk.tray.filter(|tray| *tray == Tray::Open);
         disk.driver.cache = disk.driver.cache.filter(|cache| *cache != CacheMode::Default);
         disk.driver.name.get_or_insert_with(|| "qemu".to_owned());
-        disk.driver.format.get_or_insert(devices::DiskFormat::Raw);
+        // What a volume is, its pool says.
+        if !matches!(disk.source.kind, SourceKind::Volume(_)) {
+            disk.driver.format.get_or_insert(devices::DiskFormat::Raw);
+        }
+        // A drive that the guest cannot write to takes part in no snapshot anyway.
+        let without = Some(devices::SnapshotMode::No);
+        disk.snapshot = disk.snapshot.filter(|mode| !(disk.readonly && Some(*mode) == without));
+        complete_source(&mut disk.source);
         if !buses.contains(&disk.bus()) {
             buses.push(disk.bus());
         }
@@ -34,6 +48,19 @@ pub(crate) fn complete(domain: &mut Domain) {
         .devices
         .disks
         .sort_by_key(|disk| (buses.iter().position(|bus| *bus == disk.bus()), disk.target.index()));
+}
+
+/// Fills in ports and who decrypts, down the chain.
+fn complete_source(source: &mut devices::DiskSource) {
+    if let SourceKind::Network(network) = &mut source.kind {
+        network.complete();
+    }
+    if let Some(encryption) = &mut source.encryption {
+        encryption.engine.get_or_insert(EncryptionEngine::Qemu);
+    }
+    if let devices::Backing::Image(image) = &mut source.backing {
+        complete_source(&mut image.source);
+    }
 }
 
 /// Gives disks of old buses the place that their letters say.
@@ -64,7 +91,7 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
     let mut next = 1;
     for disk in disks.iter().rev() {
         numbers.push(next);
-        next += block::layers(disk);
+        next += block::layers(&command.facts.storage, disk);
     }
     floppy_controller(command);
     for (disk, number) in disks.iter().zip(numbers.into_iter().rev()) {
@@ -73,28 +100,44 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
 }
 
 fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
-    if disk.driver.copy_on_read.is_some() || disk.transient {
-        let what = "copy_on_read and <transient/> are not supported yet by glassbox; remove them";
+    if disk.transient {
+        let what = "<transient/> is not supported yet by glassbox; remove it";
         command.refuse(&disk.place, what);
     }
-    let node = block::arguments(command, disk, number);
-    let device = match disk.bus() {
-        DiskBus::Virtio => Some(virtio_disk(disk)),
-        DiskBus::Ide | DiskBus::Sata => Some(ide_disk(command, disk)),
-        DiskBus::Fdc => drive(disk).map(|at| Object::new("driver", "floppy").set("unit", at.unit)),
-        DiskBus::Scsi
-        | DiskBus::Usb
-        | DiskBus::Xen
-        | DiskBus::Uml
-        | DiskBus::Sd
-        | DiskBus::Nvme => None,
-    };
-    let Some(device) = device else {
-        let what = format!("bus '{}' is not supported yet by glassbox; use virtio", disk.bus());
-        command.refuse(&disk.place, what);
+    if disk.limits.is_some() {
+        let what = "limits of one disk are not set by glassbox; use <throttlefilters> and a group";
+        let place = disk.place.child("iotune");
+        command.faults.push(Fault::ignored(place.position, &place.path, what));
+    }
+    if disk.bus() == DiskBus::Sd {
+        sd_card(command, disk);
         return;
+    }
+    // A disk whose medium is missing leaves no drive behind, unless the drive can be empty.
+    if command.facts.storage.drops(disk) && !frontend::is_removable(disk) {
+        return;
+    }
+    let server = match &disk.source.kind {
+        SourceKind::VhostUser(server) => Some(server),
+        SourceKind::File(_)
+        | SourceKind::Block(_)
+        | SourceKind::Dir(_)
+        | SourceKind::Network(_)
+        | SourceKind::Volume(_)
+        | SourceKind::Nvme(_)
+        | SourceKind::VhostVdpa(_) => None,
     };
-    let device = properties(disk, device).some("drive", node);
+    let device = if let Some(server) = server {
+        frontend::vhost_user(command, disk, server)
+    } else {
+        let node = block::arguments(command, disk, number);
+        let Some(device) = frontend::device(command, disk) else {
+            let what = format!("bus '{}' is not supported yet by glassbox; use virtio", disk.bus());
+            command.refuse(&disk.place, what);
+            return;
+        };
+        frontend::properties(disk, device).some("drive", node)
+    };
     let mut info = disk.info.clone();
     if disk.bus() == DiskBus::Fdc {
         // Floppy drives are booted from by a property of their controller.
@@ -104,69 +147,29 @@ fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
     command.device(&device);
 }
 
-fn virtio_disk(disk: &Disk) -> Object {
-    let model = match disk.model.unwrap_or(DiskModel::Virtio) {
-        DiskModel::Virtio => VirtioModel::Virtio,
-        DiskModel::Transitional => VirtioModel::Transitional,
-        DiskModel::NonTransitional => VirtioModel::NonTransitional,
+/// SD cards have no device that could be named; the board takes them from `-drive`.
+fn sd_card(command: &mut Command<'_>, disk: &Disk) {
+    let (SourceKind::File(Some(path)) | SourceKind::Block(Some(path))) = &disk.source.kind else {
+        command.refuse(&disk.place, "an SD card lies on a file or block device; use one of them");
+        return;
     };
-    let driver = &disk.driver;
-    let device = Object::new("driver", virtio_driver("virtio-blk", model))
-        .some("iothread", driver.iothread.map(|id| format!("iothread{id}")))
-        .some("ioeventfd", driver.ioeventfd)
-        .some("event_idx", driver.event_idx)
-        .some("num-queues", driver.queues)
-        .some("queue-size", driver.queue_size);
-    virtio(&disk.virtio, device)
-}
-
-fn ide_disk(command: &Command<'_>, disk: &Disk) -> Object {
-    let name = if disk.device() == DiskDevice::Cdrom { "ide-cd" } else { "ide-hd" };
-    let device = Object::new("driver", name);
-    let Some(at) = drive(disk) else { return device };
-    let ide = disk.bus() == DiskBus::Ide;
-    let kind = if ide { devices::ControllerType::Ide } else { devices::ControllerType::Sata };
-    let mut controllers = command.domain.devices.controllers.iter();
-    let controller =
-        controllers.find(|c| c.controller_type() == kind && c.number() == at.controller);
-    let bus = controller.map_or("ide", |controller| controller.info.alias());
-    if ide {
-        return device.set("bus", format!("{bus}.{}", at.bus)).set("unit", at.unit);
-    }
-    // A SATA port is a bus of its own.
-    device.set("bus", format!("{bus}.{}", at.unit))
+    let access =
+        if disk.readonly { crate::plan::Access::Read } else { crate::plan::Access::ReadWrite };
+    command.needs_file(path, access, &disk.source.place);
+    let format = disk.driver.format.and_then(format::driver).unwrap_or("raw");
+    let options = Options::pair("file", path)
+        .set("format", format)
+        .set("if", "sd")
+        .set("index", disk.target.index())
+        .some_on_off("readonly", disk.readonly.then_some(true))
+        .some("cache", disk.driver.cache.map(CacheMode::as_str))
+        .some("discard", disk.driver.discard.map(devices::DiscardMode::as_str))
+        .some("aio", disk.driver.io.map(devices::IoMode::as_str));
+    command.argv.options("-drive", options);
 }
 
 fn drive(disk: &Disk) -> Option<DriveAddress> {
     if let Some(Address::Drive(address)) = &disk.info.address { Some(*address) } else { None }
-}
-
-/// Adds what disks of all buses have.
-fn properties(disk: &Disk, device: Object) -> Object {
-    let driver = &disk.driver;
-    let writes = policy(driver.error_policy);
-    let reads = policy(driver.read_error_policy.or(driver.error_policy));
-    // QEMU knows the policy for a full disk only for writing.
-    let reads = if reads == Some("enospc") { Some("report") } else { reads };
-    device
-        .some("write-cache", block::write_cache(driver.cache))
-        .some("werror", writes)
-        .some("rerror", reads)
-        .some("share-rw", disk.shareable.then_some(true))
-        .some("logical_block_size", disk.block_io.logical_block_size)
-        .some("physical_block_size", disk.block_io.physical_block_size)
-        .some("discard_granularity", disk.block_io.discard_granularity)
-        .some("serial", disk.serial.as_ref())
-        .some("removable", disk.removable)
-}
-
-fn policy(policy: Option<ErrorPolicy>) -> Option<&'static str> {
-    policy.map(|policy| match policy {
-        ErrorPolicy::Stop => "stop",
-        ErrorPolicy::Report => "report",
-        ErrorPolicy::Ignore => "ignore",
-        ErrorPolicy::Enospace => "enospc",
-    })
 }
 
 /// Adds the floppy controller of q35, which the chipset lacks, and the boot order of floppy drives.

@@ -1,7 +1,8 @@
 //! The ids of devices.
 
 use domain::devices::{
-    Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, ScsiModel,
+    Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, MemoryModel,
+    ScsiModel,
 };
 use domain::{Alias, Domain};
 
@@ -44,11 +45,29 @@ fn name(domain: &Domain, device: DeviceRef) -> String {
         DeviceKind::NvramDevice => format!("nvram{index}"),
         DeviceKind::Panic => format!("panic{index}"),
         DeviceKind::Shmem => format!("shmem{index}"),
-        DeviceKind::MemoryDevice => format!("dimm{index}"),
+        DeviceKind::MemoryDevice => memory_device(domain, index),
         DeviceKind::Iommu => format!("iommu{index}"),
         DeviceKind::Vsock => format!("vsock{index}"),
         DeviceKind::Crypto => format!("crypto{index}"),
         DeviceKind::Pstore => format!("pstore{index}"),
+    }
+}
+
+/// Modules are named after their slots, other devices counted by model.
+fn memory_device(domain: &Domain, index: usize) -> String {
+    let devices = &domain.devices.memories;
+    let device = &devices[index];
+    let before = devices[..index].iter().filter(|other| other.model == device.model).count();
+    let slot = || match &device.info.address {
+        Some(Address::Dimm(dimm)) => dimm.slot.unwrap_or_default(),
+        Some(_) | None => 0,
+    };
+    match device.model {
+        MemoryModel::Dimm => format!("dimm{}", slot()),
+        MemoryModel::Nvdimm => format!("nvdimm{}", slot()),
+        MemoryModel::VirtioMem => format!("virtiomem{before}"),
+        MemoryModel::VirtioPmem => format!("virtiopmem{before}"),
+        MemoryModel::SgxEpc => format!("epc{before}"),
     }
 }
 

@@ -4,8 +4,8 @@
 //! documentation of `<hub>`.
 
 use domain::devices::{
-    Address, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, InputBus, SerialTarget,
-    SoundModel, UsbAddress, UsbModel,
+    Address, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, FsDriverType, InputBus,
+    SerialTarget, SoundModel, UsbAddress, UsbModel,
 };
 use domain::{Domain, Faults};
 
@@ -60,7 +60,10 @@ fn usb_devices(domain: &Domain) -> Vec<DeviceRef> {
         .all(DeviceKind::Serial)
         .filter(|device| devices.serials[device.index].target == Some(SerialTarget::Usb));
     let before = disks.chain(sounds).chain(readers).chain(serials);
-    before.chain(inputs).chain(devices.all(DeviceKind::Redirdev)).collect()
+    let players = devices
+        .all(DeviceKind::Filesystem)
+        .filter(|device| devices.filesystems[device.index].driver_type() == FsDriverType::Mtp);
+    before.chain(inputs).chain(players).chain(devices.all(DeviceKind::Redirdev)).collect()
 }
 
 fn free_port(domain: &Domain, taken: &[UsbAddress], wish: Option<u32>) -> Option<UsbAddress> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    Input, InputBus, InputModel, Interface, PanicModel, PciModel, ScsiModel, SerialTarget,
-    SoundModel, UsbModel, VideoModel, VirtioModel, WatchdogModel,
+    FsDriverType, Input, InputBus, InputModel, Interface, MemoryModel, PanicModel, PciModel,
+    ScsiModel, SerialTarget, SoundModel, UsbModel, VideoModel, VirtioModel, WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -56,10 +56,16 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Serial => (devices.serials[index].target == Some(SerialTarget::Pci))
             .then_some(Connect::Conventional),
         // Whoever reads one of these in the crate `domain` says here which of its models stand on PCI.
-        DeviceKind::Filesystem
-        | DeviceKind::Hostdev
-        | DeviceKind::Vsock
-        | DeviceKind::MemoryDevice => Some(Connect::Express),
+        DeviceKind::Filesystem => {
+            let filesystem = &devices.filesystems[index];
+            let on_pci = filesystem.driver_type() != FsDriverType::Mtp;
+            on_pci.then(|| virtio(filesystem.model.unwrap_or(VirtioModel::Virtio)))
+        }
+        DeviceKind::Hostdev | DeviceKind::Vsock => Some(Connect::Express),
+        DeviceKind::MemoryDevice => match devices.memories[index].model {
+            MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
+            MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
+        },
         DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => Some(Connect::Conventional),
         DeviceKind::Sound => sound(devices.sounds[index].model),
         DeviceKind::Panic => (devices.panics[index].model == Some(PanicModel::Pvpanic))

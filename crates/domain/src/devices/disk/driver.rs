@@ -1,5 +1,8 @@
 //! How a disk is served, `<disk><driver>`.
 
+use crate::reader::Reader;
+use crate::writer::Writer;
+
 use super::DiskFormat;
 
 crate::keywords! {
@@ -104,5 +107,48 @@ crate::attributes! {
     }
 }
 
+/// A thread that serves a disk, with the queues that it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskThread {
+    /// The thread's number.
+    pub id: u32,
+    /// The queues; none are those that QEMU gives it.
+    pub queues: Vec<u32>,
+}
+
+impl DiskThread {
+    /// Reads `<iothreads>` of a driver.
+    pub(in crate::devices) fn parse_all(driver: &Reader<'_>) -> Vec<Self> {
+        let Some(threads) = driver.child("iothreads") else { return Vec::new() };
+        let mut all = Vec::new();
+        for thread in threads.children("iothread") {
+            let _ = thread.required("id", "1"); // The number itself is read next.
+            let queues = thread.children("queue");
+            let queues = queues.iter().filter_map(|queue| queue.number("id")).collect();
+            all.extend(thread.number("id").map(|id| Self { id, queues }));
+        }
+        if all.is_empty() {
+            threads.refuse("<iothread> is missing; add one such as <iothread id='1'/>");
+        }
+        all
+    }
+
+    /// Writes `<iothreads>`.
+    pub(in crate::devices) fn write_all(threads: &[Self], writer: &mut Writer) {
+        if threads.is_empty() {
+            return;
+        }
+        writer.element("iothreads").children(|w| {
+            for thread in threads {
+                w.element("iothread").attribute("id", thread.id).children(|w| {
+                    for queue in &thread.queues {
+                        w.element("queue").attribute("id", queue).empty();
+                    }
+                });
+            }
+        });
+    }
+}
+
 /// Children that libvirt knows and that are not read yet.
-pub(super) const UNSUPPORTED: [&str; 3] = ["iothreads", "metadata_cache", "statistics"];
+pub(super) const UNSUPPORTED: [&str; 1] = ["statistics"];

@@ -1,0 +1,172 @@
+//! What lies below an image, `<backingStore>`, and parts and labels of images.
+
+use crate::memory_size::MemorySize;
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+use super::{DiskFormat, DiskSource};
+
+/// What lies below an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// What the image itself says.
+    #[default]
+    Unknown,
+    /// Nothing: `<backingStore/>`.
+    End,
+    /// Another image.
+    Image(Box<BackingImage>),
+}
+
+/// An image below another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackingImage {
+    /// Its format.
+    pub format: DiskFormat,
+    /// Most that is kept of a qcow2 image's tables.
+    pub metadata_cache: Option<MemorySize>,
+    /// What it lies on.
+    pub source: DiskSource,
+}
+
+impl Backing {
+    pub(super) fn parse(owner: &Reader<'_>) -> Self {
+        let Some(store) = owner.child("backingStore") else { return Self::Unknown };
+        let _ = store.attribute("index"); // The number of the last run.
+        if store.attribute("type").is_none() {
+            return Self::End;
+        }
+        let format = store.child("format");
+        let metadata_cache = format.as_ref().and_then(parse_metadata_cache);
+        let kind = format.as_ref().and_then(|format| {
+            let _ = format.required("type", "qcow2"); // The word itself is read next.
+            format.keyword::<DiskFormat>("type")
+        });
+        if format.is_none() {
+            store.refuse("<format> is missing; add one such as <format type='qcow2'/>");
+        }
+        let source = DiskSource::parse(&store);
+        if source.as_ref().is_some_and(DiskSource::is_empty) {
+            store.refuse("<source> is missing; say where the image lies");
+        }
+        match (kind, source) {
+            (Some(format), Some(source)) => {
+                Self::Image(Box::new(BackingImage { format, metadata_cache, source }))
+            }
+            (None, _) | (_, None) => Self::Unknown,
+        }
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Unknown => {}
+            Self::End => writer.element("backingStore").empty(),
+            Self::Image(image) => {
+                let kind = image.source.kind.source_type();
+                writer.element("backingStore").attribute("type", kind).children(|w| {
+                    w.element("format").attribute("type", image.format).children(|w| {
+                        write_metadata_cache(image.metadata_cache, w);
+                    });
+                    image.source.write(w);
+                    image.source.backing.write(w);
+                });
+            }
+        }
+    }
+}
+
+/// Reads `<metadata_cache>` of a driver or format.
+pub(super) fn parse_metadata_cache(owner: &Reader<'_>) -> Option<MemorySize> {
+    let size = owner.child("metadata_cache")?.child("max_size")?;
+    let unit = size.attribute("unit").unwrap_or("bytes");
+    let number: u64 = size.text_number()?;
+    match MemorySize::scaled(number, unit) {
+        Ok(size) => Some(size),
+        Err(error) => {
+            size.refuse(error.to_string());
+            None
+        }
+    }
+}
+
+/// Writes `<metadata_cache>`.
+pub(super) fn write_metadata_cache(size: Option<MemorySize>, writer: &mut Writer) {
+    let Some(size) = size else { return };
+    writer.element("metadata_cache").children(|w| {
+        w.element("max_size").attribute("unit", "bytes").text(size.bytes());
+    });
+}
+
+/// The part of a source that is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub size: u64,
+}
+
+impl Slice {
+    pub(super) fn parse(slices: &Reader<'_>) -> Option<Self> {
+        let Some(slice) = slices.child("slice") else {
+            slices.refuse("<slice> is missing; add <slice type='storage' offset='0' size='...'/>");
+            return None;
+        };
+        if let Some(kind) = slice.required("type", "storage").filter(|kind| *kind != "storage") {
+            slice.refuse_attribute("type", format!("'{kind}' is not known; use storage"));
+        }
+        let _ = (slice.required("offset", "0"), slice.required("size", "1048576")); // Read next.
+        let (offset, size) = (slice.number("offset"), slice.number("size"));
+        if size == Some(0) {
+            slice.refuse_attribute("size", "a slice of no bytes is no disk; give more");
+        }
+        Some(Self { offset: offset?, size: size? })
+    }
+
+    pub(super) fn write(self, writer: &mut Writer) {
+        writer.element("slices").children(|w| {
+            w.element("slice")
+                .attribute("type", "storage")
+                .attribute("offset", self.offset)
+                .attribute("size", self.size)
+                .empty();
+        });
+    }
+}
+
+/// A label of one of the host's security modules for one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceLabel {
+    /// The module.
+    pub model: Option<String>,
+    /// Whether the source's label stays as it is.
+    pub skip: Option<bool>,
+    /// Whether the source is labelled.
+    pub relabel: Option<bool>,
+    /// The label.
+    pub label: Option<String>,
+}
+
+impl SourceLabel {
+    pub(super) fn parse(reader: &Reader<'_>) -> Self {
+        Self {
+            model: reader.string("model"),
+            skip: reader.yes_no("labelskip"),
+            relabel: reader.yes_no("relabel"),
+            label: reader.child("label").map(|label| label.text().into_owned()),
+        }
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        writer
+            .element("seclabel")
+            .optional("model", self.model.as_ref())
+            .yes_no("labelskip", self.skip)
+            .yes_no("relabel", self.relabel)
+            .children(|w| {
+                if let Some(label) = &self.label {
+                    w.element("label").text(label);
+                }
+            });
+    }
+}

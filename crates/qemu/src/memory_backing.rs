@@ -1,0 +1,61 @@
+//! Pages of the guest's memory.
+
+use domain::{Domain, Faults, MemorySize};
+
+use crate::facts::HostFacts;
+
+/// The size of ordinary pages on x86.
+const PAGE: MemorySize = MemorySize::from_bytes(4096);
+
+/// Checks the sets of nodes, and forgets those of a guest that has only one node.
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let cells = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(0, |n| n.cells.len());
+    let Some(hugepages) = &mut domain.memory_backing.hugepages else { return };
+    let highest = u32::try_from(cells.max(1) - 1).unwrap_or(u32::MAX);
+    let mut general = None;
+    let mut taken: Vec<u32> = Vec::new();
+    for page in &mut hugepages.pages {
+        if let Some(nodes) = &page.nodeset {
+            if nodes.highest() > highest {
+                let what = format!("the guest has no node {}; change nodeset", nodes.highest());
+                faults.push(page.place.refused(what));
+            }
+            if nodes.iter().any(|node| taken.contains(&node)) {
+                let what = "a node of nodeset has pages of another size; name each node once";
+                faults.push(page.place.refused(what));
+            }
+            taken.extend(nodes.iter());
+        }
+        if cells == 0 {
+            page.nodeset = None;
+        }
+        if page.nodeset.is_none() && general.replace(page.size).is_some() {
+            let what = "two sizes of pages are for all memory; keep one <page> without nodeset";
+            faults.push(page.place.refused(what));
+        }
+    }
+}
+
+/// The size of pages for a node of the guest, or for all its memory: none is ordinary pages.
+pub(crate) fn page_size(
+    domain: &Domain,
+    facts: &HostFacts,
+    node: Option<u32>,
+) -> Option<MemorySize> {
+    let hugepages = domain.memory_backing.hugepages.as_ref()?;
+    if hugepages.pages.is_empty() {
+        return facts.hugepages.first().map(|folder| folder.page);
+    }
+    let mut pages = hugepages.pages.iter();
+    let of_node = node.and_then(|node| {
+        let has = |set: &domain::CpuSet| set.contains(node);
+        hugepages.pages.iter().find(|page| page.nodeset.as_ref().is_some_and(has))
+    });
+    let page = of_node.or_else(|| pages.find(|page| page.nodeset.is_none()))?;
+    large(page.size)
+}
+
+/// The size, unless it is that of ordinary pages.
+pub(crate) fn large(size: MemorySize) -> Option<MemorySize> {
+    (size != PAGE).then_some(size)
+}

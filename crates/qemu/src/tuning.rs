@@ -1,0 +1,54 @@
+//! What the host is to grant the guest, and QEMU is not told: `<cputune>`, `<memtune>`, `<perf>`.
+//!
+//! The unit `qemu@.service` is where the host's control groups and the scheduler are told such things, so
+//! a domain that says them is warned instead of believed.
+
+use domain::{CpuTuning, Domain, Fault, Faults, Place};
+
+/// Checks what is said, and says that it is not carried out.
+pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+    if let Some(tuning) = &domain.cputune {
+        check_threads(domain, tuning, faults);
+    }
+}
+
+/// Says what is not carried out.
+pub(crate) fn warn(domain: &Domain, faults: &Faults) {
+    let ignored = |place: &Place, what: &str| {
+        faults.push(Fault::ignored(place.position, &place.path, what));
+    };
+    if let Some(tuning) = &domain.cputune {
+        let what = "glassbox leaves CPU time to systemd and ignores this; set CPUWeight=, CPUQuota= or \
+                    CPUAffinity= in a drop-in of the guest's unit";
+        ignored(&tuning.place, what);
+    }
+    if let Some(tuning) = &domain.memtune {
+        let what = "glassbox leaves limits of memory to systemd and ignores this; set MemoryMax= or MemoryHigh= \
+                    in a drop-in of the guest's unit";
+        ignored(&tuning.place, what);
+    }
+    if let Some(perf) = &domain.perf {
+        ignored(&perf.place, "glassbox counts no events and ignores this; use perf(1) on the unit");
+    }
+}
+
+fn check_threads(domain: &Domain, tuning: &CpuTuning, faults: &Faults) {
+    let refuse = |what: String| faults.push(tuning.place.refused(what));
+    let vcpus = domain.vcpus.maximum;
+    let iothreads = domain.iothreads.ids();
+    let sets = |all: &[domain::Scheduling]| -> Vec<u32> {
+        all.iter().filter_map(|s| s.threads.as_ref()).flat_map(domain::CpuSet::iter).collect()
+    };
+    if let Some(vcpu) = sets(&tuning.vcpu_scheduling).into_iter().find(|vcpu| *vcpu >= vcpus) {
+        refuse(format!("<vcpusched> names virtual CPU {vcpu}; there are 0 to {}", vcpus - 1));
+    }
+    let pinned = tuning.iothread_pins.iter().filter_map(|pin| pin.iothread);
+    for (element, threads) in [
+        ("iothreadpin", pinned.collect::<Vec<_>>()),
+        ("iothreadsched", sets(&tuning.iothread_scheduling)),
+    ] {
+        if let Some(thread) = threads.into_iter().find(|thread| !iothreads.contains(thread)) {
+            refuse(format!("<{element}> names I/O thread {thread}, which is missing; add it"));
+        }
+    }
+}

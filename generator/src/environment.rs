@@ -1,0 +1,120 @@
+//! What the process is told by its environment, read once at the start.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use domain::{SearchPath, UserEnvironment};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+/// Whose manager the units are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The system's, PID 1.
+    System,
+    /// A user's, `systemd --user`.
+    User,
+}
+
+/// The environment of the program.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    /// Whose manager calls.
+    pub(crate) scope: Scope,
+    /// Where definitions are looked for, as the running system names the directories.
+    pub(crate) search: SearchPath,
+    root: Option<Root>,
+}
+
+/// The directory that stands for `/`.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// None when it can't be opened; then nothing is below it.
+    directory: Option<File>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub(crate) fn of_process() -> Self {
+        let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let called_as = env::args_os().next().map(PathBuf::from);
+        let scope = scope(env::var_os("SYSTEMD_SCOPE").as_deref(), called_as.as_deref());
+        let search = match scope {
+            Scope::System => SearchPath::system(),
+            Scope::User => SearchPath::user(&UserEnvironment {
+                home: path("HOME"),
+                config_home: path("XDG_CONFIG_HOME"),
+                runtime_dir: path("XDG_RUNTIME_DIR"),
+                data_home: path("XDG_DATA_HOME"),
+            }),
+        };
+        let root = path("GLASSBOX_ROOT").map(|path| {
+            let directory = File::open(&path).ok();
+            Root { path, directory }
+        });
+        Self { scope, search, root }
+    }
+
+    /// Where a directory of the system is found by this process: below `GLASSBOX_ROOT` if that is set.
+    pub(crate) fn rooted(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.path.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Opens a file of the system for reading, where absolute links lead below `GLASSBOX_ROOT` too.
+    ///
+    /// # Errors
+    /// Those of open(2), and of openat2(2) with a root.
+    pub(crate) fn open(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let Some(root) = &self.root else {
+            return OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+        };
+        let directory = root.directory.as_ref().ok_or(Errno::ENOENT)?;
+        let how =
+            OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        Ok(openat2(directory, path, how)?.into())
+    }
+}
+
+/// The scope by `SYSTEMD_SCOPE`, which managers set since systemd 251, or else by the directory that holds
+/// the program: both managers call the same file, from `system-generators` and `user-generators`.
+fn scope(variable: Option<&OsStr>, called_as: Option<&Path>) -> Scope {
+    let by_directory = || {
+        let directory = called_as.and_then(Path::parent).and_then(Path::file_name);
+        directory == Some(OsStr::new("user-generators"))
+    };
+    match variable {
+        Some(value) if value == "user" => Scope::User,
+        Some(value) if value == "system" => Scope::System,
+        Some(_) | None if by_directory() => Scope::User,
+        Some(_) | None => Scope::System,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_decides_and_then_the_directory() {
+        for (variable, called_as, expected) in [
+            (Some("user"), "/usr/lib/systemd/system-generators/g", Scope::User),
+            (Some("system"), "/usr/lib/systemd/user-generators/g", Scope::System),
+            (None, "/usr/lib/systemd/user-generators/g", Scope::User),
+            (None, "/usr/lib/systemd/system-generators/g", Scope::System),
+            (Some("initrd"), "target/debug/g", Scope::System),
+            (None, "g", Scope::System),
+        ] {
+            let got = scope(variable.map(OsStr::new), Some(Path::new(called_as)));
+            assert_eq!(got, expected, "{variable:?} {called_as}");
+        }
+        assert_eq!(scope(None, None), Scope::System);
+    }
+}

@@ -1,0 +1,132 @@
+//! `glassbox-generator`: a libvirt domain XML file becomes a systemd unit, see systemd.generator(7).
+//!
+//! Systemd calls it early at boot and at each daemon-reload, before it loads units. For each definition
+//! `NAME.xml` it writes a drop-in of `qemu@INSTANCE.service`, and for each autostart entry a link that starts
+//! the guest at boot. The unit itself is the installed template; the program it runs, glassbox-qemu, finds the
+//! definition by itself.
+//!
+//! It starts nothing, talks to no bus, and no definition makes it fail: a broken one is logged with
+//! FILE:LINE:COL and gets its unit, which then fails to start with the same message. With `GLASSBOX_ROOT=DIR`
+//! it reads everything below DIR, for tests and for images that are not running; it writes to the directories
+//! in its arguments and nowhere else.
+
+mod autostart;
+mod drop_in;
+mod environment;
+mod facts;
+mod log;
+mod output;
+mod read;
+mod scan;
+mod value;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use domain::{DomainName, UnitInstance};
+
+use autostart::Autostart;
+use environment::Environment;
+use facts::Facts;
+use log::Log;
+use output::Output;
+use scan::{Listing, State};
+
+const USAGE: &str = "usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]";
+
+/// Exit status of a wrong call, as systemd.exec(5) lists it (`EXIT_INVALIDARGUMENT`).
+const WRONG_CALL: u8 = 2;
+
+fn main() -> ExitCode {
+    let environment = Environment::of_process();
+    let log = Log::new(environment.scope);
+    let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    // Only the first directory is used: what is generated yields to /etc and wins over /usr.
+    let ([normal] | [normal, _, _]) = arguments.as_slice() else {
+        log.plain(USAGE);
+        return ExitCode::from(WRONG_CALL);
+    };
+    if normal.as_os_str().as_encoded_bytes().starts_with(b"-") {
+        log.plain(USAGE);
+        return ExitCode::from(WRONG_CALL);
+    }
+    let output = Output::new(normal, environment.scope);
+    let mut generator = Generator { environment: &environment, output, log, buffer: Vec::new() };
+    generator.run();
+    if generator.output.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// One run of the program.
+struct Generator<'e> {
+    environment: &'e Environment,
+    output: Output,
+    log: Log,
+    /// Holds one definition at a time.
+    buffer: Vec<u8>,
+}
+
+impl Generator<'_> {
+    /// All that the program does: definitions first, for autostart goes by what they are.
+    fn run(&mut self) {
+        let mut listing = scan::definitions(self.environment, &mut self.log);
+        for (name, state) in &mut listing {
+            let instance = UnitInstance::from(name);
+            *state = match *state {
+                State::DefinedIn(directory) => self.defined(name, &instance, directory),
+                State::Masked => self.masked(&instance),
+            };
+        }
+        self.start_at_boot(&listing);
+    }
+
+    /// Writes the unit of a guest with a definition. An empty one turns out to be a mask.
+    fn defined(&mut self, name: &DomainName, instance: &UnitInstance, directory: usize) -> State {
+        let file = self.environment.search.directories()[directory].join(format!("{name}.xml"));
+        let facts = match read::definition(self.environment, &file, &mut self.buffer) {
+            Ok([]) => return self.masked(instance),
+            Ok(bytes) => {
+                let (facts, faults) = facts::read(bytes, name);
+                for fault in faults {
+                    self.log.fault(&file, &fault);
+                }
+                facts
+            }
+            Err(error) => {
+                let what = format!("{error}; the guest does not start until the file can be read");
+                self.log.error(&file, &what);
+                Facts::default()
+            }
+        };
+        self.output.drop_in(instance, &drop_in::text(name, &file, &facts), &mut self.log);
+        State::DefinedIn(directory)
+    }
+
+    fn masked(&mut self, instance: &UnitInstance) -> State {
+        self.output.mask(instance, &mut self.log);
+        State::Masked
+    }
+
+    fn start_at_boot(&mut self, listing: &Listing) {
+        let Some(directory) = self.environment.search.autostart() else { return };
+        for Autostart { name, path, dangling } in
+            autostart::entries(self.environment, directory, &mut self.log)
+        {
+            let problem = match listing.get(&name) {
+                Some(State::DefinedIn(_)) => {
+                    self.output.start_at_boot(&UnitInstance::from(&name), &mut self.log);
+                    dangling.then_some(
+                        "the link points to nothing, but the guest of this name starts at boot; mend the link",
+                    )
+                }
+                Some(State::Masked) => Some(
+                    "the guest is masked and does not start at boot; unmask it or remove this entry",
+                ),
+                None => Some("no guest of this name is defined; define it or remove this entry"),
+            };
+            if let Some(problem) = problem {
+                self.log.warning(&path, problem);
+            }
+        }
+    }
+}
