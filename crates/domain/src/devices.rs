@@ -68,8 +68,8 @@ pub use disk::{
     DiskBus, DiskDevice, DiskDriver, DiskFormat, DiskModel, DiskSource, DiskThread, Encryption,
     EncryptionEngine, EncryptionFormat, ErrorPolicy, Geometry, IoMode, NetworkHost,
     NetworkIdentity, NetworkProtocol, NetworkSource, NetworkTransport, NvmeSource, Reservations,
-    SecretKey, Slice, SnapshotMode, SocketReconnect, SourceKind, SourceLabel, SourceType,
-    StartupPolicy, Translation, Tray, VhostUserSource, VolumeMode, VolumeSource,
+    SecretKey, Slice, SnapshotMode, SocketReconnect, SourceKind, SourceType, StartupPolicy,
+    Translation, Tray, VhostUserSource, VolumeMode, VolumeSource,
 };
 pub use filesystem::{
     AccessMode, Filesystem, FsBinary, FsCache, FsDriver, FsDriverType, FsIdRange, FsLock, FsType,

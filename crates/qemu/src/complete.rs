@@ -40,7 +40,6 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
 
 /// What no guest has, though each element by itself may be.
 fn check_devices(domain: &Domain, faults: &Faults) {
-    devices::input::check(domain, faults);
     devices::tpm::check(domain, faults);
     devices::graphics::check(domain, faults);
     devices::audio::check(domain, faults);

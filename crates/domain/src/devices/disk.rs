@@ -16,7 +16,7 @@ mod network;
 mod secret;
 mod source;
 
-pub use backing::{Backing, BackingImage, Slice, SourceLabel};
+pub use backing::{Backing, BackingImage, Slice};
 pub use driver::{
     CacheMode, DetectZeroes, DiscardMode, DiskDriver, DiskThread, ErrorPolicy, IoMode,
 };

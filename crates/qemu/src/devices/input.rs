@@ -1,7 +1,7 @@
 //! Input devices.
 
+use domain::Domain;
 use domain::devices::{Input, InputBus, InputGrab, InputModel, InputType, VirtioModel};
-use domain::{Domain, Faults};
 
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
@@ -31,23 +31,6 @@ pub(crate) fn complete(domain: &mut Domain) {
             InputType::Passthrough => InputBus::Virtio,
             InputType::Evdev => InputBus::None,
         });
-    }
-}
-
-/// Refuses what needs the keyboard controller of a machine that has none.
-pub(crate) fn check(domain: &Domain, faults: &Faults) {
-    if domain.features.ps2 != Some(false) {
-        return;
-    }
-    for input in &domain.devices.inputs {
-        if input.bus == Some(InputBus::Ps2) {
-            let what = "the machine has no keyboard controller; use bus='usb', or remove <ps2>";
-            faults.push(input.place.refused(what));
-        }
-    }
-    if domain.features.vmport == Some(true) {
-        let what = "<vmport> is part of the keyboard controller that <ps2 state='off'/> removes";
-        faults.push(domain.place.child("features").refused(format!("{what}; remove one of them")));
     }
 }
 

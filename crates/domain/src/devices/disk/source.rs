@@ -3,9 +3,10 @@
 use crate::fault::Place;
 use crate::pci_address::PciAddress;
 use crate::reader::Reader;
+use crate::seclabel::DeviceLabel;
 use crate::writer::Writer;
 
-use super::backing::{Backing, Slice, SourceLabel};
+use super::backing::{Backing, Slice};
 use super::network::NetworkSource;
 use super::secret::{Auth, Encryption};
 
@@ -292,7 +293,7 @@ pub struct DiskSource {
     /// What happens when it is missing.
     pub startup_policy: Option<StartupPolicy>,
     /// Labels of the host's security modules.
-    pub labels: Vec<SourceLabel>,
+    pub labels: Vec<DeviceLabel>,
     /// How the guest shows itself to the server.
     pub auth: Option<Auth>,
     /// How it is encrypted.
@@ -347,7 +348,7 @@ impl DiskSource {
         let _ = source.attribute("index"); // The number of the last run.
         self.fd_group = source.string("fdgroup");
         self.startup_policy = source.keyword("startupPolicy");
-        self.labels = source.children("seclabel").iter().map(SourceLabel::parse).collect();
+        self.labels = DeviceLabel::all(source);
         self.auth = source.child("auth").and_then(|auth| Auth::parse(&auth));
         self.encryption = source.child("encryption").and_then(|child| Encryption::parse(&child));
         self.reservations =
