@@ -18,7 +18,6 @@
 
 use std::time::Duration;
 
-use qemu::UnpluggedLink;
 use qmp::{CommandError, Event};
 use serde_json::{Value, json};
 
@@ -64,8 +63,8 @@ pub(crate) enum Command {
     RebootShutsDown,
     /// A reset starts the guest anew, as QEMU does unless told otherwise.
     RebootResets,
-    /// The cable of the network device with this index is unplugged.
-    Unplug(usize),
+    /// The order with this index of those that go before the guest runs, see [`crate::orders`].
+    Order(usize),
     Cont,
     Powerdown,
     Reset,
@@ -80,7 +79,7 @@ impl Command {
             Self::QueryChardev => "query-chardev",
             // Of QEMU 6.0 and later, qapi/run-state.json.
             Self::RebootShutsDown | Self::RebootResets => "set-action",
-            Self::Unplug(_) => "set_link",
+            Self::Order(_) => "to prepare the guest",
             Self::Cont => "cont",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
@@ -89,15 +88,13 @@ impl Command {
     }
 
     /// Its arguments as a JSON object, or null.
-    pub(crate) fn arguments(self, unplugged: &[UnpluggedLink]) -> Value {
+    pub(crate) fn arguments(self) -> Value {
         match self {
-            Self::Unplug(link) => {
-                json!({ "name": unplugged.get(link).map(|link| &link.device), "up": false })
-            }
             Self::RebootShutsDown => json!({ "reboot": "shutdown" }),
             Self::RebootResets => json!({ "reboot": "reset" }),
             Self::Capabilities
             | Self::QueryChardev
+            | Self::Order(_)
             | Self::Cont
             | Self::Powerdown
             | Self::Reset
@@ -189,8 +186,8 @@ pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
     has_consoles: bool,
-    /// How many network devices have their cable unplugged before the CPUs run.
-    unplugged: usize,
+    /// How many orders there are to give before the CPUs run.
+    orders: usize,
     monitor_lost: bool,
     /// The CPUs ran at least once.
     started: bool,
@@ -205,12 +202,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest whose QEMU was just started with its CPUs stopped.
-    pub(crate) fn new(actions: Actions, has_consoles: bool, unplugged: usize) -> Self {
+    pub(crate) fn new(actions: Actions, has_consoles: bool, orders: usize) -> Self {
         Self {
             phase: Phase::Greeting,
             actions,
             has_consoles,
-            unplugged,
+            orders,
             monitor_lost: false,
             started: false,
             shut_down: false,
@@ -268,7 +265,7 @@ impl Guest {
         if self.holds_reboots() {
             before.push(Effect::Send(Command::RebootShutsDown));
         }
-        before.extend((0..self.unplugged).map(|link| Effect::Send(Command::Unplug(link))));
+        before.extend((0..self.orders).map(|order| Effect::Send(Command::Order(order))));
         before.push(Effect::Send(Command::Cont));
         before
     }
@@ -283,7 +280,7 @@ impl Guest {
             Command::Capabilities
             | Command::QueryChardev
             | Command::RebootShutsDown
-            | Command::Unplug(_)
+            | Command::Order(_)
             | Command::Cont
                 if !self.started =>
             {
@@ -294,7 +291,7 @@ impl Guest {
             | Command::QueryChardev
             | Command::RebootShutsDown
             | Command::RebootResets
-            | Command::Unplug(_)
+            | Command::Order(_)
             | Command::Cont
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],

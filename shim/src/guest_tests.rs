@@ -254,12 +254,12 @@ fn requests_press_the_buttons() {
 }
 
 #[test]
-fn cables_are_unplugged_before_the_cpus_run() {
+fn orders_are_given_before_the_cpus_run() {
     let mut guest = Guest::new(DESTROY, false, 2);
     guest.handle(Input::Greeting);
     let effects = guest.handle(ok(Command::Capabilities));
-    let last = [Command::Unplug(0), Command::Unplug(1), Command::Cont].map(Effect::Send);
+    let last = [Command::Order(0), Command::Order(1), Command::Cont].map(Effect::Send);
     assert!(effects.ends_with(&last), "{effects:?}");
     let error = CommandError { class: "DeviceNotFound".into(), desc: "no net7".into() };
-    assert_eq!(guest.handle(Input::Reply(Command::Unplug(0), Err(error))), quitting());
+    assert_eq!(guest.handle(Input::Reply(Command::Order(0), Err(error))), quitting());
 }

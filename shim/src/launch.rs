@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use domain::{CrashAction, Domain, LifecycleAction};
-use qemu::{FdKind, LaunchPlan};
+use qemu::{Access, FdKind, LaunchPlan};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::cli::{Cli, Register};
@@ -24,6 +24,7 @@ use crate::fate::Fate;
 use crate::guest::{Action, Actions, Guest};
 use crate::keeper::Keeper;
 use crate::log;
+use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
 use crate::registry::{Answer, Registry};
@@ -85,8 +86,13 @@ impl Claimed {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let (fds, monitor) = open_fds(plan).context("the guest's sockets cannot be made")?;
-        let spawn =
-            Spawn { program: &plan.emulator, arguments: &plan.arguments, fds, signals: &signals };
+        let spawn = Spawn {
+            program: &plan.emulator,
+            arguments: &plan.arguments,
+            environment: &plan.environment,
+            fds,
+            signals: &signals,
+        };
         let qemu = spawn.start().map_err(|error| {
             LaunchError::Start(format!("{} cannot be run: {error}", plan.emulator))
         })?;
@@ -94,11 +100,9 @@ impl Claimed {
             rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
         let pidfd =
             pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")?;
-        let guest = Guest::new(
-            actions(&self.prepared.domain),
-            !plan.consoles.is_empty(),
-            plan.unplugged.len(),
-        );
+        let orders = before_running(plan);
+        let guest =
+            Guest::new(actions(&self.prepared.domain), !plan.consoles.is_empty(), orders.len());
         let running = Running {
             qemu,
             pidfd,
@@ -107,7 +111,7 @@ impl Claimed {
             keeper: self.keeper,
             directory: &self.directory,
             consoles: &plan.consoles,
-            unplugged: &plan.unplugged,
+            orders: &orders,
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
@@ -152,12 +156,6 @@ fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
     let mut fds = Vec::new();
     for passed in &plan.fds {
         fds.push(match &passed.kind {
-            FdKind::Device { path } => File::options()
-                .read(true)
-                .write(true)
-                .open(path)
-                .with_context(|| path.clone())?
-                .into(),
             FdKind::Tap { .. } | FdKind::MacVtap { .. } | FdKind::Vsock { .. } => {
                 anyhow::bail!("the plan has a device that was to be refused before")
             }
@@ -170,6 +168,12 @@ fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
             FdKind::Output { path, truncate } => {
                 output(Path::new(path), *truncate).with_context(|| path.clone())?.into()
             }
+            FdKind::Device { paths, access } => {
+                device(paths, *access).with_context(|| paths.join(" or "))?.into()
+            }
+            FdKind::Connection { path } => {
+                UnixStream::connect(path).with_context(|| path.clone())?.into()
+            }
         });
     }
     Ok((fds, ours))
@@ -180,6 +184,19 @@ fn listener(path: &Path) -> std::io::Result<UnixListener> {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
     UnixListener::bind(path)
+}
+
+/// The first of these files that exists.
+fn device(paths: &[String], access: Access) -> std::io::Result<File> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for path in paths {
+        let read = access != Access::Write;
+        match File::options().read(read).write(access != Access::Read).open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => last = error,
+            opened => return opened,
+        }
+    }
+    Err(last)
 }
 
 /// A log of the guest's, which only its account reads.

@@ -16,6 +16,7 @@ mod identity;
 mod keeper;
 mod launch;
 mod log;
+mod orders;
 mod prepare;
 mod provide;
 mod registry;

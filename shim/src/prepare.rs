@@ -196,7 +196,10 @@ pub(crate) fn check_host_files(prepared: &Prepared) -> Result<(), PrepareError> 
 
 fn unusable(wanted: &HostFile) -> Option<Fault> {
     let path = Path::new(&wanted.path);
-    let opened = OpenOptions::new().read(true).write(wanted.access == Access::ReadWrite).open(path);
+    let opened = OpenOptions::new()
+        .read(wanted.access != Access::Write)
+        .write(wanted.access != Access::Read)
+        .open(path);
     let error = opened.err()?;
     let kind = error.kind();
     let advice = if kind == io::ErrorKind::NotFound {
@@ -247,6 +250,7 @@ fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
             FdKind::Tap { .. }
             | FdKind::MacVtap { .. }
             | FdKind::Device { .. }
+            | FdKind::Connection { .. }
             | FdKind::ShimMonitor
             | FdKind::Listener { .. }
             | FdKind::Output { .. } => {}

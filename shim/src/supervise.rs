@@ -11,13 +11,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use qemu::{Console, UnpluggedLink};
+use qemu::Console;
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
 use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
 use crate::keeper::Keeper;
+use crate::orders::Order;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::{consoles, log, service_manager};
@@ -48,8 +49,8 @@ pub(crate) struct Running<'a> {
     pub(crate) keeper: Keeper,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
-    /// Network devices whose cable is unplugged, by the index in [`Command::Unplug`].
-    pub(crate) unplugged: &'a [UnpluggedLink],
+    /// What [`Command::Order`] stands for, by its index.
+    pub(crate) orders: &'a [Order],
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -250,7 +251,12 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = self.session.execute(command.name(), command.arguments(self.running.unplugged));
+        let id = if let Command::Order(index) = command {
+            let order = &self.running.orders[index];
+            self.session.execute(order.name, order.arguments.clone())
+        } else {
+            self.session.execute(command.name(), command.arguments())
+        };
         self.sent.push((id, command));
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {
@@ -263,6 +269,7 @@ impl Supervisor<'_> {
         }
     }
 
+    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));

@@ -3,11 +3,13 @@
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
 
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::Pid;
@@ -90,6 +92,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) program: &'a str,
     /// Arguments after the program's name.
     pub(crate) arguments: &'a [String],
+    /// Variables that are set on top of the environment of this process; of two of a name the later one counts.
+    pub(crate) environment: &'a [(String, String)],
     /// What the process finds open as 3, 4, ...
     pub(crate) fds: Vec<OwnedFd>,
     /// Whose mask for children it gets.
@@ -110,6 +114,11 @@ impl Spawn<'_> {
         let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(std::ptr::null());
 
+        let variables = environment(self.environment)?;
+        let mut variable_pointers: Vec<*const libc::c_char> =
+            variables.iter().map(|variable| variable.as_ptr()).collect();
+        variable_pointers.push(std::ptr::null());
+
         // Sources above every target, so that no dup2 in the child overwrites one that is still needed.
         let count = RawFd::try_from(self.fds.len()).map_err(io::Error::other)?;
         let after = FIRST_FD + count;
@@ -122,6 +131,7 @@ impl Spawn<'_> {
         let child = Child {
             program: program.as_ptr(),
             arguments: pointers.as_ptr(),
+            environment: variable_pointers.as_ptr(),
             sources: &raw_sources,
             reporter: reporter.as_raw_fd(),
             mask: &self.signals.for_children,
@@ -151,6 +161,7 @@ impl Spawn<'_> {
 struct Child<'a> {
     program: *const libc::c_char,
     arguments: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
     sources: &'a [RawFd],
     reporter: RawFd,
     mask: &'a libc::sigset_t,
@@ -174,8 +185,8 @@ impl Child<'_> {
 
     fn exec(&self) -> io::Result<std::convert::Infallible> {
         // SAFETY: each call is async-signal-safe and gets plain numbers, or pointers to memory that `start`
-        // holds until the child has its own image: the argument array ends with a null pointer and its
-        // strings with NUL, the mask was filled by sigprocmask.
+        // holds until the child has its own image: the arrays of arguments and variables end with a null
+        // pointer and their strings with NUL, the mask was filled by sigprocmask.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             if libc::getppid() != self.parent {
@@ -193,7 +204,7 @@ impl Child<'_> {
             // Rust's runtime ignores SIGPIPE, which would survive exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;
-            libc::execv(self.program, self.arguments);
+            libc::execve(self.program, self.arguments, self.environment);
         }
         Err(io::Error::last_os_error())
     }
@@ -232,6 +243,17 @@ fn code_range(line: &str) -> Option<(usize, usize)> {
     code.then_some((address(start)?, address(end)?))
 }
 
+/// The environment of this process with `changes` on top, as `NAME=VALUE`.
+fn environment(changes: &[(String, String)]) -> io::Result<Vec<CString>> {
+    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    variables.extend(changes.iter().map(|(name, value)| (name.into(), value.into())));
+    let line = |(name, value): (OsString, OsString)| {
+        let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        CString::new(line).map_err(io::Error::from)
+    };
+    variables.into_iter().map(line).collect()
+}
+
 /// The same open file at a number of at least `first`.
 fn above(fd: OwnedFd, first: RawFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= first {
@@ -253,14 +275,25 @@ mod tests {
 
     /// Runs `script` in a shell that has `fds` open, and says what it printed.
     fn shell(script: &str, fds: Vec<OwnedFd>) -> String {
+        shell_in(script, &[], fds)
+    }
+
+    /// As [`shell`], with these variables.
+    fn shell_in(script: &str, environment: &[(String, String)], fds: Vec<OwnedFd>) -> String {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let signals = SignalSource::block(&[libc::SIGUSR1]).unwrap();
         let mut fds = fds;
         fds.insert(0, write);
         let arguments = ["-c".to_owned(), script.to_owned()];
-        let pid = Spawn { program: "/bin/sh", arguments: &arguments, fds, signals: &signals }
-            .start()
-            .unwrap();
+        let pid = Spawn {
+            program: "/bin/sh",
+            arguments: &arguments,
+            environment,
+            fds,
+            signals: &signals,
+        }
+        .start()
+        .unwrap();
         let mut printed = String::new();
         File::from(read).read_to_string(&mut printed).unwrap();
         assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0), "{printed}");
@@ -279,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_child_has_the_variables_of_the_plan_on_top_of_its_parents() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let plan = [pair("GLASSBOX_A", "1"), pair("GLASSBOX_B", ""), pair("GLASSBOX_A", "a=b")];
+        let script = r#"echo "$GLASSBOX_A|${GLASSBOX_B-unset}|$PATH" >&3"#;
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(shell_in(script, &plan, Vec::new()), format!("a=b||{path}\n"));
+    }
+
+    #[test]
     fn a_child_has_only_the_terminals_signals_blocked() {
         let field = |status: &str, field: &str| {
             let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -294,8 +336,13 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error_of_start() {
         let signals = SignalSource::block(&[libc::SIGUSR1]).unwrap();
-        let spawn =
-            Spawn { program: "/nonexistent", arguments: &[], fds: Vec::new(), signals: &signals };
+        let spawn = Spawn {
+            program: "/nonexistent",
+            arguments: &[],
+            environment: &[],
+            fds: Vec::new(),
+            signals: &signals,
+        };
         assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

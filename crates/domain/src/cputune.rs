@@ -117,11 +117,15 @@ impl CpuTuning {
                 pin.write("emulatorpin", w);
             }
             self.iothread_pins.iter().for_each(|pin| pin.write("iothreadpin", w));
-            Scheduling::write_all(&self.vcpu_scheduling, "vcpusched", "vcpus", w);
+            for scheduling in &self.vcpu_scheduling {
+                scheduling.write("vcpusched", Some("vcpus"), w);
+            }
             if let Some(scheduling) = &self.emulator_scheduling {
                 scheduling.write("emulatorsched", None, w);
             }
-            Scheduling::write_all(&self.iothread_scheduling, "iothreadsched", "iothreads", w);
+            for scheduling in &self.iothread_scheduling {
+                scheduling.write("iothreadsched", Some("iothreads"), w);
+            }
         });
     }
 }
@@ -157,7 +161,23 @@ impl Scheduling {
             }
             all.push(scheduling);
         }
-        all
+        Self::one_for_each_thread(all)
+    }
+
+    /// The same with an entry for each thread, ascending, as libvirt writes them.
+    fn one_for_each_thread(all: Vec<Self>) -> Vec<Self> {
+        let mut each = Vec::new();
+        for scheduling in all {
+            match &scheduling.threads {
+                None => each.push(scheduling),
+                Some(threads) => each.extend(threads.iter().filter_map(|number| {
+                    let threads = Some(CpuSet::from_numbers([number])?);
+                    Some(Self { threads, ..scheduling.clone() })
+                })),
+            }
+        }
+        each.sort_by_key(|one| one.threads.as_ref().and_then(|threads| threads.iter().next()));
+        each
     }
 
     fn parse(reader: &Reader<'_>, threads: Option<&str>) -> Option<Self> {
@@ -182,25 +202,12 @@ impl Scheduling {
         Some(Self { threads, policy, priority: priority.filter(|_| real_time) })
     }
 
-    fn write(&self, element: &'static str, threads: Option<(&str, u32)>, w: &mut Writer) {
+    fn write(&self, element: &'static str, threads: Option<&str>, w: &mut Writer) {
         let open = w.element(element);
         let open = match threads {
-            Some((name, number)) => open.attribute(name, number),
+            Some(name) => open.optional(name, self.threads.as_ref()),
             None => open,
         };
         open.attribute("scheduler", self.policy).optional("priority", self.priority).empty();
-    }
-
-    /// Writes an element for each thread, ascending, as libvirt does.
-    fn write_all(all: &[Self], element: &'static str, threads: &str, w: &mut Writer) {
-        let numbers = |of: &Self| of.threads.as_ref().map(|set| set.iter().collect::<Vec<_>>());
-        let mut each: Vec<(u32, &Self)> = all
-            .iter()
-            .flat_map(|of| numbers(of).unwrap_or_default().into_iter().map(move |n| (n, of)))
-            .collect();
-        each.sort_by_key(|(number, _)| *number);
-        for (number, scheduling) in each {
-            scheduling.write(element, Some((threads, number)), w);
-        }
     }
 }

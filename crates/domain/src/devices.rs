@@ -48,30 +48,38 @@ pub use address::{
     Address, AddressType, CcidAddress, DimmAddress, DriveAddress, IsaAddress, PciPlace, UsbAddress,
     VirtioSerialAddress,
 };
-pub use audio::{Audio, AudioType};
-pub use channel::{Channel, ChannelTarget};
+pub use audio::{
+    Audio, AudioDirection, AudioIo, AudioOptions, AudioSettings, AudioType, SampleFormat,
+    SdlAudioDriver,
+};
+pub use channel::{Channel, ChannelPort, ChannelTarget};
 pub use chardev::{
-    Chardev, ChardevSource, ChardevType, Log, SocketMode, TcpProtocol, TcpSocket, UnixSocket,
+    Chardev, ChardevSource, ChardevType, Log, Reconnect, SocketMode, TcpProtocol, TcpSocket,
+    UdpEnd, UdpSocket, UnixSocket, Vdagent,
 };
 pub use console::{Console, ConsoleTarget};
 pub use controller::{
     Controller, ControllerDriver, ControllerKind, ControllerType, IdeModel, PciModel, PciModelName,
     PciTarget, ScsiModel, UsbModel, VirtioModel,
 };
-pub use crypto::Crypto;
+pub use crypto::{Crypto, CryptoBackend};
 pub use disk::{
     Auth, AuthType, Backing, BackingImage, BlockIo, CacheMode, DetectZeroes, DiscardMode, Disk,
     DiskBus, DiskDevice, DiskDriver, DiskFormat, DiskModel, DiskSource, DiskThread, Encryption,
     EncryptionEngine, EncryptionFormat, ErrorPolicy, Geometry, IoMode, NetworkHost,
     NetworkIdentity, NetworkProtocol, NetworkSource, NetworkTransport, NvmeSource, Reservations,
-    SecretKey, Slice, SnapshotMode, SocketReconnect, SourceKind, SourceLabel, SourceType,
-    StartupPolicy, Translation, Tray, VhostUserSource, VolumeMode, VolumeSource,
+    SecretKey, Slice, SnapshotMode, SourceKind, SourceType, StartupPolicy, Translation, Tray,
+    VhostUserSource, VolumeMode, VolumeSource,
 };
 pub use filesystem::{
     AccessMode, Filesystem, FsBinary, FsCache, FsDriver, FsDriverType, FsIdRange, FsLock, FsType,
     MultiDevices, SandboxMode, WritePolicy,
 };
-pub use graphics::{Graphics, GraphicsType, Listen, ListenType, SharePolicy, Vnc};
+pub use graphics::{
+    ChannelMode, Connected, DbusDisplay, EglHeadless, Gl, Graphics, GraphicsType, ImageCompression,
+    Listen, ListenType, MouseMode, Password, Rdp, Sdl, SharePolicy, Spice, SpiceChannel,
+    SpiceChannelName, Streaming, Vnc, WanCompression,
+};
 pub use hostdev::{
     GuestReset, HostDriver, HostDriverName, Hostdev, HostdevMode, HostdevPolicy, HostdevSource,
     HostdevType, MediatedDevice, MediatedModel, PciSource, ScsiAdapter, ScsiHost, ScsiIscsi,
@@ -79,33 +87,35 @@ pub use hostdev::{
 };
 pub use hub::{Hub, HubType};
 pub use info::{DeviceInfo, Rom};
-pub use input::{Input, InputBus, InputModel, InputType};
+pub use input::{GrabToggle, Input, InputBus, InputGrab, InputModel, InputSource, InputType};
 pub use interface::{
     BackendType, Bandwidth, DirectMode, FilterRef, ForwardProtocol, GuestOffloads, HostOffloads,
     Interface, InterfaceBackend, InterfaceDriver, InterfaceIp, InterfaceSource, InterfaceTarget,
     InterfaceType, IpFamily, IpSettings, LinkState, Mac, MacType, NativeMode, NetDriver,
-    NetOptions, PortForward, PortRange, Rate, Reconnect, Route, SocketAddress, Teaming,
-    TeamingType, TxMode, VhostUserMode, VirtualPort, VirtualPortParameters, VirtualPortType, Vlan,
-    VlanTag,
+    NetOptions, PortForward, PortRange, Rate, Route, SocketAddress, Teaming, TeamingType, TxMode,
+    VhostUserMode, VirtualPort, VirtualPortParameters, VirtualPortType, Vlan, VlanTag,
 };
 pub use iommu::{Iommu, IommuDriver, IommuModel};
 pub use lease::{Lease, LeaseTarget};
 pub use memballoon::{BalloonModel, MemBalloon};
 pub use memory_device::{MemoryDevice, MemoryDeviceSource, MemoryDeviceTarget, MemoryModel};
 pub use nvram_device::NvramDevice;
-pub use panic::Panic;
+pub use panic::{Panic, PanicModel};
 pub use parallel::Parallel;
-pub use pstore::Pstore;
+pub use pstore::{Pstore, PstoreBackend};
 pub use redirdev::Redirdev;
 pub use redirfilter::{RedirRule, Redirfilter};
 pub use reference::{DeviceKind, DeviceRef};
 pub use rng::{Rng, RngBackend, RngRate};
 pub use serial::{Serial, SerialModel, SerialTarget};
-pub use shmem::Shmem;
+pub use shmem::{Shmem, ShmemModel, ShmemMsi, ShmemRole, ShmemServer};
 pub use smartcard::{Smartcard, SmartcardMode, SmartcardSource};
-pub use sound::Sound;
-pub use tpm::Tpm;
-pub use video::{Acceleration, Resolution, Video, VideoMemory, VideoModel};
+pub use sound::{Sound, SoundCodec, SoundModel};
+pub use tpm::{
+    PcrBank, Tpm, TpmBackend, TpmEmulator, TpmModel, TpmProfile, TpmRemoveDisabled, TpmStorage,
+    TpmStorageType, TpmVersion,
+};
+pub use video::{Acceleration, Resolution, Video, VideoBackend, VideoMemory, VideoModel};
 pub use virtio::VirtioOptions;
 pub use vsock::{GuestCid, Vsock};
 pub use watchdog::{Watchdog, WatchdogAction, WatchdogModel};

@@ -1,5 +1,7 @@
 //! A whole domain, `<domain>`.
 
+use std::collections::BTreeSet;
+
 use crate::blkiotune::BlockIoTuning;
 use crate::clock::Clock;
 use crate::cpu::Cpu;
@@ -146,7 +148,7 @@ impl Domain {
             genid: child("genid").and_then(|r| generation(&r)),
             title: header.title,
             description: child("description").map(|r| r.text().into_owned()),
-            metadata: child("metadata").map(|metadata| raw_text(&metadata)),
+            metadata: child("metadata").map(|metadata| raw_text(reader, &metadata)),
             memory,
             blkiotune: child("blkiotune").and_then(|r| BlockIoTuning::parse(&r)),
             memtune: child("memtune").and_then(|r| MemoryTuning::parse(&r)),
@@ -253,9 +255,32 @@ fn generation(reader: &Reader<'_>) -> Option<DomainUuid> {
     reader.text_value()
 }
 
-/// An element as it stands, for what belongs to other programs.
-fn raw_text(reader: &Reader<'_>) -> String {
+/// An element as it stands, for what belongs to other programs, with the namespaces that the root declares for
+/// it.
+fn raw_text(root: &Reader<'_>, reader: &Reader<'_>) -> String {
+    let mut element = reader.raw().clone();
+    let mut prefixes = BTreeSet::new();
+    undeclared_prefixes(&element, &prefixes.clone(), &mut prefixes);
+    let declarations = root.declarations().filter(|declaration| {
+        declaration.name.strip_prefix("xmlns:").is_some_and(|prefix| prefixes.contains(prefix))
+    });
+    element.attributes.extend(declarations.cloned());
     let mut writer = Writer::new();
-    writer.raw(reader.raw());
+    writer.raw(&element);
     writer.finish()
+}
+
+/// Adds the prefixes of elements below `element` that nothing between declares.
+fn undeclared_prefixes<'x>(
+    element: &tree::Element<'x>,
+    declared: &BTreeSet<&'x str>,
+    found: &mut BTreeSet<&'x str>,
+) {
+    let mut declared = declared.clone();
+    declared.extend(element.attributes.iter().filter_map(|a| a.name.strip_prefix("xmlns:")));
+    let prefix = element.qualified.split_once(':').map(|(prefix, _)| prefix);
+    found.extend(prefix.filter(|prefix| !declared.contains(prefix)));
+    for child in element.elements() {
+        undeclared_prefixes(child, &declared, found);
+    }
 }

@@ -95,10 +95,13 @@ pub use os::{
 pub use pci_address::PciAddress;
 pub use perf::{Perf, PerfEvent};
 pub use pm::PowerManagement;
-pub use qemu_namespace::{QEMU_NAMESPACE, QemuNamespace};
+pub use qemu_namespace::{
+    DeprecationBehavior, DeviceOverride, PropertyOverride, PropertyType, QEMU_NAMESPACE,
+    QemuNamespace,
+};
 pub use reader::{Keyword, OnOff, Reader, YesNo};
 pub use resource::Resource;
-pub use seclabel::SecurityLabel;
+pub use seclabel::{DeviceLabel, LabelType, SecurityLabel};
 pub use sysinfo::{FirmwareConfig, SmbiosBlock, SmbiosTable, Sysinfo, SysinfoType};
 pub use throttle_groups::ThrottleGroups;
 pub use vcpu::{CpuPlacement, Vcpu, Vcpus};

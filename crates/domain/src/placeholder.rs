@@ -1,27 +1,5 @@
 //! Elements that libvirt knows and this crate does not read yet.
 
-/// Declares the type of an element below `<domain>` that is refused until somebody implements it.
-macro_rules! unsupported_element {
-    ($(#[$meta:meta])* $name:ident) => {
-        $(#[$meta])*
-        ///
-        /// The element is refused when it is read, so there is never a value.
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum $name {}
-
-        impl $name {
-            pub(crate) fn parse(reader: &crate::Reader<'_>) -> Option<Self> {
-                reader.refuse_unsupported();
-                None
-            }
-
-            pub(crate) fn write(&self, _writer: &mut crate::Writer) {
-                match *self {}
-            }
-        }
-    };
-}
-
 /// Declares the type of a device that is refused until somebody implements it.
 macro_rules! unsupported_device {
     ($(#[$meta:meta])* $name:ident) => {
@@ -47,4 +25,4 @@ macro_rules! unsupported_device {
     };
 }
 
-pub(crate) use {unsupported_device, unsupported_element};
+pub(crate) use unsupported_device;

@@ -148,6 +148,11 @@ impl<'d> Reader<'d> {
         self.element
     }
 
+    /// The namespaces that the element declares for prefixes.
+    pub(crate) fn declarations(&self) -> impl Iterator<Item = &'d Attribute<'d>> {
+        self.element.attributes.iter().filter(|attribute| attribute.name.starts_with("xmlns:"))
+    }
+
     /// Refuses the document because of this element.
     pub fn refuse(&self, what: impl Into<String>) {
         self.faults.push(Fault::refused(self.place.position, &self.place.path, what));

@@ -50,6 +50,39 @@ impl Options {
     }
 }
 
+/// The value of an option whose pairs are added one by one, none of them first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pairs(Option<Options>);
+
+impl Pairs {
+    /// Adds a pair.
+    pub(crate) fn set(&mut self, key: &str, value: impl Display) {
+        self.0 = Some(match self.0.take() {
+            Some(options) => options.set(key, value),
+            None => Options::pair(key, value),
+        });
+    }
+
+    /// Adds a pair if there is a value.
+    pub(crate) fn some(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
+    /// Adds a pair whose value is `on` or `off`.
+    pub(crate) fn on_off(&mut self, key: &str, value: bool) {
+        self.set(key, if value { "on" } else { "off" });
+    }
+
+    /// Adds a pair whose value is `on` or `off`, if there is a value.
+    pub(crate) fn some_on_off(&mut self, key: &str, value: Option<bool>) {
+        if let Some(value) = value {
+            self.on_off(key, value);
+        }
+    }
+}
+
 /// The arguments.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Argv(Vec<String>);
@@ -70,6 +103,13 @@ impl Argv {
     pub(crate) fn options(&mut self, name: &str, options: Options) {
         self.flag(name);
         self.0.push(options.0);
+    }
+
+    /// Adds an option made of pairs, if there are any.
+    pub(crate) fn pairs(&mut self, name: &str, pairs: Pairs) {
+        if let Some(options) = pairs.0 {
+            self.options(name, options);
+        }
     }
 
     /// Adds an option that QEMU reads as JSON.

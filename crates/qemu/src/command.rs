@@ -6,9 +6,10 @@ use crate::argv::Argv;
 use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
+use crate::overrides;
 use crate::plan::{
-    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
-    UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
+    PassedPci, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -32,6 +33,8 @@ pub(crate) struct Command<'a> {
     copies: Vec<CopiedFile>,
     written: Vec<WrittenFile>,
     consoles: Vec<Console>,
+    environment: Vec<(String, String)>,
+    passwords: Vec<DisplayPassword>,
     helpers: Vec<Helper>,
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
@@ -57,6 +60,8 @@ impl<'a> Command<'a> {
             helpers: Vec::new(),
             copies: Vec::new(),
             written: Vec::new(),
+            environment: Vec::new(),
+            passwords: Vec::new(),
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
@@ -74,15 +79,20 @@ impl<'a> Command<'a> {
             copies: self.copies,
             written: self.written,
             consoles: self.consoles,
+            environment: self.environment,
+            passwords: self.passwords,
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
         }
     }
 
-    /// Adds a `-device`.
+    /// Adds a `-device`, changed as the domain says by its id.
     pub(crate) fn device(&mut self, device: &Object) {
-        self.argv.json("-device", device);
+        match overrides::applied(self.domain, device) {
+            Some(changed) => self.argv.json("-device", &changed),
+            None => self.argv.json("-device", device),
+        }
     }
 
     /// Adds an `-object`.
@@ -136,6 +146,16 @@ impl<'a> Command<'a> {
     /// Notes a network device whose cable is unplugged before the guest runs.
     pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
         self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
+    }
+
+    /// Sets a variable of QEMU's environment.
+    pub(crate) fn sets_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Notes a password that a display's clients must know.
+    pub(crate) fn sets_password(&mut self, password: DisplayPassword) {
+        self.passwords.push(password);
     }
 
     /// Notes a program that serves the guest beside QEMU.

@@ -29,7 +29,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     lifecycle(domain);
     implicit_devices(domain, facts);
     cpu::complete(domain, facts, faults);
-    device_defaults(domain, faults);
+    device_defaults(domain, facts, faults);
     devices::disk::assign_addresses(domain);
     devices::hostdev::assign_units(domain);
     devices::controller::add_for_addresses(domain);
@@ -37,6 +37,16 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::smartcard::assign_slots(domain, faults);
     devices::hostdev::add_controllers(domain);
     pci::assign(domain, faults);
+    check_devices(domain, faults);
+}
+
+/// What no guest has, though each element by itself may be.
+fn check_devices(domain: &Domain, faults: &Faults) {
+    devices::tpm::check(domain, faults);
+    devices::graphics::check(domain, faults);
+    devices::audio::check(domain, faults);
+    devices::video::check(domain, faults);
+    devices::panic::check(domain, faults);
 }
 
 /// Devices that the machine has without being asked, in libvirt's order.
@@ -51,22 +61,27 @@ fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
 }
 
 /// What each device leaves out.
-fn device_defaults(domain: &mut Domain, faults: &Faults) {
+fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::serial::complete(domain);
     devices::console::complete(domain);
+    devices::parallel::complete(domain);
     devices::disk::complete(domain);
     devices::disk::check(domain, faults);
     devices::filesystem::complete(domain, faults);
     devices::interface::complete(domain, faults);
     devices::input::complete(domain);
     devices::rng::complete(domain);
-    devices::graphics::complete(domain);
+    devices::tpm::complete(domain);
+    devices::graphics::complete(domain, facts);
     devices::memory_device::complete(domain, faults);
     devices::video::complete(domain);
     devices::hostdev::complete(domain);
     devices::hostdev::check(domain, faults);
     devices::vsock::complete(domain, faults);
     devices::iommu::check(domain, faults);
+    devices::panic::complete(domain);
+    devices::shmem::complete(domain);
+    devices::pstore::complete(domain, facts);
     devices::controller::complete(domain, faults);
 }
 

@@ -120,7 +120,8 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
     let options = timers(domain, options);
     let options = machine_features(&domain.features, options);
     let options = cache(cpu, addresses(cpu, options));
-    command.argv.options("-cpu", options);
+    let crash = crate::devices::panic::has_hyperv(domain).then_some(true);
+    command.argv.options("-cpu", options.some_on_off("hv-crash", crash));
 }
 
 fn model(domain: &Domain, cpu: &Cpu, facts: &HostFacts) -> Options {

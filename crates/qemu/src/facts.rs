@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::storage::StorageFacts;
+use domain::devices::AudioType;
 use domain::{CpuSet, MemorySize};
 
 use crate::firmware::FirmwareDescriptor;
+use crate::storage::StorageFacts;
 
 /// Everything of the host that changes what a domain means.
 ///
@@ -34,6 +35,10 @@ pub struct HostFacts {
     pub network: NetworkFacts,
     /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
     pub scsi_generics: BTreeMap<String, String>,
+    /// What character devices do when the domain does not say.
+    pub chardevs: ChardevFacts,
+    /// Programs beside QEMU that somebody starts for the guest.
+    pub helpers: HelperFacts,
     /// Secrets, volumes and programs of storage.
     pub storage: StorageFacts,
     /// The host's NUMA nodes.
@@ -155,6 +160,54 @@ pub struct DisplayFacts {
     pub vnc_listen: String,
     /// The first TCP port that is free for VNC, 5900 or above.
     pub vnc_port: u16,
+    /// Whether VNC clients log in by SASL.
+    pub vnc_sasl: bool,
+    /// The folder of VNC's certificates, if VNC is encrypted.
+    pub vnc_tls: Option<String>,
+    /// Whether VNC listens on a Unix socket of the guest's runtime directory.
+    pub vnc_socket: bool,
+    /// Whether VNC clients hear the guest.
+    pub vnc_audio: bool,
+    /// The address that SPICE listens on.
+    pub spice_listen: String,
+    /// The first TCP port that is free for SPICE, and the one after it for encrypted channels.
+    pub spice_port: u16,
+    /// Whether SPICE clients log in by SASL.
+    pub spice_sasl: bool,
+    /// Whether SPICE clients must know a password of the host's configuration.
+    pub spice_password: bool,
+    /// The folder of SPICE's certificates, if SPICE may be encrypted.
+    pub spice_tls: Option<String>,
+    /// Whether SPICE listens on a Unix socket of the guest's runtime directory.
+    pub spice_socket: bool,
+    /// The host's sound, for displays and guests that may have it.
+    pub host_audio: Option<AudioType>,
+    /// Whether guests without a display have the host's sound.
+    pub nographics_audio: bool,
+    /// The GPU that renders when the domain names none.
+    pub render_node: Option<String>,
+}
+
+/// What character devices do when the domain does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChardevFacts {
+    /// Whether TCP is encrypted.
+    pub tls: bool,
+    /// The folder of the certificates.
+    pub certificates: String,
+}
+
+/// Programs beside QEMU that somebody starts for the guest; without one, what needs it is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HelperFacts {
+    /// Where the guest's own swtpm listens.
+    pub swtpm: Option<String>,
+    /// Where the guest's own message bus listens.
+    pub dbus: Option<String>,
+    /// Whether a program shows the display by RDP.
+    pub rdp: bool,
+    /// The folder in which a vhost-user-gpu listens for each video card, under the card's alias.
+    pub gpu: Option<String>,
 }
 
 impl HostFacts {
@@ -175,10 +228,12 @@ impl Default for HostFacts {
             default_cpu: "qemu64".to_owned(),
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
-            displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
             absent_devices: BTreeSet::new(),
             network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
+            displays: DisplayFacts::default(),
+            chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
+            helpers: HelperFacts::default(),
             storage: StorageFacts {
                 cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
                 nbd_certificates: "/etc/pki/qemu".to_owned(),
@@ -191,6 +246,28 @@ impl Default for HostFacts {
             clock: None,
             firmware: Vec::new(),
             sev: None,
+        }
+    }
+}
+
+impl Default for DisplayFacts {
+    fn default() -> Self {
+        Self {
+            vnc_listen: "127.0.0.1".to_owned(),
+            vnc_port: 5900,
+            vnc_sasl: false,
+            vnc_tls: None,
+            vnc_socket: false,
+            vnc_audio: false,
+            spice_listen: "127.0.0.1".to_owned(),
+            spice_port: 5901,
+            spice_sasl: false,
+            spice_password: false,
+            spice_tls: None,
+            spice_socket: false,
+            host_audio: None,
+            nographics_audio: false,
+            render_node: Some("/dev/dri/renderD128".to_owned()),
         }
     }
 }

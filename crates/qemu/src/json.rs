@@ -36,6 +36,27 @@ impl Object {
         self
     }
 
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Json> {
+        self.0.iter().find(|(own, _)| own == key).map(|(_, value)| value)
+    }
+
+    /// The object without a key.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.0.retain(|(own, _)| own != key);
+        self
+    }
+
+    /// Sets a key, in place of the value that it has.
+    pub(crate) fn replace(self, key: &str, value: Json) -> Self {
+        self.without(key).set(key.to_owned(), value)
+    }
+
+    /// Whether no key is set.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a key if there is a value.
     pub(crate) fn some(self, key: &'static str, value: Option<impl Into<Json>>) -> Self {
         match value {

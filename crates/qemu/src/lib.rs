@@ -45,6 +45,7 @@ mod monitor;
 mod numa;
 mod numatune;
 mod os;
+mod overrides;
 mod pci;
 mod plan;
 mod planner;
@@ -59,8 +60,8 @@ mod vcpu;
 
 pub use complete::complete;
 pub use facts::{
-    Accelerators, Directories, DisplayFacts, HostClock, HostFacts, HostModel, HostModels, HostNuma,
-    HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
+    Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
+    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
@@ -68,8 +69,8 @@ pub use firmware::{
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
-    UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
+    PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -98,6 +98,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         .some("pflash1", variables)
         .some_on_off("hpet", hpet)
         .on_off("acpi", features.acpi);
+    let options = crate::devices::sound::pcspk(command, options);
     let options = crate::devices::memory_device::enclaves(domain, options);
     command.argv.options("-machine", options);
     let accelerator = match domain.kind {

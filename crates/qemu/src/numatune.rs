@@ -59,7 +59,8 @@ fn placement(domain: &mut Domain, faults: &Faults) {
             let what = "attribute 'nodeset' is missing; give such as nodeset='0-1'";
             faults.push(memory.place.refused(what));
         }
-        NumaPlacement::Static => {}
+        // The nodes say so by themselves, and the format leaves the word out beside them.
+        NumaPlacement::Static => memory.placement = None,
         NumaPlacement::Auto => {
             memory.nodeset = None; // The host chooses, whatever was chosen before.
             let pinned = domain.cputune.as_ref().is_some_and(|tuning| {

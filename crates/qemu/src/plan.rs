@@ -23,6 +23,11 @@ pub struct LaunchPlan {
     pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
+    /// Variables that are set for QEMU on top of the environment that it inherits; of two of a name the later
+    /// one counts.
+    pub environment: Vec<(String, String)>,
+    /// Passwords to set over QMP before the guest runs; until then QEMU lets nobody in.
+    pub passwords: Vec<DisplayPassword>,
     /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
     /// with the guest.
     pub helpers: Vec<Helper>,
@@ -30,6 +35,39 @@ pub struct LaunchPlan {
     pub pci_devices: Vec<PassedPci>,
     /// Network devices whose cable is unplugged before the guest runs.
     pub unplugged: Vec<UnpluggedLink>,
+}
+
+/// The password of a display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisplayPassword {
+    /// Whose it is.
+    pub protocol: PasswordProtocol,
+    /// The password.
+    pub password: String,
+    /// Until when it counts, in seconds since 1970; none is for ever.
+    pub valid_to: Option<u64>,
+    /// What becomes of clients that are there, a word of QMP's `set_password`.
+    pub connected: Option<&'static str>,
+}
+
+/// Displays with passwords, the words of QMP's `set_password`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordProtocol {
+    /// VNC.
+    Vnc,
+    /// SPICE.
+    Spice,
+}
+
+impl PasswordProtocol {
+    /// The word of QMP.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vnc => "vnc",
+            Self::Spice => "spice",
+        }
+    }
 }
 
 /// A file descriptor that the shim makes and QEMU inherits.
@@ -58,11 +96,6 @@ pub enum FdKind {
         /// Whether the shim empties the file when it opens it.
         truncate: bool,
     },
-    /// A device of the host open for reading and writing, such as `/dev/vhost-net`.
-    Device {
-        /// The device's path.
-        path: String,
-    },
     /// `/dev/vhost-vsock`, told the guest's number (`VHOST_VSOCK_SET_GUEST_CID`, vhost.h).
     Vsock {
         /// The number.
@@ -86,6 +119,25 @@ pub enum FdKind {
         /// Which pair of queues it is.
         queue: u16,
     },
+    /// A device or other file of the host.
+    Device {
+        /// Paths of it; the first one that exists is opened.
+        paths: Vec<String>,
+        /// What it is used for.
+        access: Access,
+    },
+    /// A stream socket connected to this path, where another program listens.
+    Connection {
+        /// The socket's path.
+        path: String,
+    },
+}
+
+impl FdKind {
+    /// A device of the host, open for reading and writing.
+    pub(crate) fn device(path: &str) -> Self {
+        Self::Device { paths: vec![path.to_owned()], access: Access::ReadWrite }
+    }
 }
 
 /// A network device whose cable is unplugged before the guest runs.
@@ -115,6 +167,8 @@ pub enum Access {
     Read,
     /// It is read and written.
     ReadWrite,
+    /// It is written.
+    Write,
 }
 
 /// A file of the host that must exist before QEMU is started.

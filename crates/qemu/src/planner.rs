@@ -9,7 +9,7 @@ use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
     boot, clock, cpu, devices, genid, iothreads, launch_security, machine, memory, monitor, numa,
-    os, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
+    os, overrides, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -102,9 +102,8 @@ fn final_arguments(command: &mut Command<'_>) {
     let devices = &domain.devices;
     os::vmcoreinfo_arguments(command);
     launch_security::arguments(command);
-    for argument in &domain.qemu.arguments {
-        command.argv.flag(argument);
-    }
+    overrides::deprecation_arguments(command);
+    overrides::arguments(command);
     sandbox::arguments(command);
     devices.panics.iter().for_each(|device| devices::panic::arguments(command, device));
     devices.shmems.iter().for_each(|device| devices::shmem::arguments(command, device));

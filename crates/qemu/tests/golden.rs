@@ -47,6 +47,9 @@ fn translate(xml: &str) -> (&'static str, String) {
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
+        if !faults.any_refused() {
+            lasts(&domain, &facts);
+        }
         qemu::plan(&domain, &facts, &launch, &faults)
     });
     let mut messages = String::new();
@@ -57,6 +60,16 @@ fn translate(xml: &str) -> (&'static str, String) {
         Some(plan) => ("argv.txt", messages + &show(&plan)),
         None => ("error.txt", messages),
     }
+}
+
+/// Completing again changes nothing, and what is written reads back equal.
+fn lasts(domain: &Domain, facts: &HostFacts) {
+    let mut again = domain.clone();
+    qemu::complete(&mut again, facts, &Faults::new());
+    assert_eq!(&again, domain, "completing twice");
+    let written = domain.write();
+    let read = Domain::parse(&written, &Faults::new()).unwrap();
+    assert_eq!(&read, domain, "{written}");
 }
 
 /// One option with its value a line, then what goes with them.
@@ -92,6 +105,12 @@ fn show(plan: &LaunchPlan) -> String {
     for link in &plan.unplugged {
         writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
     }
+    for (name, value) in &plan.environment {
+        writeln!(text, "variable {name}={value}").unwrap();
+    }
+    for password in &plan.passwords {
+        writeln!(text, "{password:?}").unwrap();
+    }
     text
 }
 
@@ -108,7 +127,8 @@ fn show_fd(kind: &FdKind) -> String {
         FdKind::ShimMonitor
         | FdKind::Listener { .. }
         | FdKind::Output { .. }
-        | FdKind::Device { .. } => format!("{kind:?}"),
+        | FdKind::Device { .. }
+        | FdKind::Connection { .. } => format!("{kind:?}"),
     }
 }
 

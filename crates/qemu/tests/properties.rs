@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use qemu::{HostFacts, Launch};
 
 /// Devices that a domain can have any number of.
-const MANY: [&str; 22] = [
+const MANY: [&str; 24] = [
     "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>",
     "<interface type='user'><model type='e1000'/><link state='down'/></interface>",
     "<interface type='bridge'><source bridge='br0'/><model type='virtio'/><driver queues='2'/>\
@@ -32,7 +32,9 @@ const MANY: [&str; 22] = [
     "<controller type='pci' model='pcie-root-port'/>",
     "<controller type='scsi' model='virtio-scsi'/>",
     "<controller type='sata'/>",
-    "<graphics type='vnc'><listen type='address' address='::'/></graphics>",
+    "<channel type='udp'><source mode='connect' service='1'/><target type='virtio'/></channel>",
+    "<sound model='virtio' streams='2'/>",
+    "<shmem name='a'><model type='ivshmem-plain'/></shmem>",
     "<video><model type='virtio'/></video>",
 ];
 
@@ -50,7 +52,8 @@ fn xml(machine: &str, devices: &[&str], disks: &[(char, bool)]) -> String {
     format!(
         "<domain type='qemu'><name>a,b</name><title>&lt;t&gt;</title><memory unit='MiB'>64</memory>\
          <os><type machine='{machine}'>hvm</type></os><features><acpi/></features>\
-         <devices>{}{}</devices></domain>",
+         <devices><graphics type='vnc'><listen type='address' address='::'/></graphics>\
+         {}{}</devices></domain>",
         devices.concat(),
         disks.concat()
     )

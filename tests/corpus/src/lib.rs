@@ -10,8 +10,9 @@ use domain::devices::{HostdevSource, ScsiSource};
 use domain::tree::Element;
 use domain::{CpuSet, Domain, Fault, Faults, MemorySize};
 use qemu::{
-    Directories, FirmwareDescriptor, HostClock, HostFacts, HostModel, HostModels, HostNuma,
-    HugePageFolder, Launch, LaunchPlan, NetworkFacts, SevFacts, StartMode, VirtualNetwork,
+    ChardevFacts, Directories, DisplayFacts, FirmwareDescriptor, HelperFacts, HostClock, HostFacts,
+    HostModel, HostModels, HostNuma, HugePageFolder, Launch, LaunchPlan, NetworkFacts, SevFacts,
+    StartMode, VirtualNetwork,
 };
 
 mod storage;
@@ -60,6 +61,18 @@ pub fn facts(name: &str) -> HostFacts {
             passt: format!("/var/run/libvirt/qemu/passt/-1-{short}-"),
         },
         network: network(),
+        displays: DisplayFacts {
+            spice_password: true,
+            render_node: Some("/dev/dri/foo".to_owned()),
+            ..DisplayFacts::default()
+        },
+        chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/libvirt-chardev".to_owned() },
+        helpers: HelperFacts {
+            swtpm: Some("/dev/test".to_owned()),
+            dbus: Some(format!("/var/run/libvirt/qemu/dbus/-1-{short}-dbus.sock")),
+            rdp: true,
+            gpu: Some("/var/lib/libvirt/qemu".to_owned()),
+        },
         host_models: host_models(),
         numa: numa(),
         hugepages: [(2, "2M"), (1024, "1G")]

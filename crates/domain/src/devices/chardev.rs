@@ -2,7 +2,12 @@
 
 use crate::fault::Place;
 use crate::reader::Reader;
+use crate::seclabel::DeviceLabel;
 use crate::writer::{OpenElement, Writer};
+
+use super::graphics::MouseMode;
+
+mod source;
 
 crate::keywords! {
     /// What is at the host's side.
@@ -74,6 +79,16 @@ crate::attributes! {
     }
 }
 
+crate::attributes! {
+    /// Whether a connection that broke is made again.
+    pub struct Reconnect {
+        /// Whether it is.
+        pub enabled: bool = yes_no "enabled",
+        /// After how many seconds.
+        pub timeout: u32 = number "timeout",
+    }
+}
+
 /// A Unix socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnixSocket {
@@ -81,6 +96,8 @@ pub struct UnixSocket {
     pub mode: Option<SocketMode>,
     /// Its path; a channel without one gets one below the guest's runtime directory.
     pub path: Option<String>,
+    /// Whether a connection that broke is made again.
+    pub reconnect: Option<Reconnect>,
 }
 
 /// A TCP connection.
@@ -89,11 +106,42 @@ pub struct TcpSocket {
     /// Who waits for whom; QEMU connects when nothing is written.
     pub mode: SocketMode,
     /// The host.
+    pub host: String,
+    /// The port's number or name.
+    pub service: String,
+    /// Whether it is encrypted.
+    pub tls: Option<bool>,
+    /// What is spoken; plain bytes when nothing is written.
+    pub protocol: TcpProtocol,
+    /// Whether a connection that broke is made again.
+    pub reconnect: Option<Reconnect>,
+}
+
+/// One end of UDP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UdpEnd {
+    /// The host.
     pub host: Option<String>,
     /// The port's number or name.
     pub service: Option<String>,
-    /// What is spoken; plain bytes when nothing is written.
-    pub protocol: TcpProtocol,
+}
+
+/// UDP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UdpSocket {
+    /// Where QEMU receives.
+    pub bind: UdpEnd,
+    /// Where QEMU sends to.
+    pub connect: UdpEnd,
+}
+
+/// QEMU's own SPICE agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vdagent {
+    /// Whether text can be copied between guest and client.
+    pub clipboard: Option<bool>,
+    /// Who draws the pointer.
+    pub mouse: Option<MouseMode>,
 }
 
 /// What is at the host's side, with what it needs.
@@ -118,12 +166,20 @@ pub enum ChardevSource {
     Pipe(String),
     /// QEMU's standard input and output.
     Stdio,
+    /// UDP.
+    Udp(UdpSocket),
     /// TCP.
     Tcp(TcpSocket),
     /// A Unix socket.
     Unix(UnixSocket),
     /// A channel of a SPICE client.
     SpiceVmc,
+    /// The port of a SPICE client with this name.
+    SpicePort(String),
+    /// QEMU's own SPICE agent.
+    QemuVdagent(Vdagent),
+    /// The port of the D-Bus display with this name.
+    Dbus(String),
 }
 
 /// The host's side of a character device.
@@ -135,16 +191,26 @@ pub struct Chardev {
     pub source: ChardevSource,
     /// The copy of what the guest writes.
     pub log: Option<Log>,
+    /// How files of the source are labelled.
+    pub labels: Vec<DeviceLabel>,
 }
 
 impl Chardev {
+    /// A host's side of which nothing more is to be said than what it is.
+    #[must_use]
+    pub fn new(place: Place, source: ChardevSource) -> Self {
+        Self { place, source, log: None, labels: Vec::new() }
+    }
+
     /// Reads the attribute `type` of a device and its children that say more.
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("type", "pty"); // The keyword itself is read next.
         let kind = reader.keyword("type")?;
         let log = reader.child("log").map(|log| Log::parse(&log));
-        let source = ChardevSource::parse(reader, kind)?;
-        Some(Self { place: reader.place(), source, log })
+        let sources = reader.children("source");
+        let labels = sources.iter().flat_map(DeviceLabel::all).collect();
+        let source = source::parse(reader, &sources, kind)?;
+        Some(Self { place: reader.place(), source, log, labels })
     }
 
     /// The value of the device's attribute `type`.
@@ -160,7 +226,7 @@ impl Chardev {
 
     /// Writes the children that say more than the type.
     pub(crate) fn write(&self, writer: &mut Writer) {
-        self.source.write(writer);
+        source::write(&self.source, &self.labels, writer);
         if let Some(log) = &self.log {
             log.write("log", writer);
         }
@@ -168,47 +234,6 @@ impl Chardev {
 }
 
 impl ChardevSource {
-    fn parse(device: &Reader<'_>, kind: ChardevType) -> Option<Self> {
-        let source = device.child("source");
-        if let Some(source) = &source {
-            source.refuse_children(&["seclabel", "reconnect", "clipboard", "mouse"]);
-        }
-        let source = source.as_ref();
-        match kind {
-            ChardevType::Null => Some(Self::Null),
-            ChardevType::Vc => Some(Self::Vc),
-            ChardevType::Pty => {
-                // The path is the one of the last run.
-                let _ = source.and_then(|source| source.attribute("path"));
-                Some(Self::Pty)
-            }
-            ChardevType::Dev => path(device, source).map(Self::Dev),
-            ChardevType::File => {
-                let append = source.and_then(|source| source.on_off("append"));
-                Some(Self::File { path: path(device, source)?, append })
-            }
-            ChardevType::Pipe => path(device, source).map(Self::Pipe),
-            ChardevType::Stdio => Some(Self::Stdio),
-            ChardevType::Tcp => Some(Self::Tcp(TcpSocket::parse(device, source))),
-            ChardevType::Unix => {
-                let path = source.and_then(|source| source.string("path"));
-                let mode = source.and_then(|source| source.keyword("mode"));
-                // A mode without a path says nothing: such a channel always listens.
-                Some(Self::Unix(UnixSocket { mode: mode.filter(|_| path.is_some()), path }))
-            }
-            ChardevType::SpiceVmc => Some(Self::SpiceVmc),
-            ChardevType::Udp
-            | ChardevType::SpicePort
-            | ChardevType::Nmdm
-            | ChardevType::QemuVdagent
-            | ChardevType::Dbus => {
-                let _ = (device.children("source"), source.map(Reader::raw)); // Refused whole.
-                device.refuse_attribute("type", "not supported yet by glassbox; use pty");
-                None
-            }
-        }
-    }
-
     fn kind(&self) -> ChardevType {
         match self {
             Self::Null => ChardevType::Null,
@@ -218,68 +243,13 @@ impl ChardevSource {
             Self::File { .. } => ChardevType::File,
             Self::Pipe(_) => ChardevType::Pipe,
             Self::Stdio => ChardevType::Stdio,
+            Self::Udp(_) => ChardevType::Udp,
             Self::Tcp(_) => ChardevType::Tcp,
             Self::Unix(_) => ChardevType::Unix,
             Self::SpiceVmc => ChardevType::SpiceVmc,
-        }
-    }
-
-    fn write(&self, writer: &mut Writer) {
-        match self {
-            Self::Null | Self::Vc | Self::Pty | Self::Stdio | Self::SpiceVmc => {}
-            Self::Dev(path) | Self::Pipe(path) => {
-                writer.element("source").attribute("path", path).empty();
-            }
-            Self::File { path, append } => {
-                writer.element("source").attribute("path", path).on_off("append", *append).empty();
-            }
-            Self::Tcp(tcp) => tcp.write(writer),
-            Self::Unix(socket) => {
-                if let Some(path) = &socket.path {
-                    writer
-                        .element("source")
-                        .optional("mode", socket.mode)
-                        .attribute("path", path)
-                        .empty();
-                }
-            }
-        }
-    }
-}
-
-impl TcpSocket {
-    fn parse(device: &Reader<'_>, source: Option<&Reader<'_>>) -> Self {
-        if let Some(source) = source {
-            source.refuse_attributes(&["tls"]);
-        }
-        Self {
-            mode: source.and_then(|source| source.keyword("mode")).unwrap_or(SocketMode::Connect),
-            host: source.and_then(|source| source.string("host")),
-            service: source.and_then(|source| source.string("service")),
-            protocol: device
-                .child("protocol")
-                .and_then(|protocol| protocol.keyword("type"))
-                .unwrap_or(TcpProtocol::Raw),
-        }
-    }
-
-    fn write(&self, writer: &mut Writer) {
-        writer
-            .element("source")
-            .attribute("mode", self.mode)
-            .optional("host", self.host.as_ref())
-            .optional("service", self.service.as_ref())
-            .empty();
-        writer.element("protocol").attribute("type", self.protocol).empty();
-    }
-}
-
-fn path(device: &Reader<'_>, source: Option<&Reader<'_>>) -> Option<String> {
-    match source {
-        Some(source) => source.required("path", "/dev/ttyS0").map(str::to_owned),
-        None => {
-            device.refuse("<source path='...'/> is missing; add it, or use type='pty'");
-            None
+            Self::SpicePort(_) => ChardevType::SpicePort,
+            Self::QemuVdagent(_) => ChardevType::QemuVdagent,
+            Self::Dbus(_) => ChardevType::Dbus,
         }
     }
 }

@@ -16,15 +16,15 @@ mod network;
 mod secret;
 mod source;
 
-pub use backing::{Backing, BackingImage, Slice, SourceLabel};
+pub use backing::{Backing, BackingImage, Slice};
 pub use driver::{
     CacheMode, DetectZeroes, DiscardMode, DiskDriver, DiskThread, ErrorPolicy, IoMode,
 };
 pub use network::{NetworkHost, NetworkIdentity, NetworkProtocol, NetworkSource, NetworkTransport};
 pub use secret::{Auth, AuthType, Encryption, EncryptionEngine, EncryptionFormat, SecretKey};
 pub use source::{
-    DiskFormat, DiskSource, NvmeSource, Reservations, SocketReconnect, SourceKind, SourceType,
-    StartupPolicy, VhostUserSource, VolumeMode, VolumeSource,
+    DiskFormat, DiskSource, NvmeSource, Reservations, SourceKind, SourceType, StartupPolicy,
+    VhostUserSource, VolumeMode, VolumeSource,
 };
 
 crate::keywords! {

@@ -2,10 +2,21 @@
 
 use crate::fault::Place;
 use crate::reader::Reader;
-use crate::writer::Writer;
+use crate::writer::{OpenElement, Writer};
 
+mod listen;
+mod local;
+mod rdp;
+mod spice;
 mod vnc;
 
+pub use listen::{Listen, ListenType};
+pub use local::{DbusDisplay, EglHeadless, Sdl};
+pub use rdp::Rdp;
+pub use spice::{
+    ChannelMode, ImageCompression, MouseMode, Spice, SpiceChannel, SpiceChannelName, Streaming,
+    WanCompression,
+};
 pub use vnc::{SharePolicy, Vnc};
 
 crate::keywords! {
@@ -29,28 +40,37 @@ crate::keywords! {
 }
 
 crate::keywords! {
-    /// What a display listens on.
-    pub enum ListenType {
-        /// Nothing.
-        None = "none",
-        /// An address of the host.
-        Address = "address",
-        /// The address of a virtual network.
-        Network = "network",
-        /// A Unix socket.
-        Socket = "socket",
+    /// What becomes of the session before when a client gives a password.
+    pub enum Connected {
+        /// It ends.
+        Disconnect = "disconnect",
+        /// It stays.
+        Keep = "keep",
+        /// The password cannot be set.
+        Fail = "fail",
     }
 }
 
-/// What a display listens on, with what it needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// Nothing: clients get a descriptor of the running guest.
-    None,
-    /// An address of the host; none takes the host's default.
-    Address(Option<String>),
-    /// A Unix socket; none is one in the guest's runtime directory.
-    Socket(Option<String>),
+crate::attributes! {
+    /// What a client must know.
+    pub struct Password {
+        /// The password.
+        pub passwd: String = string "passwd",
+        /// Until when it counts, such as `2030-04-09T15:51:00`, in UTC.
+        pub valid_to: String = string "passwdValidTo",
+        /// What becomes of clients that are there when it is set.
+        pub connected: Connected = keyword "connected",
+    }
+}
+
+crate::attributes! {
+    /// Rendering by the host's GPU, `<gl>`.
+    pub struct Gl {
+        /// Whether it is on.
+        pub enable: bool = yes_no "enable",
+        /// The GPU's device, below `/dev/dri`.
+        pub render_node: String = string "rendernode",
+    }
 }
 
 /// A display that people look at.
@@ -58,23 +78,46 @@ pub enum Listen {
 pub enum Graphics {
     /// VNC.
     Vnc(Vnc),
+    /// SPICE.
+    Spice(Spice),
+    /// A window on the host.
+    Sdl(Sdl),
+    /// RDP.
+    Rdp(Rdp),
+    /// D-Bus.
+    Dbus(DbusDisplay),
+    /// None, but a GPU renders.
+    EglHeadless(EglHeadless),
 }
 
 impl Graphics {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("type", "vnc"); // The keyword itself is read next.
         match reader.keyword("type")? {
-            GraphicsType::Vnc => Vnc::parse(reader).map(Self::Vnc),
-            GraphicsType::Sdl
-            | GraphicsType::Rdp
-            | GraphicsType::Desktop
-            | GraphicsType::Spice
-            | GraphicsType::EglHeadless
-            | GraphicsType::Dbus => {
+            GraphicsType::Vnc => Some(Self::Vnc(Vnc::parse(reader))),
+            GraphicsType::Spice => Some(Self::Spice(Spice::parse(reader))),
+            GraphicsType::Sdl => Some(Self::Sdl(Sdl::parse(reader))),
+            GraphicsType::Rdp => Some(Self::Rdp(Rdp::parse(reader))),
+            GraphicsType::Dbus => Some(Self::Dbus(DbusDisplay::parse(reader))),
+            GraphicsType::EglHeadless => Some(Self::EglHeadless(EglHeadless::parse(reader))),
+            GraphicsType::Desktop => {
                 let _ = reader.raw(); // The display is refused whole.
-                reader.refuse_attribute("type", "not supported yet by glassbox; use vnc");
+                reader.refuse_attribute("type", "no QEMU guest has this display; use vnc");
                 None
             }
+        }
+    }
+
+    /// The kind of display.
+    #[must_use]
+    pub fn kind(&self) -> GraphicsType {
+        match self {
+            Self::Vnc(_) => GraphicsType::Vnc,
+            Self::Spice(_) => GraphicsType::Spice,
+            Self::Sdl(_) => GraphicsType::Sdl,
+            Self::Rdp(_) => GraphicsType::Rdp,
+            Self::Dbus(_) => GraphicsType::Dbus,
+            Self::EglHeadless(_) => GraphicsType::EglHeadless,
         }
     }
 
@@ -83,42 +126,47 @@ impl Graphics {
     pub fn place(&self) -> &Place {
         match self {
             Self::Vnc(vnc) => &vnc.place,
+            Self::Spice(spice) => &spice.place,
+            Self::Sdl(sdl) => &sdl.place,
+            Self::Rdp(rdp) => &rdp.place,
+            Self::Dbus(dbus) => &dbus.place,
+            Self::EglHeadless(egl) => &egl.place,
         }
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
+        let element = writer.element("graphics").attribute("type", self.kind());
         match self {
-            Self::Vnc(vnc) => vnc.write(writer),
+            Self::Vnc(vnc) => vnc.write(element),
+            Self::Spice(spice) => spice.write(element),
+            Self::Sdl(sdl) => sdl.write(element),
+            Self::Rdp(rdp) => rdp.write(element),
+            Self::Dbus(dbus) => dbus.write(element),
+            Self::EglHeadless(egl) => egl.write(element),
         }
     }
 }
 
-impl Listen {
-    pub(super) fn parse(reader: &Reader<'_>) -> Option<Self> {
-        let _ = reader.required("type", "address"); // The keyword itself is read next.
-        match reader.keyword("type")? {
-            ListenType::None => Some(Self::None),
-            ListenType::Address => Some(Self::Address(reader.string("address"))),
-            ListenType::Socket => Some(Self::Socket(reader.string("socket"))),
-            ListenType::Network => {
-                let _ = reader.raw(); // The element is refused whole.
-                reader.refuse_attribute("type", "not supported yet by glassbox; use address");
-                None
+impl Password {
+    fn read(reader: &Reader<'_>) -> Self {
+        let password = Self::parse(reader);
+        if password.connected == Some(Connected::Fail) && reader.name() == "graphics" {
+            let vnc = reader.attribute("type") == Some(GraphicsType::Vnc.as_str());
+            if !vnc {
+                reader.refuse_attribute("connected", "only VNC knows 'fail'; use 'keep'");
             }
         }
+        password
     }
+}
 
-    pub(super) fn write(&self, writer: &mut Writer) {
-        let element = writer.element("listen");
-        match self {
-            Self::None => element.attribute("type", ListenType::None),
-            Self::Address(address) => {
-                element.attribute("type", ListenType::Address).optional("address", address.as_ref())
-            }
-            Self::Socket(socket) => {
-                element.attribute("type", ListenType::Socket).optional("socket", socket.as_ref())
-            }
-        }
-        .empty();
+fn write_gl(gl: Option<&Gl>, writer: &mut Writer) {
+    if let Some(gl) = gl {
+        gl.write("gl", writer);
     }
+}
+
+/// Adds the attribute that repeats the first address.
+fn write_address<'w>(element: OpenElement<'w>, listens: &[Listen]) -> OpenElement<'w> {
+    element.optional("listen", listens.first().and_then(Listen::address))
 }

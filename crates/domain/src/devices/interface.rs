@@ -21,7 +21,7 @@ pub use network::{
     Bandwidth, FilterRef, ForwardProtocol, NativeMode, PortForward, PortRange, Rate, VirtualPort,
     VirtualPortParameters, VirtualPortType, Vlan, VlanTag,
 };
-pub use source::{DirectMode, InterfaceSource, Reconnect, SocketAddress, VhostUserMode};
+pub use source::{DirectMode, InterfaceSource, SocketAddress, VhostUserMode};
 
 crate::keywords! {
     /// What an interface is connected to.

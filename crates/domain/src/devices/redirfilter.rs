@@ -75,7 +75,8 @@ fn any_or_number<T: TryFrom<u64>>(reader: &Reader<'_>, name: &str) -> Option<T> 
     if reader.attribute(name) == Some("-1") { None } else { reader.number(name) }
 }
 
-/// A version such as `2.56`, each digit of which takes four bits; -1 stands for any.
+/// A version such as `2.56`, each digit of which takes four bits; -1 stands for any. A minor number of one digit
+/// counts tenths: USB 1.1 is 0x0110 in a device's descriptor (Universal Serial Bus Specification 2.0, table 9-8).
 fn read_version(reader: &Reader<'_>) -> Option<u16> {
     let text = reader.attribute("version").filter(|text| *text != "-1")?;
     let two_digits = |text: &str| {
@@ -83,7 +84,8 @@ fn read_version(reader: &Reader<'_>) -> Option<u16> {
         number.filter(|number| *number < 100).map(|number| ((number / 10) << 4) | (number % 10))
     };
     let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-    let version = two_digits(major).zip(two_digits(minor));
+    let tenths = if minor.len() == 1 { format!("{minor}0") } else { minor.to_owned() };
+    let version = two_digits(major).zip(two_digits(&tenths));
     if version.is_none() {
         let what = format!("'{text}' is no version of USB; write one such as 2.56");
         reader.refuse_attribute("version", what);

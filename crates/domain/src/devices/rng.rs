@@ -4,7 +4,7 @@ use crate::fault::Place;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-use super::{DeviceInfo, VirtioModel, VirtioOptions};
+use super::{Chardev, DeviceInfo, VirtioModel, VirtioOptions};
 
 crate::keywords! {
     /// Where randomness comes from.
@@ -41,6 +41,8 @@ pub struct Rng {
     pub backend: RngBackend,
     /// The file of a `random` backend.
     pub file: Option<String>,
+    /// The way to the daemon of an `egd` backend.
+    pub chardev: Option<Chardev>,
     /// Options of virtio.
     pub virtio: VirtioOptions,
     /// What all devices have.
@@ -61,17 +63,17 @@ impl Rng {
         };
         let _ = source.required("model", "random"); // The keyword itself is read next.
         let backend = source.keyword("model")?;
-        let file = source.text();
-        if backend == RngBackend::Egd {
-            let _ = source.raw(); // The backend is refused whole.
-            source.refuse_attribute("model", "not supported yet by glassbox; use random");
-            return None;
-        }
+        let (file, chardev) = match backend {
+            RngBackend::Random => (source.text().into_owned(), None),
+            RngBackend::Egd => (String::new(), Some(Chardev::parse(&source)?)),
+            RngBackend::Builtin => (String::new(), None),
+        };
         Some(Self {
             place: reader.place(),
             rate: rate.map(|rate| RngRate::parse(&rate)).unwrap_or_default(),
             backend,
-            file: (!file.is_empty()).then(|| file.into_owned()),
+            file: (!file.is_empty()).then_some(file),
+            chardev,
             virtio: driver.map(|driver| VirtioOptions::parse(&driver)).unwrap_or_default(),
             info,
             model: model?,
@@ -82,9 +84,12 @@ impl Rng {
         writer.element("rng").attribute("model", self.model).children(|w| {
             self.rate.write("rate", w);
             let backend = w.element("backend").attribute("model", self.backend);
-            match &self.file {
-                Some(file) => backend.text(file),
-                None => backend.empty(),
+            match (&self.file, &self.chardev) {
+                (Some(file), _) => backend.text(file),
+                (None, Some(chardev)) => {
+                    chardev.write_type(backend).children(|w| chardev.write(w));
+                }
+                (None, None) => backend.empty(),
             }
             self.virtio.write("driver", w);
             self.info.write(w);

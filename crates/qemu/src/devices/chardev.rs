@@ -1,12 +1,29 @@
 //! The host's side of character devices: `-chardev`.
 
 use domain::devices::{
-    Chardev, ChardevSource, Log, SocketMode, TcpProtocol, TcpSocket, UnixSocket,
+    Chardev, ChardevSource, Log, MouseMode, Reconnect, SocketMode, TcpProtocol, TcpSocket,
+    UdpSocket, UnixSocket,
 };
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::json::Object;
 use crate::plan::FdKind;
+
+/// What the guest's side is, where that makes a difference.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose<'p> {
+    /// A serial port, a console, a source of randomness.
+    Port,
+    /// A parallel port.
+    Parallel,
+    /// A channel; a Unix socket without a path listens at this one.
+    Channel(&'p str),
+    /// A redirected USB device.
+    Redirection,
+    /// A smart card.
+    Smartcard,
+}
 
 /// The path of the socket of a channel that names none.
 pub(crate) fn channel_socket(command: &Command<'_>, name: &str) -> String {
@@ -14,27 +31,15 @@ pub(crate) fn channel_socket(command: &Command<'_>, name: &str) -> String {
     format!("{}/{}", command.facts.directories.channel, name.replace('/', "_"))
 }
 
-/// Adds `-chardev` for the device with this alias; the result is its id. A Unix socket without a path listens
-/// at `own_socket`.
+/// Adds `-chardev` for the device with this alias; the result is its id.
 pub(crate) fn arguments(
     command: &mut Command<'_>,
     chardev: &Chardev,
     alias: &str,
-    own_socket: Option<&str>,
-) -> String {
-    named_arguments(command, chardev, alias, own_socket, "vdagent")
-}
-
-/// As [`arguments`], for a device to which a SPICE client speaks by this name.
-pub(crate) fn named_arguments(
-    command: &mut Command<'_>,
-    chardev: &Chardev,
-    alias: &str,
-    own_socket: Option<&str>,
-    spice: &str,
+    purpose: Purpose<'_>,
 ) -> String {
     let id = format!("char{alias}");
-    let Some(options) = backend(command, chardev, (alias, spice), own_socket) else { return id };
+    let Some(options) = backend(command, chardev, alias, purpose) else { return id };
     let options = logged(command, chardev.log.as_ref(), alias, options);
     if chardev.source == ChardevSource::Pty {
         command.offers_console(id.clone(), alias);
@@ -46,8 +51,8 @@ pub(crate) fn named_arguments(
 fn backend(
     command: &mut Command<'_>,
     chardev: &Chardev,
-    (alias, spice): (&str, &str),
-    own_socket: Option<&str>,
+    alias: &str,
+    purpose: Purpose<'_>,
 ) -> Option<Options> {
     let kind = |name: &str| Options::new(name).set("id", format!("char{alias}"));
     Some(match &chardev.source {
@@ -55,67 +60,117 @@ fn backend(
         ChardevSource::Vc => kind("vc"),
         ChardevSource::Pty => kind("pty"),
         ChardevSource::Stdio => kind("stdio"),
+        ChardevSource::Dev(path) if matches!(purpose, Purpose::Parallel) => {
+            kind("parallel").set("path", path)
+        }
         ChardevSource::Dev(path) => kind("serial").set("path", path),
         ChardevSource::Pipe(path) => kind("pipe").set("path", path),
-        ChardevSource::SpiceVmc => kind("spicevmc").set("name", spice),
+        ChardevSource::SpiceVmc => kind("spicevmc").set("name", spice_name(purpose)),
+        ChardevSource::SpicePort(name) => kind("spiceport").set("name", name),
+        ChardevSource::Dbus(name) => kind("dbus").set("name", name),
+        ChardevSource::QemuVdagent(agent) => kind("qemu-vdagent")
+            .set("name", "vdagent")
+            .some_on_off("clipboard", agent.clipboard)
+            .some_on_off("mouse", agent.mouse.map(|mouse| mouse == MouseMode::Client)),
         ChardevSource::File { path, append } => {
             let output = FdKind::Output { path: path.clone(), truncate: *append != Some(true) };
             let path = command.pass_fd_set(output, &format!("{alias}-source"));
             kind("file").set("path", path).on_off("append", true)
         }
-        ChardevSource::Tcp(socket) => return tcp(command, chardev, socket, kind("socket")),
+        ChardevSource::Udp(socket) => udp(socket, kind("udp")),
+        ChardevSource::Tcp(socket) => return tcp(command, chardev, socket, alias, kind("socket")),
         ChardevSource::Unix(socket) => {
-            return unix(command, chardev, socket, own_socket, kind("socket"));
+            return unix(command, chardev, socket, purpose, kind("socket"));
         }
     })
+}
+
+/// The kind of a SPICE channel.
+fn spice_name(purpose: Purpose<'_>) -> &'static str {
+    match purpose {
+        Purpose::Port | Purpose::Parallel | Purpose::Channel(_) => "vdagent",
+        Purpose::Redirection => "usbredir",
+        Purpose::Smartcard => "smartcard",
+    }
 }
 
 fn unix(
     command: &mut Command<'_>,
     chardev: &Chardev,
     socket: &UnixSocket,
-    own_socket: Option<&str>,
+    purpose: Purpose<'_>,
     options: Options,
 ) -> Option<Options> {
-    let (path, listens) = match (&socket.path, own_socket) {
+    let (path, listens) = match (&socket.path, purpose) {
         (Some(path), _) => (path.as_str(), socket.mode == Some(SocketMode::Bind)),
-        (None, Some(path)) => (path, true),
-        (None, None) => {
+        (None, Purpose::Channel(path)) => (path, true),
+        (None, Purpose::Port | Purpose::Parallel | Purpose::Redirection | Purpose::Smartcard) => {
             command.refuse(&chardev.place, "the socket has no path; add <source path='...'/>");
             return None;
         }
     };
     if !listens {
-        return Some(options.set("path", path));
+        return Some(reconnecting(socket.reconnect.as_ref(), options.set("path", path)));
     }
     let fd = command.pass_fd(FdKind::Listener { path: path.to_owned() });
     Some(options.set("fd", fd).on_off("server", true).on_off("wait", false))
 }
 
+fn udp(socket: &UdpSocket, options: Options) -> Options {
+    let (bind, connect) = (&socket.bind, &socket.connect);
+    // QEMU takes an empty name for any address and 0 for any port.
+    options
+        .set("host", connect.host.as_deref().unwrap_or_default())
+        .set("port", connect.service.as_deref().unwrap_or_default())
+        .set("localaddr", bind.host.as_deref().unwrap_or_default())
+        .set("localport", bind.service.as_deref().unwrap_or("0"))
+}
+
 fn tcp(
-    command: &Command<'_>,
+    command: &mut Command<'_>,
     chardev: &Chardev,
     socket: &TcpSocket,
+    alias: &str,
     options: Options,
 ) -> Option<Options> {
-    let (Some(host), Some(port)) = (&socket.host, &socket.service) else {
-        let what = "the socket has no address; add <source host='...' service='...'/>";
-        command.refuse(&chardev.place, what);
-        return None;
-    };
-    let options = options.set("host", host).set("port", port);
+    let options = options.set("host", &socket.host).set("port", &socket.service);
     let options = match socket.protocol {
         TcpProtocol::Raw => options,
         TcpProtocol::Telnet => options.on_off("telnet", true),
         TcpProtocol::Telnets | TcpProtocol::Tls => {
-            command.refuse(&chardev.place, "TLS is not supported yet by glassbox; use type='raw'");
+            let what = "QEMU has no such protocol; use type='raw' and <source tls='yes'/>";
+            command.refuse(&chardev.place, what);
             return None;
         }
     };
-    if socket.mode == SocketMode::Bind {
-        return Some(options.on_off("server", true).on_off("wait", false));
+    let listens = socket.mode == SocketMode::Bind;
+    let options = if listens {
+        options.on_off("server", true).on_off("wait", false)
+    } else {
+        reconnecting(socket.reconnect.as_ref(), options)
+    };
+    if !socket.tls.unwrap_or(command.facts.chardevs.tls) {
+        return Some(options);
     }
-    Some(options)
+    let credentials = format!("objchar{alias}_tls0");
+    let object = Object::new("qom-type", "tls-creds-x509")
+        .set("id", &credentials)
+        .set("dir", &command.facts.chardevs.certificates)
+        .set("endpoint", if listens { "server" } else { "client" })
+        .set("verify-peer", true);
+    command.object(&object);
+    Some(options.set("tls-creds", credentials))
+}
+
+fn reconnecting(reconnect: Option<&Reconnect>, options: Options) -> Options {
+    let Some(reconnect) = reconnect else { return options };
+    match reconnect.enabled {
+        None => options,
+        Some(false) => options.set("reconnect-ms", 0),
+        Some(true) => {
+            options.some("reconnect-ms", reconnect.timeout.map(|seconds| u64::from(seconds) * 1000))
+        }
+    }
 }
 
 fn logged(command: &mut Command<'_>, log: Option<&Log>, alias: &str, options: Options) -> Options {

@@ -4,6 +4,7 @@ use domain::Domain;
 use domain::devices::{Console, ConsoleTarget, Serial, SerialModel, SerialTarget};
 
 use crate::command::Command;
+use crate::devices::chardev::Purpose;
 use crate::devices::{addressed, chardev};
 use crate::json::Object;
 
@@ -21,22 +22,30 @@ pub(crate) fn complete(domain: &mut Domain) {
             info: console.info.clone(),
         });
     }
-    let first = devices.serials.first();
-    if let Some(serial) = first.filter(|serial| serial.target != Some(SerialTarget::IsaDebug)) {
+    if let Some(serial) = devices.serials.first() {
         let console = Console {
             place: serial.place.clone(),
             chardev: serial.chardev.clone(),
             target: Some(ConsoleTarget::Serial),
-            port: Some(0),
+            port: serial.port,
             info: serial.info.clone(),
         };
+        // A port on PCI, on USB or for debugging is a console only to a domain that says so.
+        let usual = matches!(serial.target, None | Some(SerialTarget::Isa));
         match devices.consoles.first_mut() {
             Some(first) if first.is_serial() => *first = console,
-            Some(_) | None => devices.consoles.insert(0, console),
+            Some(_) | None if usual => {
+                devices.consoles.insert(0, Console { port: Some(0), ..console });
+            }
+            Some(_) | None => {}
         }
     }
     for (port, console) in (0..).zip(&mut devices.consoles) {
         console.target.get_or_insert(ConsoleTarget::Serial);
+        // The one that is a serial port seen again has that port's number.
+        if port > 0 || !console.is_serial() {
+            console.port = Some(port);
+        }
         console.port.get_or_insert(port);
     }
 }
@@ -44,14 +53,15 @@ pub(crate) fn complete(domain: &mut Domain) {
 /// Adds a virtio port; the first serial port stands for the console that is one.
 pub(crate) fn arguments(command: &mut Command<'_>, console: &Console) {
     if console.is_serial() {
-        if console.port != Some(0) {
+        let first = command.domain.devices.consoles.first();
+        if !first.is_some_and(|first| std::ptr::eq(first, console)) {
             let what = "only the first console can be a serial port; use <target type='virtio'/>";
             command.refuse(&console.place, what);
         }
         return;
     }
     let alias = console.info.alias();
-    let backend = chardev::arguments(command, &console.chardev, alias, None);
+    let backend = chardev::arguments(command, &console.chardev, alias, Purpose::Port);
     let device = Object::new("driver", "virtconsole").set("chardev", backend).set("id", alias);
     command.device(&addressed(command, &console.info, device));
 }

@@ -4,6 +4,8 @@ use domain::devices::{Controller, ControllerKind, ControllerType, UsbModel};
 use domain::{Domain, Faults};
 
 use crate::command::Command;
+use crate::devices::placed;
+use crate::json::Object;
 use crate::machine::Board;
 
 mod implicit;
@@ -73,9 +75,8 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
 pub(crate) fn ccid_arguments(command: &mut Command<'_>) {
     let controllers = command.domain.devices.controllers.iter();
     for reader in controllers.filter(|c| c.controller_type() == ControllerType::Ccid) {
-        let device = crate::json::Object::new("driver", "usb-ccid");
-        let device = crate::devices::placed(command, &reader.info, device);
-        command.device(&device);
+        let device = Object::new("driver", "usb-ccid");
+        command.device(&placed(command, &reader.info, device));
     }
 }
 
@@ -93,9 +94,8 @@ fn arguments(command: &mut Command<'_>, controller: &Controller) {
         ControllerKind::Ide(_) if first && board != Board::Q35 => {}
         ControllerKind::Sata if first && board == Board::Q35 => {}
         ControllerKind::Sata => {
-            let device = crate::json::Object::new("driver", "ahci");
-            let device = crate::devices::placed(command, &controller.info, device);
-            command.device(&device);
+            let device = Object::new("driver", "ahci");
+            command.device(&placed(command, &controller.info, device));
         }
         ControllerKind::Ide(_) => {
             let what = "the machine has no such IDE controller; use bus='sata' or bus='virtio'";

@@ -1,10 +1,19 @@
-//! Cryptographic accelerators, `<crypto>`.
+//! Cryptographic accelerators.
 
-use domain::devices::Crypto;
+use domain::devices::{Crypto, CryptoBackend};
 
 use crate::command::Command;
+use crate::devices::{placed, virtio};
+use crate::json::Object;
 
-/// Refuses the device, which is not turned into arguments yet.
-pub(crate) fn arguments(command: &mut Command<'_>, device: &Crypto) {
-    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+/// Adds what computes, and the device.
+pub(crate) fn arguments(command: &mut Command<'_>, crypto: &Crypto) {
+    let id = format!("obj{}", crypto.info.alias());
+    let kind = match crypto.backend {
+        CryptoBackend::Builtin => "cryptodev-backend-builtin",
+        CryptoBackend::Lkcf => "cryptodev-backend-lkcf",
+    };
+    command.object(&Object::new("qom-type", kind).set("id", &id).some("queues", crypto.queues));
+    let device = virtio(&crypto.virtio, Object::new("driver", "virtio-crypto-pci"));
+    command.device(&placed(command, &crypto.info, device.set("cryptodev", id)));
 }

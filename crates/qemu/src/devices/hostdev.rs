@@ -182,7 +182,7 @@ fn usb(command: &mut Command<'_>, hostdev: &Hostdev, source: &UsbSource) {
 fn vhost_scsi(command: &mut Command<'_>, hostdev: &Hostdev, host: &ScsiHost) {
     let path = "/dev/vhost-scsi";
     command.needs_file(path, Access::ReadWrite, &hostdev.place);
-    let fd = command.pass_fd(FdKind::Device { path: path.to_owned() });
+    let fd = command.pass_fd(FdKind::device(path));
     let driver = virtio_driver("vhost-scsi", host.model.unwrap_or(VirtioModel::Virtio));
     let device =
         Object::new("driver", driver).set("wwpn", &host.wwpn).set("vhostfd", fd.to_string());

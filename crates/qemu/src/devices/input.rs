@@ -1,11 +1,12 @@
 //! Input devices.
 
 use domain::Domain;
-use domain::devices::{Input, InputBus, InputModel, InputType, VirtioModel};
+use domain::devices::{Input, InputBus, InputGrab, InputModel, InputType, VirtioModel};
 
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
+use crate::plan::Access;
 
 /// Adds the mouse and the keyboard that a PC's keyboard controller brings.
 pub(crate) fn add_ps2(domain: &mut Domain) {
@@ -35,6 +36,9 @@ pub(crate) fn complete(domain: &mut Domain) {
 
 /// Adds an input device; those of the keyboard controller are there already.
 pub(crate) fn arguments(command: &mut Command<'_>, input: &Input) {
+    if input.kind == InputType::Evdev {
+        return evdev(command, input);
+    }
     let device = match input.bus.unwrap_or(InputBus::Ps2) {
         InputBus::Ps2 => return,
         InputBus::Usb => usb_name(input.kind).map(|name| Object::new("driver", name)),
@@ -44,10 +48,30 @@ pub(crate) fn arguments(command: &mut Command<'_>, input: &Input) {
         }),
         InputBus::Xen | InputBus::None => None,
     };
-    match device {
-        Some(device) => command.device(&placed(command, &input.info, device)),
-        None => command.refuse(&input.place, "no such input device; use bus='usb'"),
+    let Some(device) = device else {
+        command.refuse(&input.place, "no such input device; use bus='usb'");
+        return;
+    };
+    if let Some(path) = &input.source.evdev {
+        command.needs_file(path, Access::ReadWrite, &input.place.child("source"));
     }
+    let device = device.some("evdev", input.source.evdev.as_ref());
+    command.device(&placed(command, &input.info, device));
+}
+
+/// Events of a device of the host are an object, not a device.
+fn evdev(command: &mut Command<'_>, input: &Input) {
+    let source = &input.source;
+    if let Some(path) = &source.dev {
+        command.needs_file(path, Access::ReadWrite, &input.place.child("source"));
+    }
+    let object = Object::new("qom-type", "input-linux")
+        .set("id", input.info.alias())
+        .some("evdev", source.dev.as_ref())
+        .some("repeat", source.repeat)
+        .some("grab_all", source.grab.map(|InputGrab::All| true))
+        .some("grab-toggle", source.grab_toggle.map(|keys| keys.as_str()));
+    command.object(&object);
 }
 
 fn usb_name(kind: InputType) -> Option<&'static str> {
@@ -64,7 +88,8 @@ fn virtio_name(kind: InputType) -> Option<&'static str> {
         InputType::Mouse => Some("virtio-mouse"),
         InputType::Tablet => Some("virtio-tablet"),
         InputType::Keyboard => Some("virtio-keyboard"),
-        InputType::Passthrough | InputType::Evdev => None,
+        InputType::Passthrough => Some("virtio-input-host"),
+        InputType::Evdev => None,
     }
 }
 

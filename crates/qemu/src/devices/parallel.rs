@@ -1,10 +1,24 @@
-//! Parallel ports, `<parallel>`.
+//! Parallel ports.
 
+use domain::Domain;
 use domain::devices::Parallel;
 
 use crate::command::Command;
+use crate::devices::chardev::Purpose;
+use crate::devices::{chardev, placed};
+use crate::json::Object;
 
-/// Refuses the device, which is not turned into arguments yet.
-pub(crate) fn arguments(command: &mut Command<'_>, device: &Parallel) {
-    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+/// Fills in numbers.
+pub(crate) fn complete(domain: &mut Domain) {
+    for (port, parallel) in (0..).zip(&mut domain.devices.parallels) {
+        parallel.port.get_or_insert(port);
+    }
+}
+
+/// Adds the host's side and the port.
+pub(crate) fn arguments(command: &mut Command<'_>, parallel: &Parallel) {
+    let alias = parallel.info.alias();
+    let backend = chardev::arguments(command, &parallel.chardev, alias, Purpose::Parallel);
+    let device = Object::new("driver", "isa-parallel").set("chardev", backend);
+    command.device(&placed(command, &parallel.info, device));
 }

@@ -3,13 +3,14 @@
 use domain::devices::{RedirRule, Redirdev};
 
 use crate::command::Command;
+use crate::devices::chardev::Purpose;
 use crate::devices::{chardev, placed};
 use crate::json::Object;
 
 /// Adds the connection to the client and the device.
 pub(crate) fn arguments(command: &mut Command<'_>, redirdev: &Redirdev) {
     let alias = redirdev.info.alias();
-    let backend = chardev::named_arguments(command, &redirdev.chardev, alias, None, "usbredir");
+    let backend = chardev::arguments(command, &redirdev.chardev, alias, Purpose::Redirection);
     let filters = &command.domain.devices.redirfilters;
     let rules: Vec<String> = filters.iter().flat_map(|filter| &filter.rules).map(rule).collect();
     let filter = (!rules.is_empty()).then(|| rules.join("|"));

@@ -4,6 +4,7 @@ use domain::Domain;
 use domain::devices::{Address, Serial, SerialModel, SerialTarget};
 
 use crate::command::Command;
+use crate::devices::chardev::Purpose;
 use crate::devices::{chardev, placed};
 use crate::json::Object;
 
@@ -27,7 +28,7 @@ pub(crate) fn complete(domain: &mut Domain) {
 
 /// Adds the host's side and the port.
 pub(crate) fn arguments(command: &mut Command<'_>, serial: &Serial) {
-    let backend = chardev::arguments(command, &serial.chardev, serial.info.alias(), None);
+    let backend = chardev::arguments(command, &serial.chardev, serial.info.alias(), Purpose::Port);
     let model = serial.model.unwrap_or(SerialModel::Isa);
     let device = Object::new("driver", model.as_str()).set("chardev", backend);
     let index = serial.port.filter(|_| model == SerialModel::Isa);

@@ -4,6 +4,7 @@ use domain::devices::{Address, CcidAddress, ControllerKind, Smartcard, Smartcard
 use domain::{Domain, Faults};
 
 use crate::command::Command;
+use crate::devices::chardev::Purpose;
 use crate::devices::{chardev, controller, placed};
 use crate::json::Object;
 
@@ -53,7 +54,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, card: &Smartcard) {
         }
         SmartcardSource::Passthrough(chardev) => {
             let alias = card.info.alias();
-            let backend = chardev::named_arguments(command, chardev, alias, None, "smartcard");
+            let backend = chardev::arguments(command, chardev, alias, Purpose::Smartcard);
             Object::new("driver", "ccid-card-passthru").set("chardev", backend)
         }
     };

@@ -1,11 +1,13 @@
 //! Video cards.
 
-use domain::Domain;
-use domain::devices::{Video, VideoModel};
+use domain::devices::{Video, VideoBackend, VideoModel};
+use domain::{Domain, Faults};
 
+use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::{placed, virtio};
 use crate::json::Object;
+use crate::plan::FdKind;
 
 /// The memory of a card, in KiB, when the domain does not say.
 const DEFAULT_VRAM: u32 = 16 * 1024;
@@ -53,6 +55,45 @@ fn memory(video: &mut Video, model: VideoModel) {
     memory.heads.get_or_insert(1);
 }
 
+/// Refuses cards that no guest has together, or in such a place.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    let videos = &domain.devices.videos;
+    if videos.iter().filter(|video| video.primary == Some(true)).count() > 1 {
+        faults.push(videos[1].place.refused("one card is primary; remove the attribute here"));
+    }
+    for (index, video) in videos.iter().enumerate() {
+        match video.model.unwrap_or(VideoModel::Default) {
+            VideoModel::None if videos.len() > 1 => {
+                let what = "a card of type 'none' stands alone; remove the others or this one";
+                faults.push(video.place.refused(what));
+            }
+            VideoModel::Vga | VideoModel::Cirrus | VideoModel::Vmvga if index > 0 => {
+                let what = "a second card cannot be of this type; use <model type='virtio'/>";
+                faults.push(video.place.refused(what));
+            }
+            VideoModel::Vga | VideoModel::Vmvga
+                if video.memory.vram.is_some_and(|vram| vram < 1024) =>
+            {
+                faults
+                    .push(video.place.refused("vram below 1 MiB is too little; give vram='1024'"));
+            }
+            VideoModel::Default
+            | VideoModel::Vga
+            | VideoModel::Cirrus
+            | VideoModel::Vmvga
+            | VideoModel::Xen
+            | VideoModel::Vbox
+            | VideoModel::Qxl
+            | VideoModel::Parallels
+            | VideoModel::Virtio
+            | VideoModel::Gop
+            | VideoModel::None
+            | VideoModel::Bochs
+            | VideoModel::Ramfb => {}
+        }
+    }
+}
+
 /// Adds a card.
 pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
     let primary = video.primary == Some(true);
@@ -64,13 +105,36 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
         }
         return;
     };
-    let device = virtio(&video.virtio, Object::new("driver", driver));
-    let device = placed(command, &video.info, properties(video, model, device));
+    let device = Object::new("driver", driver);
+    // The primary card is a VGA with a virtio device in it, which has no such options.
+    let device = if primary { device } else { virtio(&video.virtio, device) };
+    let device = properties(video, model, device);
+    let device = if is_vhost_user(video) { vhost_user(command, video, device) } else { device };
+    let device = placed(command, &video.info, device);
     let resolution = video.resolution.as_ref();
     let device = device
+        .some("edid", video.edid)
         .some("xres", resolution.and_then(|resolution| resolution.x))
         .some("yres", resolution.and_then(|resolution| resolution.y));
     command.device(&device);
+}
+
+fn is_vhost_user(video: &Video) -> bool {
+    video.backend == Some(VideoBackend::VhostUser)
+}
+
+/// Adds the socket of the program that draws.
+fn vhost_user(command: &mut Command<'_>, video: &Video, device: Object) -> Object {
+    let Some(folder) = &command.facts.helpers.gpu else {
+        let what = "glassbox starts no vhost-user-gpu; use <driver name='qemu'/>";
+        command.refuse(&video.place, what);
+        return device;
+    };
+    let alias = video.info.alias();
+    let id = format!("chr-vu-{alias}");
+    let fd = command.pass_fd(FdKind::Connection { path: format!("{folder}/{alias}-gpu.sock") });
+    command.argv.options("-chardev", Options::new("socket").set("id", &id).set("fd", fd));
+    device.set("chardev", id)
 }
 
 fn driver(video: &Video, model: VideoModel, primary: bool) -> Option<&'static str> {
@@ -81,6 +145,8 @@ fn driver(video: &Video, model: VideoModel, primary: bool) -> Option<&'static st
         (VideoModel::Vmvga, _) => Some("vmware-svga"),
         (VideoModel::Qxl, true) => Some("qxl-vga"),
         (VideoModel::Qxl, false) => Some("qxl"),
+        (VideoModel::Virtio, true) if is_vhost_user(video) => Some("vhost-user-vga"),
+        (VideoModel::Virtio, false) if is_vhost_user(video) => Some("vhost-user-gpu-pci"),
         (VideoModel::Virtio, true) if renders => Some("virtio-vga-gl"),
         (VideoModel::Virtio, true) => Some("virtio-vga"),
         (VideoModel::Virtio, false) if renders => Some("virtio-gpu-gl-pci"),

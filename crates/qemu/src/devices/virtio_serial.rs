@@ -75,7 +75,10 @@ fn ports(domain: &Domain) -> Vec<DeviceRef> {
     let consoles = devices
         .all(DeviceKind::Console)
         .filter(|console| !devices.consoles[console.index].is_serial());
-    consoles.chain(devices.all(DeviceKind::Channel)).collect()
+    let channels = devices
+        .all(DeviceKind::Channel)
+        .filter(|channel| devices.channels[channel.index].is_virtio());
+    consoles.chain(channels).collect()
 }
 
 /// The lowest free port of the controllers from the wished one on, else the first of a new controller.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, Controller, ControllerKind, DeviceKind, DeviceRef, Devices, DiskBus, FsDriverType,
-    HostdevSource, Hub, InputBus, SerialTarget, UsbAddress, UsbModel,
+    HostdevSource, Hub, InputBus, SerialTarget, SoundModel, UsbAddress, UsbModel,
 };
 use domain::{Domain, Faults};
 
@@ -185,8 +185,7 @@ fn is_usb(devices: &Devices, device: DeviceRef) -> bool {
         DeviceKind::Serial => devices.serials[index].target == Some(SerialTarget::Usb),
         DeviceKind::Input => devices.inputs[index].bus == Some(InputBus::Usb),
         DeviceKind::Redirdev | DeviceKind::Hub => true,
-        // Whoever reads one of these in the crate `domain` says here which of its models stand on USB.
-        DeviceKind::Sound => false,
+        DeviceKind::Sound => devices.sounds[index].model == SoundModel::Usb,
         DeviceKind::Filesystem => devices.filesystems[index].driver_type() == FsDriverType::Mtp,
         DeviceKind::Smartcard
         | DeviceKind::Parallel

@@ -1,7 +1,7 @@
 //! Places that boards give to certain devices.
 
 use domain::Domain;
-use domain::devices::{ControllerKind, DeviceKind, DeviceRef, PciModel, UsbModel};
+use domain::devices::{ControllerKind, DeviceKind, DeviceRef, PciModel, SoundModel, UsbModel};
 
 use crate::machine::Board;
 
@@ -53,6 +53,12 @@ fn q35(pass: &mut Pass<'_>, domain: &Domain) {
         }
     }
     first_video(pass, domain, 1);
+    let sounds = wanting(domain, DeviceKind::Sound);
+    let is_ich9 =
+        |device: &&DeviceRef| domain.devices.sounds[device.index].model == SoundModel::Ich9;
+    if let Some(first) = sounds.iter().find(is_ich9) {
+        pass.take(*first, 0x1b, 0);
+    }
 }
 
 fn first_video(pass: &mut Pass<'_>, domain: &Domain, slot: u8) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
     FsDriverType, HostdevSource, Input, InputBus, InputModel, Interface, InterfaceType, IommuModel,
-    MemoryModel, PciModel, ScsiModel, SerialTarget, UsbModel, VideoModel, VirtioModel,
-    WatchdogModel,
+    MemoryModel, PanicModel, PciModel, ScsiModel, SerialTarget, SoundModel, UsbModel, VideoModel,
+    VirtioModel, WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -73,10 +73,10 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
             MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
             MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
         },
-        DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
-            Some(Connect::Conventional)
-        }
-        DeviceKind::Panic => Some(Connect::Integrated),
+        DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => Some(Connect::Conventional),
+        DeviceKind::Sound => sound(devices.sounds[index].model),
+        DeviceKind::Panic => (devices.panics[index].model == Some(PanicModel::Pvpanic))
+            .then_some(Connect::Integrated),
         DeviceKind::Smartcard
         | DeviceKind::Parallel
         | DeviceKind::Console
@@ -137,6 +137,18 @@ fn hostdev(source: &HostdevSource) -> Option<Connect> {
 fn input(input: &Input) -> Option<Connect> {
     (input.bus == Some(InputBus::Virtio))
         .then(|| express_unless(input.model == Some(InputModel::Transitional)))
+}
+
+fn sound(model: SoundModel) -> Option<Connect> {
+    match model {
+        SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
+        SoundModel::Virtio => Some(Connect::Express),
+        SoundModel::Es1370
+        | SoundModel::Ac97
+        | SoundModel::Ich6
+        | SoundModel::Ich7
+        | SoundModel::Ich9 => Some(Connect::Conventional),
+    }
 }
 
 fn video(model: VideoModel) -> Option<Connect> {

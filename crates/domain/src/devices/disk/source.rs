@@ -3,9 +3,11 @@
 use crate::fault::Place;
 use crate::pci_address::PciAddress;
 use crate::reader::Reader;
+use crate::seclabel::DeviceLabel;
 use crate::writer::Writer;
 
-use super::backing::{Backing, Slice, SourceLabel};
+use super::super::chardev::Reconnect;
+use super::backing::{Backing, Slice};
 use super::network::NetworkSource;
 use super::secret::{Auth, Encryption};
 
@@ -113,23 +115,13 @@ pub struct NvmeSource {
     pub namespace: u64,
 }
 
-crate::attributes! {
-    /// Whether and when a lost connection is made again.
-    pub struct SocketReconnect {
-        /// Whether it is.
-        pub enabled: bool = yes_no "enabled",
-        /// After how many seconds.
-        pub timeout: u32 = number "timeout",
-    }
-}
-
 /// The socket of a vhost-user server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VhostUserSource {
     /// The socket's path.
     pub path: String,
     /// What happens when the connection is lost.
-    pub reconnect: SocketReconnect,
+    pub reconnect: Reconnect,
 }
 
 /// Who answers for persistent reservations of a SCSI disk.
@@ -239,7 +231,7 @@ impl VhostUserSource {
         }
         let _ = source.attribute("mode"); // QEMU is always the client.
         let path = source.required("path", "/run/vhost-blk.sock");
-        let reconnect = source.child("reconnect").map(|child| SocketReconnect::parse(&child));
+        let reconnect = source.child("reconnect").map(|child| Reconnect::parse(&child));
         Some(Self { path: path?.to_owned(), reconnect: reconnect.unwrap_or_default() })
     }
 }
@@ -292,7 +284,7 @@ pub struct DiskSource {
     /// What happens when it is missing.
     pub startup_policy: Option<StartupPolicy>,
     /// Labels of the host's security modules.
-    pub labels: Vec<SourceLabel>,
+    pub labels: Vec<DeviceLabel>,
     /// How the guest shows itself to the server.
     pub auth: Option<Auth>,
     /// How it is encrypted.
@@ -347,7 +339,7 @@ impl DiskSource {
         let _ = source.attribute("index"); // The number of the last run.
         self.fd_group = source.string("fdgroup");
         self.startup_policy = source.keyword("startupPolicy");
-        self.labels = source.children("seclabel").iter().map(SourceLabel::parse).collect();
+        self.labels = DeviceLabel::all(source);
         self.auth = source.child("auth").and_then(|auth| Auth::parse(&auth));
         self.encryption = source.child("encryption").and_then(|child| Encryption::parse(&child));
         self.reservations =

@@ -2,9 +2,9 @@
 
 use crate::fault::Place;
 use crate::reader::Reader;
-use crate::writer::Writer;
+use crate::writer::OpenElement;
 
-use super::{GraphicsType, Listen};
+use super::{GraphicsType, Listen, Password, write_address};
 
 crate::keywords! {
     /// How clients share a display.
@@ -31,30 +31,41 @@ pub struct Vnc {
     pub websocket: Option<i32>,
     /// How clients share the display.
     pub share_policy: Option<SharePolicy>,
+    /// Whether clients may reset and power the guest off.
+    pub power_control: Option<bool>,
+    /// What a client must know.
+    pub password: Password,
     /// The keyboard's layout.
     pub keymap: Option<String>,
     /// What it listens on.
     pub listens: Vec<Listen>,
+    /// The number of the backend that sound goes to.
+    pub audio: Option<u32>,
 }
 
 impl Vnc {
-    pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
-        reader.refuse_attributes(&["passwd", "passwdValidTo", "connected", "powerControl"]);
-        reader.refuse_attributes(&["multiUser", "wait"]);
+    pub(super) fn parse(reader: &Reader<'_>) -> Self {
         let port: Option<i32> = reader.value("port");
         if let Some(port) = port.filter(|port| *port != -1 && !(5900..=65_535).contains(port)) {
             reader.refuse_attribute("port", format!("{port} is no VNC port; use 5900 to 65535"));
         }
-        let port = port.and_then(|port| u16::try_from(port).ok());
-        Some(Self {
+        let websocket: Option<i32> = reader.value("websocket");
+        if let Some(port) = websocket.filter(|port| !(-1..=65_535).contains(port)) {
+            let what = format!("{port} is no TCP port; use 1 to 65535, or -1");
+            reader.refuse_attribute("websocket", what);
+        }
+        Self {
             place: reader.place(),
-            port,
+            port: port.and_then(|port| u16::try_from(port).ok()),
             autoport: reader.yes_no("autoport"),
-            websocket: reader.value("websocket"),
+            websocket: websocket.filter(|port| *port != 0),
             share_policy: reader.keyword("sharePolicy"),
+            power_control: reader.yes_no("powerControl"),
+            password: Password::read(reader),
             keymap: reader.string("keymap"),
-            listens: listens(reader),
-        })
+            listens: Listen::all(reader, GraphicsType::Vnc),
+            audio: reader.child("audio").and_then(|audio| audio.number("id")),
+        }
     }
 
     /// Whether a free port is looked for when the guest starts.
@@ -63,53 +74,31 @@ impl Vnc {
         self.autoport.unwrap_or(self.port.is_none()) || self.port.is_none()
     }
 
-    /// The Unix socket that it listens on: one with or without a path.
+    /// Whether it listens on TCP.
     #[must_use]
-    pub fn socket(&self) -> Option<Option<&str>> {
-        match self.listens.first()? {
-            Listen::Socket(path) => Some(path.as_deref()),
-            Listen::None | Listen::Address(_) => None,
+    pub fn has_port(&self) -> bool {
+        match self.listens.first() {
+            Some(Listen::Address(_) | Listen::Network(_)) | None => true,
+            Some(Listen::Socket(_) | Listen::None) => false,
         }
     }
 
-    /// The address that it listens on, if the domain names one.
-    #[must_use]
-    pub fn address(&self) -> Option<&str> {
-        match self.listens.first()? {
-            Listen::Address(address) => address.as_deref(),
-            Listen::None | Listen::Socket(_) => None,
-        }
-    }
-
-    pub(crate) fn write(&self, writer: &mut Writer) {
-        let element = writer.element("graphics").attribute("type", GraphicsType::Vnc);
-        let element = match self.socket() {
-            Some(path) => element.optional("socket", path),
-            None => element
+    pub(super) fn write(&self, element: OpenElement<'_>) {
+        let element = match self.listens.first() {
+            Some(Listen::Socket(path)) => element.optional("socket", path.as_ref()),
+            Some(Listen::None) => element,
+            Some(Listen::Address(_) | Listen::Network(_)) | None => element
                 .attribute("port", self.port.filter(|_| !self.is_autoport()).map_or(-1, i32::from))
                 .yes_no("autoport", Some(self.is_autoport()))
-                .optional("websocket", self.websocket)
-                .optional("listen", self.address()),
+                .optional("websocket", self.websocket),
         };
-        element
+        let element = write_address(element, &self.listens)
             .optional("keymap", self.keymap.as_ref())
             .optional("sharePolicy", self.share_policy)
-            .children(|w| self.listens.iter().for_each(|listen| listen.write(w)));
+            .yes_no("powerControl", self.power_control);
+        self.password.write_attributes(element).children(|w| {
+            self.listens.iter().for_each(|listen| listen.write(w));
+            w.element("audio").optional("id", self.audio).empty_if_any();
+        });
     }
-}
-
-/// The `<listen>` elements; without one, what the attributes `socket` and `listen` say.
-fn listens(reader: &Reader<'_>) -> Vec<Listen> {
-    let elements = reader.children("listen");
-    let mut listens: Vec<Listen> = elements.iter().filter_map(Listen::parse).collect();
-    let socket = reader.string("socket");
-    let address = reader.string("listen").filter(|address| !address.is_empty());
-    match listens.first_mut() {
-        None if socket.is_some() => listens.push(Listen::Socket(socket)),
-        None => listens.push(Listen::Address(address)),
-        Some(Listen::Socket(path @ None)) => *path = socket,
-        Some(Listen::Address(own @ None)) => *own = address,
-        Some(_) => {}
-    }
-    listens
 }

@@ -4,6 +4,7 @@ use crate::pci_address::PciAddress;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
+use super::super::chardev::Reconnect;
 use super::super::hostdev::HostDriver;
 use super::InterfaceType;
 use super::ip::IpSettings;
@@ -39,16 +40,6 @@ crate::attributes! {
         pub address: String = string "address",
         /// The port.
         pub port: u16 = number "port",
-    }
-}
-
-crate::attributes! {
-    /// Whether QEMU connects again when the other side went away.
-    pub struct Reconnect {
-        /// Whether it does.
-        pub enabled: bool = yes_no "enabled",
-        /// Seconds between attempts.
-        pub timeout: u32 = number "timeout",
     }
 }
 

@@ -151,7 +151,7 @@ fn vhost(command: &mut Command<'_>, interface: &Interface, count: u16, netdev: O
     }
     let path = interface.backend.vhost.as_deref().unwrap_or("/dev/vhost-net");
     command.needs_file(path, Access::ReadWrite, &interface.place);
-    let device = || FdKind::Device { path: path.to_owned() };
+    let device = || FdKind::device(path);
     let fds: Vec<i32> = (0..count).map(|_| command.pass_fd(device())).collect();
     descriptors(netdev.set("vhost", true), ("vhostfd", "vhostfds"), &fds)
 }
@@ -168,7 +168,7 @@ fn socket(key: &'static str, socket: &SocketAddress) -> Object {
 
 fn vdpa(command: &mut Command<'_>, interface: &Interface, path: &str) -> Object {
     command.needs_file(path, Access::ReadWrite, &interface.place.child("source"));
-    let device = FdKind::Device { path: path.to_owned() };
+    let device = FdKind::device(path);
     let set = command.pass_fd_set(device, &format!("{}-vdpa", interface.info.alias()));
     Object::new("type", "vhost-vdpa")
         .set("vhostdev", set)

@@ -1,0 +1,60 @@
+//! What QEMU is told over QMP before its guest runs, for it has no arguments for these.
+
+use qemu::{DisplayPassword, LaunchPlan, UnpluggedLink};
+use serde_json::{Value, json};
+
+/// A QMP command whose success the guest's start depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Order {
+    /// QMP's name of the command.
+    pub(crate) name: &'static str,
+    /// Its arguments, a JSON object.
+    pub(crate) arguments: Value,
+}
+
+/// The orders of a plan. QEMU carries them out in this sequence, so that no guest runs with a display that is
+/// open to all, or with a cable that should be unplugged.
+pub(crate) fn before_running(plan: &LaunchPlan) -> Vec<Order> {
+    let passwords = plan.passwords.iter().flat_map(password);
+    passwords.chain(plan.unplugged.iter().map(unplug)).collect()
+}
+
+fn unplug(link: &UnpluggedLink) -> Order {
+    Order { name: "set_link", arguments: json!({ "name": link.device, "up": false }) }
+}
+
+fn password(display: &DisplayPassword) -> [Order; 2] {
+    let protocol = display.protocol.as_str();
+    let mut set = json!({ "protocol": protocol, "password": display.password });
+    if let Some(connected) = display.connected {
+        set["connected"] = connected.into();
+    }
+    let time = display.valid_to.map_or_else(|| "never".to_owned(), |time| time.to_string());
+    let expire = json!({ "protocol": protocol, "time": time });
+    [
+        Order { name: "set_password", arguments: set },
+        Order { name: "expire_password", arguments: expire },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qemu::PasswordProtocol;
+
+    #[test]
+    fn a_password_is_set_and_given_its_end() {
+        let display = |valid_to, connected| DisplayPassword {
+            protocol: PasswordProtocol::Vnc,
+            password: "x".to_owned(),
+            valid_to,
+            connected,
+        };
+        let [set, expire] = password(&display(None, None));
+        assert_eq!(set.arguments, json!({ "protocol": "vnc", "password": "x" }));
+        assert_eq!(expire.arguments, json!({ "protocol": "vnc", "time": "never" }));
+        let [set, expire] = password(&display(Some(5), Some("keep")));
+        assert_eq!(set.arguments["connected"], "keep");
+        assert_eq!(expire.arguments["time"], "5");
+    }
+}
