@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use qemu::UnpluggedLink;
 use qmp::{CommandError, Event};
 use serde_json::{Value, json};
 
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     RebootShutsDown,
     /// A reset starts the guest anew, as QEMU does unless told otherwise.
     RebootResets,
+    /// The cable of the network device with this index is unplugged.
+    Unplug(usize),
     Cont,
     Powerdown,
     Reset,
@@ -77,6 +80,7 @@ impl Command {
             Self::QueryChardev => "query-chardev",
             // Of QEMU 6.0 and later, qapi/run-state.json.
             Self::RebootShutsDown | Self::RebootResets => "set-action",
+            Self::Unplug(_) => "set_link",
             Self::Cont => "cont",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
@@ -85,8 +89,11 @@ impl Command {
     }
 
     /// Its arguments as a JSON object, or null.
-    pub(crate) fn arguments(self) -> Value {
+    pub(crate) fn arguments(self, unplugged: &[UnpluggedLink]) -> Value {
         match self {
+            Self::Unplug(link) => {
+                json!({ "name": unplugged.get(link).map(|link| &link.device), "up": false })
+            }
             Self::RebootShutsDown => json!({ "reboot": "shutdown" }),
             Self::RebootResets => json!({ "reboot": "reset" }),
             Self::Capabilities
@@ -182,6 +189,8 @@ pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
     has_consoles: bool,
+    /// How many network devices have their cable unplugged before the CPUs run.
+    unplugged: usize,
     monitor_lost: bool,
     /// The CPUs ran at least once.
     started: bool,
@@ -196,11 +205,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest whose QEMU was just started with its CPUs stopped.
-    pub(crate) fn new(actions: Actions, has_consoles: bool) -> Self {
+    pub(crate) fn new(actions: Actions, has_consoles: bool, unplugged: usize) -> Self {
         Self {
             phase: Phase::Greeting,
             actions,
             has_consoles,
+            unplugged,
             monitor_lost: false,
             started: false,
             shut_down: false,
@@ -258,6 +268,7 @@ impl Guest {
         if self.holds_reboots() {
             before.push(Effect::Send(Command::RebootShutsDown));
         }
+        before.extend((0..self.unplugged).map(|link| Effect::Send(Command::Unplug(link))));
         before.push(Effect::Send(Command::Cont));
         before
     }
@@ -272,6 +283,7 @@ impl Guest {
             Command::Capabilities
             | Command::QueryChardev
             | Command::RebootShutsDown
+            | Command::Unplug(_)
             | Command::Cont
                 if !self.started =>
             {
@@ -282,6 +294,7 @@ impl Guest {
             | Command::QueryChardev
             | Command::RebootShutsDown
             | Command::RebootResets
+            | Command::Unplug(_)
             | Command::Cont
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],

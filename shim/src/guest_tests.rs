@@ -25,7 +25,7 @@ fn stop() -> Input {
 
 /// A guest brought to a phase in the way that guests come there.
 fn guest_in(phase: Phase, actions: Actions) -> Guest {
-    let mut guest = Guest::new(actions, true);
+    let mut guest = Guest::new(actions, true, 0);
     let start = [
         (Phase::Negotiating, Input::Greeting),
         (Phase::Asking, ok(Command::Capabilities)),
@@ -60,7 +60,7 @@ fn quitting() -> Vec<Effect> {
 
 #[test]
 fn a_start_ends_with_ready_and_not_before() {
-    let mut guest = Guest::new(DESTROY, true);
+    let mut guest = Guest::new(DESTROY, true, 0);
     assert_eq!(guest.handle(Input::Greeting), [Effect::Send(Command::Capabilities)]);
     assert_eq!(guest.handle(ok(Command::Capabilities)), [Effect::Send(Command::QueryChardev)]);
     let chardevs = json!([
@@ -251,4 +251,15 @@ fn requests_press_the_buttons() {
         [Effect::Send(Command::Cont), Effect::Send(Command::Powerdown)]
     );
     assert_eq!(request(Phase::Greeting, Request::Poweroff), quitting());
+}
+
+#[test]
+fn cables_are_unplugged_before_the_cpus_run() {
+    let mut guest = Guest::new(DESTROY, false, 2);
+    guest.handle(Input::Greeting);
+    let effects = guest.handle(ok(Command::Capabilities));
+    let last = [Command::Unplug(0), Command::Unplug(1), Command::Cont].map(Effect::Send);
+    assert!(effects.ends_with(&last), "{effects:?}");
+    let error = CommandError { class: "DeviceNotFound".into(), desc: "no net7".into() };
+    assert_eq!(guest.handle(Input::Reply(Command::Unplug(0), Err(error))), quitting());
 }

@@ -94,7 +94,11 @@ impl Claimed {
             rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
         let pidfd =
             pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")?;
-        let guest = Guest::new(actions(&self.prepared.domain), !plan.consoles.is_empty());
+        let guest = Guest::new(
+            actions(&self.prepared.domain),
+            !plan.consoles.is_empty(),
+            plan.unplugged.len(),
+        );
         let running = Running {
             qemu,
             pidfd,
@@ -103,6 +107,7 @@ impl Claimed {
             keeper: self.keeper,
             directory: &self.directory,
             consoles: &plan.consoles,
+            unplugged: &plan.unplugged,
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
@@ -147,6 +152,15 @@ fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
     let mut fds = Vec::new();
     for passed in &plan.fds {
         fds.push(match &passed.kind {
+            FdKind::Device { path } => File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .with_context(|| path.clone())?
+                .into(),
+            FdKind::Tap { .. } | FdKind::MacVtap { .. } | FdKind::Vsock { .. } => {
+                anyhow::bail!("the plan has a device that was to be refused before")
+            }
             FdKind::ShimMonitor => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
             }

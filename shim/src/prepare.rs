@@ -1,14 +1,15 @@
 //! From the command line to what a start needs: the domain, read, planned and checked against the host.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 
 use domain::{
-    Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
+    Domain, DomainUuid, Fault, Faults, Header, Place, Severity, UnitInstance, definition_text, tree,
 };
-use qemu::{Access, HostFacts, HostFile, Launch, LaunchPlan};
+use qemu::{Access, FdKind, HostFacts, HostFile, Launch, LaunchPlan, PassedPci};
 
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::{identity, runtime_dir};
@@ -151,6 +152,8 @@ fn host_facts(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
     let guest = runtime_dir::locate(instance).display().to_string();
     facts.directories.channel = format!("{guest}/channel");
     facts.directories.memory = format!("{guest}/memory");
+    facts.directories.passt = format!("{guest}/passt-");
+    facts.network.vhost_net = Path::new("/dev/vhost-net").exists();
     facts.directories.guest = guest;
     if purpose == Purpose::Start {
         let displays = &mut facts.displays;
@@ -183,13 +186,11 @@ fn granted(variable: &str) -> Option<String> {
 /// # Errors
 /// [`PrepareError::HostFiles`], a line for each that cannot.
 pub(crate) fn check_host_files(prepared: &Prepared) -> Result<(), PrepareError> {
-    let faults: Vec<String> = prepared
-        .plan
-        .files
-        .iter()
-        .filter_map(unusable)
-        .map(|fault| fault.in_file(&prepared.file))
-        .collect();
+    let plan = &prepared.plan;
+    let files = plan.files.iter().filter_map(unusable);
+    let pci = plan.pci_devices.iter().filter_map(unbound);
+    let faults: Vec<String> =
+        files.chain(pci).chain(unmade(plan)).map(|fault| fault.in_file(&prepared.file)).collect();
     if faults.is_empty() { Ok(()) } else { Err(PrepareError::HostFiles(faults)) }
 }
 
@@ -209,6 +210,53 @@ fn unusable(wanted: &HostFile) -> Option<Fault> {
         format!("cannot be opened: {error}")
     };
     Some(wanted.place.refused(format!("'{}' {advice}", wanted.path)))
+}
+
+/// A PCI device of the host is the guest's only when VFIO drives it, which no account but root's can bring about.
+fn unbound(device: &PassedPci) -> Option<Fault> {
+    let address = device.address;
+    let folder = format!("/sys/bus/pci/devices/{address}");
+    if !Path::new(&folder).exists() {
+        let what = format!("the host has no PCI device {address}; see `lspci -D`");
+        return Some(device.place.refused(what));
+    }
+    let driver = std::fs::read_link(format!("{folder}/driver")).ok();
+    let name = driver.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    if name.is_some_and(|name| name.contains("vfio")) {
+        return None;
+    }
+    let name = name.unwrap_or("no driver");
+    Some(device.place.refused(format!(
+        "PCI device {address} belongs to {name}; run `driverctl set-override {address} vfio-pci`"
+    )))
+}
+
+/// What a plan asks for that the shim cannot make yet.
+fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut refuse = |place: &Place, what: &str| {
+        faults.push(place.refused(format!("{what} not supported yet by glassbox; remove it")));
+    };
+    for fd in &plan.fds {
+        match &fd.kind {
+            FdKind::Tap { interface, queue: 0, .. } | FdKind::MacVtap { interface, queue: 0 } => {
+                let what = format!("type='{}' needs a tap device, which is", interface.kind());
+                refuse(&interface.place, &what);
+            }
+            FdKind::Vsock { place, .. } => refuse(place, "a vsock is"),
+            FdKind::Tap { .. }
+            | FdKind::MacVtap { .. }
+            | FdKind::Device { .. }
+            | FdKind::ShimMonitor
+            | FdKind::Listener { .. }
+            | FdKind::Output { .. } => {}
+        }
+    }
+    // Such a program is to be a unit of its own beside the guest's, sandboxed and watched like it.
+    for helper in &plan.helpers {
+        refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
+    }
+    faults
 }
 
 fn own_account() -> String {

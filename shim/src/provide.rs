@@ -1,4 +1,4 @@
-//! Makes the files that a plan wants before QEMU is started, and looks for the programs that serve the guest.
+//! Makes the files that a plan wants before QEMU is started.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use domain::Fault;
-use qemu::{CopiedFile, Helper, WrittenFile};
+use qemu::{CopiedFile, WrittenFile};
 
 use crate::prepare::{PrepareError, Prepared};
 
@@ -18,7 +18,6 @@ pub(crate) fn provide(prepared: &Prepared) -> Result<(), PrepareError> {
     let plan = &prepared.plan;
     let at = |fault: Fault| PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]);
     plan.copies.iter().try_for_each(copy).map_err(at)?;
-    plan.helpers.iter().try_for_each(find_helper).map_err(at)?;
     plan.written.iter().try_for_each(|wanted| {
         write(wanted).map_err(|error| {
             PrepareError::HostFiles(vec![format!("'{}' cannot be written: {error}", wanted.path)])
@@ -59,19 +58,6 @@ fn write(wanted: &WrittenFile) -> io::Result<()> {
     let mut file =
         File::options().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(wanted.content.as_bytes())
-}
-
-/// The programs beside QEMU are units of their own, which the shim does not start.
-fn find_helper(wanted: &Helper) -> Result<(), Fault> {
-    if Path::new(&wanted.socket).exists() {
-        return Ok(());
-    }
-    Err(wanted.place.refused(format!(
-        "nothing serves '{}'; start it there first, with: {} {}",
-        wanted.socket,
-        wanted.program,
-        wanted.arguments.join(" ")
-    )))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use qemu::Console;
+use qemu::{Console, UnpluggedLink};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
@@ -48,6 +48,8 @@ pub(crate) struct Running<'a> {
     pub(crate) keeper: Keeper,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
+    /// Network devices whose cable is unplugged, by the index in [`Command::Unplug`].
+    pub(crate) unplugged: &'a [UnpluggedLink],
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -248,7 +250,7 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = self.session.execute(command.name(), command.arguments());
+        let id = self.session.execute(command.name(), command.arguments(self.running.unplugged));
         self.sent.push((id, command));
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {

@@ -72,12 +72,23 @@ pub use filesystem::{
     MultiDevices, SandboxMode, WritePolicy,
 };
 pub use graphics::{Graphics, GraphicsType, Listen, ListenType, SharePolicy, Vnc};
-pub use hostdev::Hostdev;
-pub use hub::Hub;
+pub use hostdev::{
+    GuestReset, HostDriver, HostDriverName, Hostdev, HostdevMode, HostdevPolicy, HostdevSource,
+    HostdevType, MediatedDevice, MediatedModel, PciSource, ScsiAdapter, ScsiHost, ScsiIscsi,
+    ScsiSource, UsbSource,
+};
+pub use hub::{Hub, HubType};
 pub use info::{DeviceInfo, Rom};
 pub use input::{Input, InputBus, InputModel, InputType};
-pub use interface::{Interface, InterfaceType, LinkState};
-pub use iommu::Iommu;
+pub use interface::{
+    BackendType, Bandwidth, DirectMode, FilterRef, ForwardProtocol, GuestOffloads, HostOffloads,
+    Interface, InterfaceBackend, InterfaceDriver, InterfaceIp, InterfaceSource, InterfaceTarget,
+    InterfaceType, IpFamily, IpSettings, LinkState, Mac, MacType, NativeMode, NetDriver,
+    NetOptions, PortForward, PortRange, Rate, Reconnect, Route, SocketAddress, Teaming,
+    TeamingType, TxMode, VhostUserMode, VirtualPort, VirtualPortParameters, VirtualPortType, Vlan,
+    VlanTag,
+};
+pub use iommu::{Iommu, IommuDriver, IommuModel};
 pub use lease::{Lease, LeaseTarget};
 pub use memballoon::{BalloonModel, MemBalloon};
 pub use memory_device::{MemoryDevice, MemoryDeviceSource, MemoryDeviceTarget, MemoryModel};
@@ -86,17 +97,17 @@ pub use panic::Panic;
 pub use parallel::Parallel;
 pub use pstore::Pstore;
 pub use redirdev::Redirdev;
-pub use redirfilter::Redirfilter;
+pub use redirfilter::{RedirRule, Redirfilter};
 pub use reference::{DeviceKind, DeviceRef};
 pub use rng::{Rng, RngBackend, RngRate};
 pub use serial::{Serial, SerialModel, SerialTarget};
 pub use shmem::Shmem;
-pub use smartcard::Smartcard;
+pub use smartcard::{Smartcard, SmartcardMode, SmartcardSource};
 pub use sound::Sound;
 pub use tpm::Tpm;
 pub use video::{Acceleration, Resolution, Video, VideoMemory, VideoModel};
 pub use virtio::VirtioOptions;
-pub use vsock::Vsock;
+pub use vsock::{GuestCid, Vsock};
 pub use watchdog::{Watchdog, WatchdogAction, WatchdogModel};
 
 /// The guest's devices, those of a kind in document order.

@@ -71,7 +71,7 @@ pub use features::{
     Smm,
 };
 pub use header::{DomainType, Header};
-pub use id_map::IdMap;
+pub use id_map::{IdMap, IdRange};
 pub use iothreads::{IoThread, IoThreadPoll, IoThreads, ThreadPool};
 pub use launch_security::{LaunchSecurity, LaunchSecurityType};
 pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};

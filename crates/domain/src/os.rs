@@ -112,6 +112,8 @@ pub struct Os {
     pub initrd: Option<String>,
     /// Its command line.
     pub cmdline: Option<String>,
+    /// The file of a program that UEFI trusts and that starts the kernel.
+    pub shim: Option<String>,
     /// ACPI tables beside the firmware's own.
     pub acpi_tables: Vec<AcpiTable>,
     /// The kinds of device to boot from, in order.
@@ -126,7 +128,7 @@ pub struct Os {
 
 impl Os {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
-        reader.refuse_children(&["shim", "dtb", "init", "initarg", "bootloader"]);
+        reader.refuse_children(&["dtb", "init", "initarg", "bootloader"]);
         let kind = reader.child("type");
         if let Some(kind) = &kind {
             let _ = kind.text_keyword::<OsType>(); // There is one; another word is a fault already.
@@ -146,6 +148,7 @@ impl Os {
             kernel: text("kernel"),
             initrd: text("initrd"),
             cmdline: text("cmdline"),
+            shim: text("shim"),
             acpi_tables: reader.child("acpi").map(|r| AcpiTable::parse_all(&r)).unwrap_or_default(),
             boot: boot_devices(reader),
             boot_menu: reader.child("bootmenu").map(|r| BootMenu::parse(&r)).unwrap_or_default(),
@@ -167,9 +170,12 @@ impl Os {
             if let Some(nvram) = &self.nvram {
                 nvram.write(w);
             }
-            for (name, text) in
-                [("kernel", &self.kernel), ("initrd", &self.initrd), ("cmdline", &self.cmdline)]
-            {
+            for (name, text) in [
+                ("kernel", &self.kernel),
+                ("initrd", &self.initrd),
+                ("cmdline", &self.cmdline),
+                ("shim", &self.shim),
+            ] {
                 if let Some(text) = text {
                     w.element(name).text(text);
                 }

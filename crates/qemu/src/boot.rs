@@ -9,6 +9,7 @@ use crate::command::Command;
 /// Boots from a hard disk when the domain says nothing else.
 pub(crate) fn complete(domain: &mut Domain) {
     let ordered = domain.devices.disks.iter().any(|disk| disk.info.boot_order.is_some())
+        || domain.devices.filesystems.iter().any(|fs| fs.info.boot_order.is_some())
         || domain.devices.interfaces.iter().any(|net| net.info.boot_order.is_some())
         || domain.devices.hostdevs.iter().any(|hostdev| hostdev.info.boot_order.is_some())
         || domain.devices.redirdevs.iter().any(|redirdev| redirdev.info.boot_order.is_some());

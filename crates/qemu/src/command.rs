@@ -7,7 +7,8 @@ use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::plan::{
-    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
+    UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -33,6 +34,8 @@ pub(crate) struct Command<'a> {
     consoles: Vec<Console>,
     helpers: Vec<Helper>,
     fd_sets: u32,
+    pci_devices: Vec<PassedPci>,
+    unplugged: Vec<UnpluggedLink>,
 }
 
 impl<'a> Command<'a> {
@@ -55,6 +58,8 @@ impl<'a> Command<'a> {
             copies: Vec::new(),
             written: Vec::new(),
             fd_sets: 0,
+            pci_devices: Vec::new(),
+            unplugged: Vec::new(),
         }
     }
 
@@ -70,6 +75,8 @@ impl<'a> Command<'a> {
             written: self.written,
             consoles: self.consoles,
             helpers: self.helpers,
+            pci_devices: self.pci_devices,
+            unplugged: self.unplugged,
         }
     }
 
@@ -119,6 +126,16 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Notes a PCI device of the host.
+    pub(crate) fn takes_pci(&mut self, device: PassedPci) {
+        self.pci_devices.push(device);
+    }
+
+    /// Notes a network device whose cable is unplugged before the guest runs.
+    pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
+        self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
     }
 
     /// Notes a program that serves the guest beside QEMU.

@@ -31,8 +31,11 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     cpu::complete(domain, facts, faults);
     device_defaults(domain, faults);
     devices::disk::assign_addresses(domain);
+    devices::hostdev::assign_units(domain);
     devices::controller::add_for_addresses(domain);
     devices::virtio_serial::assign_ports(domain, faults);
+    devices::smartcard::assign_slots(domain, faults);
+    devices::hostdev::add_controllers(domain);
     pci::assign(domain, faults);
 }
 
@@ -43,6 +46,7 @@ fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
     devices::controller::add_implicit(domain);
     devices::memballoon::add_implicit(domain);
     devices::watchdog::add_implicit(domain);
+    devices::iommu::add_implicit(domain);
     devices::audio::add_implicit(domain, facts);
 }
 
@@ -53,12 +57,16 @@ fn device_defaults(domain: &mut Domain, faults: &Faults) {
     devices::disk::complete(domain);
     devices::disk::check(domain, faults);
     devices::filesystem::complete(domain, faults);
-    devices::interface::complete(domain);
+    devices::interface::complete(domain, faults);
     devices::input::complete(domain);
     devices::rng::complete(domain);
     devices::graphics::complete(domain);
     devices::memory_device::complete(domain, faults);
     devices::video::complete(domain);
+    devices::hostdev::complete(domain);
+    devices::hostdev::check(domain, faults);
+    devices::vsock::complete(domain, faults);
+    devices::iommu::check(domain, faults);
     devices::controller::complete(domain, faults);
 }
 

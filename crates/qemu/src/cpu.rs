@@ -78,11 +78,8 @@ fn complete_mode(cpu: &mut Cpu, facts: &HostFacts) {
         CpuMode::Custom => default_model(cpu, facts),
         CpuMode::HostModel => {
             cpu.check.get_or_insert(CpuCheck::Partial);
-            let says_nothing = |model: &CpuModel| {
-                model.name.is_none()
-                    && model.vendor_id.is_none()
-                    && model.fallback != Some(CpuFallback::Forbid)
-            };
+            // The host's model is known, so there is nothing to fall back to.
+            let says_nothing = |model: &CpuModel| model.name.is_none() && model.vendor_id.is_none();
             cpu.model = cpu.model.take().filter(|model| !says_nothing(model));
         }
         CpuMode::HostPassthrough | CpuMode::Maximum => {

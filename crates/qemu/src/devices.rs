@@ -64,7 +64,9 @@ pub(crate) fn addressed(command: &Command<'_>, info: &DeviceInfo, device: Object
             device.set("bus", bus).some("nr", port.port)
         }
         Some(Address::Isa(isa)) => device.some("iobase", isa.iobase).some("irq", isa.irq),
-        Some(Address::Ccid(ccid)) => device.set("bus", format!("ccid{}.0", ccid.controller)),
+        Some(Address::Ccid(ccid)) => {
+            device.set("bus", format!("{}.0", ccid_bus(command, ccid.controller)))
+        }
         Some(Address::Dimm(dimm)) => device.some("slot", dimm.slot).some("addr", dimm.base),
         // A disk's place is part of how its bus names it; see `disk`.
         Some(Address::Drive(_) | Address::Unassigned) | None => device,
@@ -95,6 +97,13 @@ fn usb_bus<'a>(command: &Command<'a>, bus: u32) -> &'a str {
     controllers
         .find(|c| c.usb_model().is_some() && c.number() == bus)
         .map_or("usb", |controller| controller.info.alias())
+}
+
+fn ccid_bus<'a>(command: &Command<'a>, index: u32) -> &'a str {
+    let mut controllers = command.domain.devices.controllers.iter();
+    controllers
+        .find(|c| c.kind == domain::devices::ControllerKind::Ccid && c.number() == index)
+        .map_or("ccid0", |controller| controller.info.alias())
 }
 
 fn serial_bus<'a>(command: &Command<'a>, index: u32) -> &'a str {

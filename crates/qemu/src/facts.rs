@@ -1,6 +1,6 @@
 //! What a plan must know of the host, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::storage::StorageFacts;
 use domain::{CpuSet, MemorySize};
@@ -28,6 +28,12 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
+    /// Devices that the QEMU binary was built without, by QEMU's names.
+    pub absent_devices: BTreeSet<String>,
+    /// What the host's network has.
+    pub network: NetworkFacts,
+    /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
+    pub scsi_generics: BTreeMap<String, String>,
     /// Secrets, volumes and programs of storage.
     pub storage: StorageFacts,
     /// The host's NUMA nodes.
@@ -40,6 +46,24 @@ pub struct HostFacts {
     pub firmware: Vec<FirmwareDescriptor>,
     /// AMD SEV, if the host has it.
     pub sev: Option<SevFacts>,
+}
+
+/// A network of the host that domains name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualNetwork {
+    /// The bridge that its guests stand on.
+    pub bridge: String,
+}
+
+/// What the host's network has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// Networks by name.
+    pub networks: BTreeMap<String, VirtualNetwork>,
+    /// Whether the kernel moves packets of guests when the domain does not say.
+    pub vhost_net: bool,
+    /// The number of a guest's vsock that is chosen at start, if one can be.
+    pub vsock_cid: Option<u32>,
 }
 
 /// The host's NUMA nodes.
@@ -120,6 +144,8 @@ pub struct Directories {
     pub memory: String,
     /// Logs of the guest's consoles.
     pub log: String,
+    /// What paths of passt's sockets begin with; the interface's alias follows.
+    pub passt: String,
 }
 
 /// What displays do when the domain does not say.
@@ -150,6 +176,9 @@ impl Default for HostFacts {
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
             displays: DisplayFacts { vnc_listen: "127.0.0.1".to_owned(), vnc_port: 5900 },
+            absent_devices: BTreeSet::new(),
+            network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
+            scsi_generics: BTreeMap::new(),
             storage: StorageFacts {
                 cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
                 nbd_certificates: "/etc/pki/qemu".to_owned(),
@@ -176,6 +205,7 @@ impl Directories {
             nvram: "/var/lib/glassbox/nvram".to_owned(),
             memory: format!("{guest}/memory"),
             log: "/var/log/glassbox/qemu".to_owned(),
+            passt: format!("{guest}/passt-"),
             guest,
         }
     }

@@ -60,7 +60,7 @@ mod vcpu;
 pub use complete::complete;
 pub use facts::{
     Accelerators, Directories, DisplayFacts, HostClock, HostFacts, HostModel, HostModels, HostNuma,
-    HugePageFolder, SevFacts,
+    HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
@@ -68,7 +68,8 @@ pub use firmware::{
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, WrittenFile,
+    Access, Console, CopiedFile, FdKind, Helper, HostFile, LaunchPlan, PassedFd, PassedPci,
+    UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -1,6 +1,6 @@
 //! Pages of the guest's memory.
 
-use domain::{Domain, Faults, MemorySize};
+use domain::{Domain, Faults, MemoryAccess, MemorySize};
 
 use crate::facts::HostFacts;
 
@@ -58,4 +58,15 @@ pub(crate) fn page_size(
 /// The size, unless it is that of ordinary pages.
 pub(crate) fn large(size: MemorySize) -> Option<MemorySize> {
     (size != PAGE).then_some(size)
+}
+
+/// Whether other programs see all of the guest's memory; cells of NUMA may say so one by one.
+pub(crate) fn is_shared(domain: &Domain) -> bool {
+    let shared = |access: Option<MemoryAccess>| access == Some(MemoryAccess::Shared);
+    let whole = domain.memory_backing.access;
+    let numa = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref());
+    match numa.filter(|numa| !numa.cells.is_empty()) {
+        Some(numa) => numa.cells.iter().all(|cell| shared(cell.access.or(whole))),
+        None => shared(whole),
+    }
 }

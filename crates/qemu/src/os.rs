@@ -1,6 +1,6 @@
 //! What the guest boots: firmware, kernel, tables.
 
-use domain::{AcpiTableType, Domain, Faults, Loader, LoaderFormat, LoaderType};
+use domain::{AcpiTableType, Domain, Faults, Loader, LoaderFormat, LoaderType, Place};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -39,14 +39,14 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
     let Some(path) = &loader.path else { return };
     let readonly = loader.readonly == Some(true);
     let access = if readonly { Access::Read } else { Access::ReadWrite };
-    command.needs_file(path, access, &loader.place);
+    command.needs_file(path, access, said_at(&loader.place, &os.place));
     let format = loader.format.unwrap_or(LoaderFormat::Raw);
     flash_storage(command, 0, path, None);
     flash_format(command, 0, format, readonly);
     if let Some(nvram) = &os.nvram
         && let Some(path) = &nvram.path
     {
-        let place = if nvram.place.path.is_empty() { &os.place } else { &nvram.place };
+        let place = said_at(&nvram.place, &os.place);
         match &nvram.template {
             Some(template) => command.copies_file(path, template, place),
             None => command.needs_file(path, Access::ReadWrite, place),
@@ -59,6 +59,11 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
             }
         }
     }
+}
+
+/// The place of an element, or of the one around it when completion added it.
+fn said_at<'a>(own: &'a Place, around: &'a Place) -> &'a Place {
+    if own.path.is_empty() { around } else { own }
 }
 
 /// The firmware, if it is in flash.
@@ -120,16 +125,18 @@ pub(crate) fn rom_arguments(command: &mut Command<'_>) {
     }
     if let Some(path) = loader.path.as_ref() {
         command.argv.plain("-bios", path);
-        command.needs_file(path, Access::Read, &loader.place);
+        command.needs_file(path, Access::Read, said_at(&loader.place, &command.domain.os.place));
     }
 }
 
 /// Adds `-kernel`, `-initrd` and `-append`.
 pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     let os = &command.domain.os;
-    for (option, element, file) in
-        [("-kernel", "kernel", &os.kernel), ("-initrd", "initrd", &os.initrd)]
-    {
+    for (option, element, file) in [
+        ("-kernel", "kernel", &os.kernel),
+        ("-initrd", "initrd", &os.initrd),
+        ("-shim", "shim", &os.shim),
+    ] {
         if let Some(path) = file {
             command.argv.plain(option, path);
             command.needs_file(path, Access::Read, &os.place.child(element));

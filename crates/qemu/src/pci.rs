@@ -16,6 +16,7 @@ use crate::devices::controller::{model_name, sort};
 use crate::machine::Board;
 
 mod bus;
+mod check;
 mod fixed;
 mod kinds;
 mod order;
@@ -25,6 +26,9 @@ use bus::{Buses, Connect};
 /// Gives every PCI device an address and adds the controllers that are missing.
 pub(crate) fn assign(domain: &mut Domain, faults: &Faults) {
     let board = Board::of_domain(domain);
+    if board == Board::Isa {
+        check::without_pci(domain, board, faults);
+    }
     if !matches!(board, Board::I440fx | Board::Q35) || faults.any_refused() {
         return;
     }
@@ -42,6 +46,7 @@ pub(crate) fn assign(domain: &mut Domain, faults: &Faults) {
     }
     set_multifunction(domain);
     number_ports(domain);
+    check::controllers(domain, board, faults);
 }
 
 /// One pass over all devices.

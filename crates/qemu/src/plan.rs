@@ -1,6 +1,7 @@
 //! What the shim is to do to start a guest.
 
-use domain::Place;
+use domain::devices::Interface;
+use domain::{PciAddress, Place};
 
 /// Everything that starting one guest takes, as plain data. Planning the same domain with the same facts
 /// twice gives equal plans.
@@ -25,6 +26,10 @@ pub struct LaunchPlan {
     /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
     /// with the guest.
     pub helpers: Vec<Helper>,
+    /// PCI devices of the host that QEMU takes, in the order of the document.
+    pub pci_devices: Vec<PassedPci>,
+    /// Network devices whose cable is unplugged before the guest runs.
+    pub unplugged: Vec<UnpluggedLink>,
 }
 
 /// A file descriptor that the shim makes and QEMU inherits.
@@ -53,6 +58,54 @@ pub enum FdKind {
         /// Whether the shim empties the file when it opens it.
         truncate: bool,
     },
+    /// A device of the host open for reading and writing, such as `/dev/vhost-net`.
+    Device {
+        /// The device's path.
+        path: String,
+    },
+    /// `/dev/vhost-vsock`, told the guest's number (`VHOST_VSOCK_SET_GUEST_CID`, vhost.h).
+    Vsock {
+        /// The number.
+        cid: u32,
+        /// The element that gives it.
+        place: Place,
+    },
+    /// One pair of queues of a tap device (`TUNSETIFF` of /dev/net/tun, with `IFF_VNET_HDR` for virtio).
+    Tap {
+        /// The interface as the document has it: name, address, size of packets, filters, limits.
+        interface: Box<Interface>,
+        /// The bridge that the tap device joins.
+        bridge: Option<String>,
+        /// Which pair of queues it is; with more than one the device has `IFF_MULTI_QUEUE`.
+        queue: u16,
+    },
+    /// One pair of queues of a macvtap device on the interface's host device.
+    MacVtap {
+        /// The interface as the document has it.
+        interface: Box<Interface>,
+        /// Which pair of queues it is.
+        queue: u16,
+    },
+}
+
+/// A network device whose cable is unplugged before the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpluggedLink {
+    /// The device's id, the `name` of QMP's `set_link`.
+    pub device: String,
+    /// The element that says so.
+    pub place: Place,
+}
+
+/// A PCI device of the host that QEMU takes by VFIO.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedPci {
+    /// Its address on the host.
+    pub address: PciAddress,
+    /// Whether it is to be taken from its driver first, and given back later.
+    pub managed: bool,
+    /// The element that names it.
+    pub place: Place,
 }
 
 /// How QEMU uses a file.

@@ -1,6 +1,6 @@
 //! The command line's table of contents.
 
-use domain::{Domain, Fault, Faults};
+use domain::{Domain, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -27,6 +27,7 @@ pub fn plan(
     let domain = crate::live(domain, facts, faults);
     let mut command = Command::new(&domain, facts, launch, faults);
     tuning::warn(&domain, faults);
+    vcpu::warn(&domain, faults);
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);
@@ -47,7 +48,6 @@ fn machine_arguments(command: &mut Command<'_>) {
     vcpu::arguments(command);
     iothreads::arguments(command);
     throttle_groups::arguments(command);
-    unkept(command);
     numa::arguments(command);
     identity(command);
     sysinfo::smbios_arguments(command);
@@ -90,7 +90,7 @@ fn device_arguments(command: &mut Command<'_>) {
     devices.sounds.iter().for_each(|device| devices::sound::arguments(command, device));
     devices::watchdog::all_arguments(command);
     devices.redirdevs.iter().for_each(|device| devices::redirdev::arguments(command, device));
-    devices.hostdevs.iter().for_each(|device| devices::hostdev::arguments(command, device));
+    devices::hostdev::all_arguments(command);
     incoming(command);
     devices.memballoons.iter().for_each(|device| devices::memballoon::arguments(command, device));
     devices.rngs.iter().for_each(|device| devices::rng::arguments(command, device));
@@ -130,18 +130,5 @@ fn identity(command: &mut Command<'_>) {
 fn incoming(command: &mut Command<'_>) {
     if let StartMode::Incoming(address) = &command.launch.start {
         command.argv.plain("-incoming", address);
-    }
-}
-
-/// Reports what the host would have to keep for the guest and does not.
-fn unkept(command: &Command<'_>) {
-    let domain = command.domain;
-    if let Some(tuning) = &domain.blkiotune {
-        let what = "not kept by glassbox; set IOWeight= and its like for the unit qemu@.service";
-        command.faults.push(Fault::ignored(tuning.place.position, &tuning.place.path, what));
-    }
-    for lease in &domain.devices.leases {
-        let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
-        command.faults.push(Fault::ignored(lease.place.position, &lease.place.path, what));
     }
 }

@@ -1,4 +1,5 @@
-//! What the host is to grant the guest, and QEMU is not told: `<cputune>`, `<memtune>`, `<perf>`.
+//! What the host is to grant the guest, and QEMU is not told: `<cputune>`, `<memtune>`, `<blkiotune>`,
+//! `<perf>`, leases.
 //!
 //! The unit `qemu@.service` is where the host's control groups and the scheduler are told such things, so
 //! a domain that says them is warned instead of believed.
@@ -26,6 +27,18 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
         let what = "glassbox leaves limits of memory to systemd and ignores this; set MemoryMax= or MemoryHigh= \
                     in a drop-in of the guest's unit";
         ignored(&tuning.place, what);
+    }
+    if let Some(tuning) = &domain.blkiotune {
+        let what = "glassbox leaves weights of block I/O to systemd and ignores this; set IOWeight= and its \
+                    like in a drop-in of the guest's unit";
+        ignored(&tuning.place, what);
+    }
+    for lease in &domain.devices.leases {
+        let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
+        ignored(&lease.place, what);
+    }
+    if let Some(map) = &domain.id_map {
+        ignored(&map.place, "a map of ids is for containers and is ignored; remove it");
     }
     if let Some(perf) = &domain.perf {
         ignored(&perf.place, "glassbox counts no events and ignores this; use perf(1) on the unit");

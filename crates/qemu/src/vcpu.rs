@@ -1,6 +1,6 @@
 //! How many virtual CPUs there are and how they are arranged: `-smp`.
 
-use domain::{CpuPlacement, Domain};
+use domain::{CpuPlacement, Domain, Fault, Faults, Vcpu, Vcpus};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -14,11 +14,32 @@ pub(crate) fn complete(domain: &mut Domain) {
     }
 }
 
+/// How many virtual CPUs are there from the start and stay. Those that can be removed are plugged later.
+fn fixed(vcpus: &Vcpus) -> u32 {
+    let plugged = vcpus.each.iter().filter(|vcpu| is_plugged(vcpu)).count();
+    vcpus.online().saturating_sub(u32::try_from(plugged).unwrap_or(u32::MAX))
+}
+
+fn is_plugged(vcpu: &Vcpu) -> bool {
+    vcpu.enabled == Some(true) && vcpu.hotpluggable == Some(true)
+}
+
+/// Says which virtual CPUs the guest starts without.
+pub(crate) fn warn(domain: &Domain, faults: &Faults) {
+    if domain.vcpus.each.iter().any(is_plugged) {
+        let place = domain.place.child("vcpus");
+        let what =
+            "glassbox starts the guest without CPUs that are hotpluggable='yes'; plug them later";
+        faults.push(Fault::ignored(place.position, &place.path, what));
+    }
+}
+
 /// Adds `-smp`.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let vcpus = &command.domain.vcpus;
-    let options =
-        Options::new(vcpus.online()).some("maxcpus", vcpus.current.map(|_| vcpus.maximum));
+    let online = fixed(vcpus);
+    let more = (online != vcpus.maximum).then_some(vcpus.maximum);
+    let options = Options::new(online).some("maxcpus", more);
     let topology = command.domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
     let options = match topology {
         Some(topology) => options

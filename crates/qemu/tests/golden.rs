@@ -6,8 +6,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use domain::{Domain, Faults};
-use qemu::{Helper, HostFacts, Launch, LaunchPlan, StartMode};
+use domain::{CpuSet, Domain, Faults, MemorySize};
+use qemu::{
+    FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch,
+    LaunchPlan, StartMode,
+};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -17,12 +20,32 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// A host with two NUMA nodes, large pages, and firmware with and without secure boot.
+fn host(name: &str) -> HostFacts {
+    let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
+    let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
+    let firmware = ["secure.json", "plain.json"].map(|file| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(file);
+        FirmwareDescriptor::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    HostFacts {
+        numa: HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() },
+        hugepages: vec![HugePageFolder {
+            page: MemorySize::from_bytes(2 << 20),
+            path: format!("/dev/hugepages/glassbox/{name}"),
+        }],
+        clock: Some(HostClock { now: 1_700_000_000, local_offset: 3600 }),
+        firmware: firmware.to_vec(),
+        ..HostFacts::local(name)
+    }
+}
+
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str) -> (&'static str, String) {
     let faults = Faults::new();
     let launch = Launch { start: StartMode::Boot, shim_monitor: true };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
-        let facts = HostFacts::local(domain.name.as_str());
+        let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
         qemu::plan(&domain, &facts, &launch, &faults)
     });
@@ -46,10 +69,13 @@ fn show(plan: &LaunchPlan) -> String {
     }
     text.push_str("\n\n");
     for fd in &plan.fds {
-        writeln!(text, "fd {}: {:?}", fd.number, fd.kind).unwrap();
+        writeln!(text, "fd {}: {}", fd.number, show_fd(&fd.kind)).unwrap();
     }
     for file in &plan.files {
         writeln!(text, "file {} {:?} {}", file.path, file.access, file.place.path).unwrap();
+    }
+    for copy in &plan.copies {
+        writeln!(text, "copy {} of {} {}", copy.path, copy.template, copy.place.path).unwrap();
     }
     for helper in &plan.helpers {
         let Helper { program, arguments, socket, place } = helper;
@@ -59,7 +85,31 @@ fn show(plan: &LaunchPlan) -> String {
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();
     }
+    for device in &plan.pci_devices {
+        let managed = if device.managed { " managed" } else { "" };
+        writeln!(text, "pci {}{managed} {}", device.address, device.place.path).unwrap();
+    }
+    for link in &plan.unplugged {
+        writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
+    }
     text
+}
+
+/// A descriptor, with the path of an interface in place of all that the interface has.
+fn show_fd(kind: &FdKind) -> String {
+    match kind {
+        FdKind::Tap { interface, bridge, queue } => {
+            format!("Tap {} bridge {bridge:?} queue {queue}", interface.place.path)
+        }
+        FdKind::MacVtap { interface, queue } => {
+            format!("MacVtap {} queue {queue}", interface.place.path)
+        }
+        FdKind::Vsock { cid, place } => format!("Vsock {} cid {cid}", place.path),
+        FdKind::ShimMonitor
+        | FdKind::Listener { .. }
+        | FdKind::Output { .. }
+        | FdKind::Device { .. } => format!("{kind:?}"),
+    }
 }
 
 #[test]

@@ -9,9 +9,19 @@ use proptest::prelude::*;
 use qemu::{HostFacts, Launch};
 
 /// Devices that a domain can have any number of.
-const MANY: [&str; 14] = [
+const MANY: [&str; 22] = [
     "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>",
     "<interface type='user'><model type='e1000'/><link state='down'/></interface>",
+    "<interface type='bridge'><source bridge='br0'/><model type='virtio'/><driver queues='2'/>\
+     <bandwidth><inbound average='5'/></bandwidth><vlan><tag id='7'/></vlan></interface>",
+    "<interface type='ethernet'><source><ip address='10.0.0.1' prefix='8'/></source></interface>",
+    "<interface type='direct'><source dev='eth0'/></interface>",
+    "<interface type='mcast'><source address='230.0.0.1' port='5'/></interface>",
+    "<interface type='user'><portForward proto='tcp'><range start='5' to='6'/></portForward>\
+     <backend type='passt'/></interface>",
+    "<redirdev type='tcp'><source host='h' service='5'/></redirdev>",
+    "<hub type='usb'/>",
+    "<hostdev type='usb'><source><vendor id='1'/><product id='2'/></source></hostdev>",
     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
     "<channel type='pty'><target type='virtio'/></channel>",
     "<serial type='pty'><log file='/a&amp;b' append='on'/></serial>",

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use domain::devices::{HostdevSource, ScsiSource};
 use domain::tree::Element;
 use domain::{CpuSet, Domain, Fault, Faults, MemorySize};
 use qemu::{
     Directories, FirmwareDescriptor, HostClock, HostFacts, HostModel, HostModels, HostNuma,
-    HugePageFolder, Launch, LaunchPlan, SevFacts, StartMode,
+    HugePageFolder, Launch, LaunchPlan, NetworkFacts, SevFacts, StartMode, VirtualNetwork,
 };
 
 mod storage;
@@ -37,6 +38,7 @@ pub fn translate(xml: &str) -> Outcome {
     let mut plan = None;
     if let Some(domain) = &mut domain {
         let mut facts = facts(domain.name.as_str());
+        facts.scsi_generics = scsi_generics(domain);
         facts.storage = storage::facts(domain);
         qemu::complete(domain, &facts, &faults);
         plan = qemu::plan(domain, &facts, &launch(), &faults);
@@ -55,7 +57,9 @@ pub fn facts(name: &str) -> HostFacts {
             nvram: "/var/lib/libvirt/qemu/nvram".to_owned(),
             memory: format!("/var/lib/libvirt/qemu/ram/-1-{short}"),
             log: "/var/log/libvirt/qemu".to_owned(),
+            passt: format!("/var/run/libvirt/qemu/passt/-1-{short}-"),
         },
+        network: network(),
         host_models: host_models(),
         numa: numa(),
         hugepages: [(2, "2M"), (1024, "1G")]
@@ -69,6 +73,31 @@ pub fn facts(name: &str) -> HostFacts {
         sev: Some(SevFacts { cbitpos: 47, reduced_phys_bits: 1 }),
         ..HostFacts::default()
     }
+}
+
+/// The networks that the pretended host has.
+fn network() -> NetworkFacts {
+    let names = ["nat-network;plug-network-basic", "vepa-net;plug-bridge-basic"];
+    let bridge = || VirtualNetwork { bridge: "virbr0".to_owned() };
+    NetworkFacts {
+        networks: names.map(|name| (name.to_owned(), bridge())).into(),
+        vhost_net: true,
+        vsock_cid: Some(42),
+    }
+}
+
+/// The pretended host has one generic device for all SCSI devices.
+fn scsi_generics(domain: &Domain) -> BTreeMap<String, String> {
+    let hostdevs = domain.devices.hostdevs.iter();
+    let hosts = hostdevs.filter_map(|hostdev| match &hostdev.source {
+        HostdevSource::Scsi(ScsiSource::Host(host)) => Some(host),
+        HostdevSource::Scsi(ScsiSource::Iscsi(_))
+        | HostdevSource::Pci(_)
+        | HostdevSource::Usb(_)
+        | HostdevSource::ScsiHost(_)
+        | HostdevSource::Mdev(_) => None,
+    });
+    hosts.map(|host| (host.to_string(), "/dev/sg0".to_owned())).collect()
 }
 
 /// Four nodes of four CPUs.

@@ -1,6 +1,7 @@
 //! Controllers, `<controller>`: buses and what serves them.
 
 use crate::fault::Place;
+use crate::memory_size::MemorySize;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
@@ -106,6 +107,10 @@ pub struct Controller {
     pub pci_model_name: Option<PciModelName>,
     /// The numbers of a PCI controller.
     pub pci_target: PciTarget,
+    /// The NUMA node of what stands on a PCI expander.
+    pub numa_node: Option<u32>,
+    /// How much of the address space above 4 GiB a PCI root keeps for devices.
+    pub pci_hole: Option<MemorySize>,
     /// How it serves its disks.
     pub driver: ControllerDriver,
     /// The threads that serve its queues.
@@ -128,6 +133,8 @@ impl Controller {
             vectors: None,
             pci_model_name: None,
             pci_target: PciTarget::default(),
+            numa_node: None,
+            pci_hole: None,
             driver: ControllerDriver::default(),
             threads: Vec::new(),
             virtio: VirtioOptions::default(),
@@ -141,9 +148,8 @@ impl Controller {
         let target = reader.child("target");
         if let Some(target) = &target {
             target.refuse_attributes(&["index", "memReserve"]);
-            target.refuse_children(&["node"]);
         }
-        reader.refuse_children(&["pcihole64"]);
+        let node = target.as_ref().and_then(|target| target.child("node"));
         let info = DeviceInfo::parse(reader);
         let model_name = reader.child("model").and_then(|model| model.keyword("name"));
         let kind = ControllerKind::parse(reader);
@@ -154,6 +160,8 @@ impl Controller {
             vectors: reader.number("vectors"),
             pci_model_name: model_name,
             pci_target: target.map(|target| PciTarget::parse(&target)).unwrap_or_default(),
+            numa_node: node.and_then(|node| node.text_number()),
+            pci_hole: reader.child("pcihole64").and_then(|hole| MemorySize::parse(&hole)),
             virtio: driver.as_ref().map(VirtioOptions::parse).unwrap_or_default(),
             threads: driver.as_ref().map(DiskThread::parse_all).unwrap_or_default(),
             driver: driver.as_ref().map(ControllerDriver::parse).unwrap_or_default(),
@@ -200,7 +208,15 @@ impl Controller {
                     .write_attributes(driver)
                     .children_if_any(|w| DiskThread::write_all(&self.threads, w));
                 w.element("model").optional("name", self.pci_model_name).empty_if_any();
-                self.pci_target.write("target", w);
+                let target = self.pci_target.write_attributes(w.element("target"));
+                target.children_if_any(|w| {
+                    if let Some(node) = self.numa_node {
+                        w.element("node").text(node);
+                    }
+                });
+                if let Some(size) = self.pci_hole {
+                    size.write("pcihole64", w);
+                }
                 self.info.write(w);
             });
     }

@@ -22,8 +22,19 @@ pub(crate) fn arguments(
     alias: &str,
     own_socket: Option<&str>,
 ) -> String {
+    named_arguments(command, chardev, alias, own_socket, "vdagent")
+}
+
+/// As [`arguments`], for a device to which a SPICE client speaks by this name.
+pub(crate) fn named_arguments(
+    command: &mut Command<'_>,
+    chardev: &Chardev,
+    alias: &str,
+    own_socket: Option<&str>,
+    spice: &str,
+) -> String {
     let id = format!("char{alias}");
-    let Some(options) = backend(command, chardev, alias, own_socket) else { return id };
+    let Some(options) = backend(command, chardev, (alias, spice), own_socket) else { return id };
     let options = logged(command, chardev.log.as_ref(), alias, options);
     if chardev.source == ChardevSource::Pty {
         command.offers_console(id.clone(), alias);
@@ -35,7 +46,7 @@ pub(crate) fn arguments(
 fn backend(
     command: &mut Command<'_>,
     chardev: &Chardev,
-    alias: &str,
+    (alias, spice): (&str, &str),
     own_socket: Option<&str>,
 ) -> Option<Options> {
     let kind = |name: &str| Options::new(name).set("id", format!("char{alias}"));
@@ -46,7 +57,7 @@ fn backend(
         ChardevSource::Stdio => kind("stdio"),
         ChardevSource::Dev(path) => kind("serial").set("path", path),
         ChardevSource::Pipe(path) => kind("pipe").set("path", path),
-        ChardevSource::SpiceVmc => kind("spicevmc").set("name", "vdagent"),
+        ChardevSource::SpiceVmc => kind("spicevmc").set("name", spice),
         ChardevSource::File { path, append } => {
             let output = FdKind::Output { path: path.clone(), truncate: *append != Some(true) };
             let path = command.pass_fd_set(output, &format!("{alias}-source"));

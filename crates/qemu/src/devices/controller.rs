@@ -73,7 +73,9 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
 pub(crate) fn ccid_arguments(command: &mut Command<'_>) {
     let controllers = command.domain.devices.controllers.iter();
     for reader in controllers.filter(|c| c.controller_type() == ControllerType::Ccid) {
-        command.refuse(&reader.place, "smart cards are not supported yet by glassbox; remove them");
+        let device = crate::json::Object::new("driver", "usb-ccid");
+        let device = crate::devices::placed(command, &reader.info, device);
+        command.device(&device);
     }
 }
 

@@ -99,6 +99,12 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
     }
 }
 
+/// The number of the first block node behind those of all disks.
+pub(crate) fn first_free_node(command: &Command<'_>) -> u32 {
+    let disks = command.domain.devices.disks.iter();
+    1 + disks.map(|disk| block::layers(&command.facts.storage, disk)).sum::<u32>()
+}
+
 fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
     if disk.transient {
         let what = "<transient/> is not supported yet by glassbox; remove it";

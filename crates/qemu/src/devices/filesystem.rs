@@ -3,17 +3,18 @@
 use domain::devices::{
     AccessMode, Filesystem, FsBinary, FsDriverType, FsIdRange, FsType, MultiDevices, VirtioModel,
 };
-use domain::{Domain, Faults, MemoryAccess};
+use domain::{Domain, Fault, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
+use crate::memory_backing;
 use crate::plan::{Access, Helper};
 
 /// Fills in what is served and with whose rights, and checks it.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
-    let shared = has_shared_memory(domain);
+    let shared = memory_backing::is_shared(domain);
     for filesystem in &mut domain.devices.filesystems {
         filesystem.kind.get_or_insert(FsType::Mount);
         if filesystem.socket.is_none() {
@@ -23,11 +24,6 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
             faults.push(filesystem.place.refused(what));
         }
     }
-}
-
-/// Whether another program can see the guest's memory.
-fn has_shared_memory(domain: &Domain) -> bool {
-    domain.memory_backing.access == Some(MemoryAccess::Shared)
 }
 
 fn wrong(filesystem: &Filesystem, shared_memory: bool) -> Option<&'static str> {
@@ -42,8 +38,7 @@ fn wrong(filesystem: &Filesystem, shared_memory: bool) -> Option<&'static str> {
         return Some("<source> has no directory; add one such as <source dir='/srv/share'/>");
     }
     if virtiofs && !shared_memory {
-        // Whether cells of NUMA share memory is known only to them.
-        return None;
+        return Some("virtio-fs needs memory that others see; add <access mode='shared'/>");
     }
     if virtiofs && filesystem.driver.write_policy.is_some() {
         return Some("virtio-fs has no 'wrpolicy'; remove it");
@@ -149,6 +144,12 @@ fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
     needs_directory(command, filesystem);
     let guest = &command.facts.directories.guest;
     let socket = format!("{guest}/{}-fs.sock", filesystem.info.alias());
+    let lock = &filesystem.binary.lock;
+    if lock.posix == Some(true) || lock.flock == Some(true) {
+        let place = filesystem.place.child("binary");
+        let what = "virtiofsd keeps locks in the guest and passes none on; turn <lock> off";
+        command.faults.push(Fault::ignored(place.position, &place.path, what));
+    }
     let program =
         filesystem.binary.path.as_ref().unwrap_or(&command.facts.storage.virtiofsd).clone();
     let arguments = virtiofsd_arguments(filesystem, &socket);

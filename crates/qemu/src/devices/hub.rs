@@ -3,8 +3,11 @@
 use domain::devices::Hub;
 
 use crate::command::Command;
+use crate::devices::placed;
+use crate::json::Object;
 
-/// Refuses the device, which is not turned into arguments yet.
-pub(crate) fn arguments(command: &mut Command<'_>, device: &Hub) {
-    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+/// Adds a hub.
+pub(crate) fn arguments(command: &mut Command<'_>, hub: &Hub) {
+    let device = Object::new("driver", "usb-hub");
+    command.device(&placed(command, &hub.info, device));
 }

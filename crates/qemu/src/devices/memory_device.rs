@@ -90,7 +90,16 @@ fn range(device: &MemoryDevice) -> Option<(u64, u64)> {
         Some(_) | None => device.target.base,
     };
     let base = base.filter(|base| *base > 0)?;
-    Some((base, base.saturating_add(device.target.size.bytes())))
+    Some((base, base.saturating_add(mapped(device))))
+}
+
+/// How much of a device the guest's physical memory shows: labels stand behind it, and what remains is cut down
+/// to whole pages of the mapping.
+fn mapped(device: &MemoryDevice) -> u64 {
+    let size = device.target.size.bytes();
+    let Some(label) = device.target.label_size else { return size };
+    let align = device.source.align_size.map_or(4096, MemorySize::bytes).max(1);
+    size.saturating_sub(label.bytes()) / align * align
 }
 
 fn check_overlaps(domain: &Domain, faults: &Faults) {

@@ -1,10 +1,40 @@
 //! Sockets between guest and host, `<vsock>`.
 
-use domain::devices::Vsock;
+use domain::devices::{VirtioModel, Vsock};
+use domain::{Domain, Faults};
 
 use crate::command::Command;
+use crate::devices::{placed, virtio, virtio_driver};
+use crate::json::Object;
+use crate::plan::{Access, FdKind};
 
-/// Refuses the device, which is not turned into arguments yet.
-pub(crate) fn arguments(command: &mut Command<'_>, device: &Vsock) {
-    command.refuse(&device.place, "the device is not supported yet by glassbox; remove it");
+/// Fills in models; a guest has one such device, with a number that is given or chosen.
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    for (index, vsock) in domain.devices.vsocks.iter_mut().enumerate() {
+        vsock.model.get_or_insert(VirtioModel::Virtio);
+        if index > 0 {
+            faults.push(vsock.place.refused("a guest has one vsock; remove this one"));
+        }
+        if vsock.cid.address.is_none() && vsock.cid.auto != Some(true) {
+            let what = "the guest has no number; add <cid auto='yes'/>";
+            faults.push(vsock.place.refused(what));
+        }
+        vsock.cid.auto.get_or_insert(false);
+    }
+}
+
+/// Adds the device.
+pub(crate) fn arguments(command: &mut Command<'_>, vsock: &Vsock) {
+    let Some(cid) = vsock.cid.address.or(command.facts.network.vsock_cid) else {
+        let what = "no number can be chosen on this host; give one such as <cid address='3'/>";
+        command.refuse(&vsock.place, what);
+        return;
+    };
+    command.needs_file("/dev/vhost-vsock", Access::ReadWrite, &vsock.place);
+    let fd = command.pass_fd(FdKind::Vsock { cid, place: vsock.place.clone() });
+    let driver = virtio_driver("vhost-vsock", vsock.model.unwrap_or(VirtioModel::Virtio));
+    let device = virtio(&vsock.virtio, Object::new("driver", driver))
+        .set("guest-cid", cid)
+        .set("vhostfd", fd.to_string());
+    command.device(&placed(command, &vsock.info, device));
 }

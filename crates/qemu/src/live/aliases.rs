@@ -1,8 +1,8 @@
 //! The ids of devices.
 
 use domain::devices::{
-    Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, MemoryModel,
-    ScsiModel,
+    Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, InterfaceType,
+    MemoryModel, ScsiModel,
 };
 use domain::{Alias, Domain};
 
@@ -10,14 +10,30 @@ use crate::machine::Board;
 
 /// Gives each device without an alias of the user's the one that libvirt would give it.
 pub(crate) fn assign(domain: &mut Domain) {
+    // Interfaces and devices of the host count only those without an alias of the user's.
+    let (mut nets, mut hostdevs) = (0.., 0..);
     for kind in DeviceKind::ALL {
         for device in domain.devices.all(kind) {
             if domain.devices.info(device).alias.is_none() {
-                let alias: Option<Alias> = name(domain, device).parse().ok();
+                let name = if is_hostdev(domain, device) {
+                    hostdevs.next().map(|number: u32| format!("hostdev{number}"))
+                } else if kind == DeviceKind::Interface {
+                    nets.next().map(|number: u32| format!("net{number}"))
+                } else {
+                    Some(name(domain, device))
+                };
+                let alias: Option<Alias> = name.and_then(|name| name.parse().ok());
                 domain.devices.info_mut(device).alias = alias;
             }
         }
     }
+}
+
+/// Whether a device is one of the host, an interface perhaps.
+fn is_hostdev(domain: &Domain, device: DeviceRef) -> bool {
+    device.kind == DeviceKind::Hostdev
+        || device.kind == DeviceKind::Interface
+            && domain.devices.interfaces[device.index].kind() == InterfaceType::Hostdev
 }
 
 fn name(domain: &Domain, device: DeviceRef) -> String {

@@ -155,7 +155,10 @@ fn plan(command: &Command<'_>, region: &Region) -> Plan {
         access,
         discard: discard.or(backing.discard.then_some(true)),
         // Memory that is persistent itself would only wear off.
-        prealloc: immediate || page.is_some() || (in_module && !region.pmem),
+        prealloc: immediate
+            || page.is_some()
+            || (in_module && !region.pmem)
+            || region.role == Role::Enclave,
         nodes: region.nodes.clone().or(tuned),
         mode,
     }

@@ -166,6 +166,15 @@ impl Buses {
                 "{at}: such a controller does not fit on a {bus}; give another bus"
             ));
         }
+        let ports_only =
+            matches!(bus.model, PciModel::PcieSwitchUpstreamPort | PciModel::PcieExpanderBus);
+        if ports_only && !matches!(connect, Connect::Bridge(_)) {
+            let bus = bus.model;
+            return Err(format!("{at}: only ports stand on a {bus}; give another bus"));
+        }
+        if connect == Connect::Integrated && at.bus() != 0 {
+            return Err(format!("{at}: the device is a part of the board; give bus 0"));
+        }
         if !self.is_free_at(at) {
             return Err(format!("another device has the PCI address {at}; give another or none"));
         }

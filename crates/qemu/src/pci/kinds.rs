@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::devices::{
     Address, BalloonModel, Controller, ControllerKind, DeviceKind, DeviceRef, DiskBus, DiskModel,
-    FsDriverType, Input, InputBus, InputModel, Interface, MemoryModel, PciModel, ScsiModel,
-    SerialTarget, UsbModel, VideoModel, VirtioModel, WatchdogModel,
+    FsDriverType, HostdevSource, Input, InputBus, InputModel, Interface, InterfaceType, IommuModel,
+    MemoryModel, PciModel, ScsiModel, SerialTarget, UsbModel, VideoModel, VirtioModel,
+    WatchdogModel,
 };
 use domain::{Domain, PciAddress, Place};
 
@@ -56,12 +57,18 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Serial => (devices.serials[index].target == Some(SerialTarget::Pci))
             .then_some(Connect::Conventional),
         // Whoever reads one of these in the crate `domain` says here which of its models stand on PCI.
+        DeviceKind::Hostdev => hostdev(&devices.hostdevs[index].source),
+        DeviceKind::Vsock => {
+            Some(virtio(devices.vsocks[index].model.unwrap_or(VirtioModel::Virtio)))
+        }
+        DeviceKind::Iommu => {
+            (devices.iommus[index].model == IommuModel::Virtio).then_some(Connect::Integrated)
+        }
         DeviceKind::Filesystem => {
             let filesystem = &devices.filesystems[index];
             let on_pci = filesystem.driver_type() != FsDriverType::Mtp;
             on_pci.then(|| virtio(filesystem.model.unwrap_or(VirtioModel::Virtio)))
         }
-        DeviceKind::Hostdev | DeviceKind::Vsock => Some(Connect::Express),
         DeviceKind::MemoryDevice => match devices.memories[index].model {
             MemoryModel::VirtioMem | MemoryModel::VirtioPmem => Some(Connect::Express),
             MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::SgxEpc => None,
@@ -69,7 +76,7 @@ fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
         DeviceKind::Sound | DeviceKind::Shmem | DeviceKind::Crypto | DeviceKind::Pstore => {
             Some(Connect::Conventional)
         }
-        DeviceKind::Iommu | DeviceKind::Panic => Some(Connect::Integrated),
+        DeviceKind::Panic => Some(Connect::Integrated),
         DeviceKind::Smartcard
         | DeviceKind::Parallel
         | DeviceKind::Console
@@ -109,10 +116,21 @@ fn controller(controller: &Controller) -> Option<Connect> {
 }
 
 fn interface(interface: &Interface) -> Option<Connect> {
+    if interface.kind() == InterfaceType::Hostdev {
+        return Some(Connect::Express);
+    }
     match interface.model.as_deref()? {
         "virtio" | "virtio-non-transitional" | "e1000e" | "igb" => Some(Connect::Express),
         "usb-net" => None,
         _ => Some(Connect::Conventional),
+    }
+}
+
+fn hostdev(source: &HostdevSource) -> Option<Connect> {
+    match source {
+        HostdevSource::Pci(_) | HostdevSource::Mdev(_) => Some(Connect::Express),
+        HostdevSource::ScsiHost(host) => Some(virtio(host.model.unwrap_or(VirtioModel::Virtio))),
+        HostdevSource::Usb(_) | HostdevSource::Scsi(_) => None,
     }
 }
 

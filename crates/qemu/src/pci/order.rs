@@ -11,7 +11,7 @@ pub(super) fn devices(domain: &Domain) -> Vec<DeviceRef> {
         matches!(devices.controllers[device.index].kind, ControllerKind::Pci(_))
     };
     let is_hostdev =
-        |device: &DeviceRef| devices.interfaces[device.index].kind == InterfaceType::Hostdev;
+        |device: &DeviceRef| devices.interfaces[device.index].kind() == InterfaceType::Hostdev;
     let mut order: Vec<DeviceRef> = Vec::new();
     order.extend(all(DeviceKind::Controller).filter(is_pci));
     order.extend(all(DeviceKind::Filesystem));

@@ -2,9 +2,11 @@
 
 use domain::devices::{Controller, PciModel, PciModelName};
 
+use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
+use crate::machine::Board;
 
 /// Adds a bridge or a port; roots are the machine's.
 pub(crate) fn arguments(
@@ -13,7 +15,7 @@ pub(crate) fn arguments(
     model: Option<PciModel>,
 ) {
     let Some(name) = model.and_then(|model| controller.pci_model_name.or(model_name(model))) else {
-        return;
+        return root(command, controller);
     };
     let target = &controller.pci_target;
     let device = Object::new("driver", name.as_str());
@@ -27,12 +29,28 @@ pub(crate) fn arguments(
                 .some("chassis", target.chassis)
                 .some("hotplug", target.hotplug)
         }
-        PciModelName::Pxb | PciModelName::PxbPcie => device.some("bus_nr", target.bus_number),
+        PciModelName::Pxb | PciModelName::PxbPcie => {
+            device.some("bus_nr", target.bus_number).some("numa_node", controller.numa_node)
+        }
         PciModelName::I82801b11Bridge
         | PciModelName::X3130Upstream
         | PciModelName::PciePciBridge => device,
     };
     command.device(&placed(command, &controller.info, device));
+}
+
+/// Sets what can be set of the machine's root.
+fn root(command: &mut Command<'_>, controller: &Controller) {
+    let board = Board::of_domain(command.domain);
+    if let Some(hotplug) = controller.pci_target.hotplug.filter(|_| board == Board::I440fx) {
+        let word = if hotplug { "on" } else { "off" };
+        command.argv.options("-global", Options::pair("PIIX4_PM.acpi-root-pci-hotplug", word));
+    }
+    if let Some(size) = controller.pci_hole {
+        let host = if board == Board::Q35 { "q35-pcihost" } else { "i440FX-pcihost" };
+        let key = format!("{host}.pci-hole64-size");
+        command.argv.options("-global", Options::pair(&key, format!("{}K", size.kibibytes())));
+    }
 }
 
 /// The device that plays a model by default; none for roots.

@@ -4,7 +4,7 @@ use domain::devices::{Controller, UsbModel};
 use domain::{Domain, Faults};
 
 use crate::command::Command;
-use crate::devices::{addressed, placed};
+use crate::devices::{addressed, placed, usb_bus};
 use crate::json::Object;
 
 /// Ports of an xHCI controller, by QEMU's limit.
@@ -22,14 +22,18 @@ pub(crate) fn arguments(
         }
         return;
     };
+    if command.facts.absent_devices.contains(name) {
+        let place = &controller.place;
+        let place = if place.path.is_empty() { &command.domain.place } else { place };
+        let what = format!("this QEMU has no USB controller '{name}'; give another model");
+        command.refuse(place, what);
+        return;
+    }
     let device =
         Object::new("driver", name).some("p2", controller.ports).some("p3", controller.ports);
     let device = match controller.info.master_start_port {
         Some(port) => {
-            let bus = match controller.number() {
-                0 => "usb.0".to_owned(),
-                number => format!("usb{number}.0"),
-            };
+            let bus = format!("{}.0", usb_bus(command, controller.number()));
             addressed(
                 command,
                 &controller.info,

@@ -1,13 +1,15 @@
 //! What no guest can have: combinations of a disk's words that libvirt refuses, too.
 
 use domain::devices::{
-    Address, AddressType, BlockIo, CacheMode, Disk, DiskBus, DiskDevice, DiskFormat, DiskModel,
-    DiskSource, EncryptionEngine, EncryptionFormat, IoMode, NetworkProtocol, SourceKind,
-    StartupPolicy, Tray, VirtioOptions,
+    Address, AddressType, BlockIo, CacheMode, ControllerKind, Disk, DiskBus, DiskDevice,
+    DiskFormat, DiskModel, DiskSource, EncryptionEngine, EncryptionFormat, ErrorPolicy, IoMode,
+    NetworkProtocol, ScsiModel, SourceKind, StartupPolicy, Tray, VirtioOptions,
 };
 use domain::{Domain, Faults};
 
+use super::drive;
 use super::frontend::is_removable;
+use crate::memory_backing;
 use crate::storage::is_known;
 
 /// Refuses disks that cannot be.
@@ -31,6 +33,13 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
         if disks[..index].iter().any(same) {
             refuse("another disk has this address; give another or none");
         }
+        if on_oldest_scsi(domain, disk) && drive(disk).is_some_and(|at| at.target != 0) {
+            refuse("the controller model 'lsilogic' has no targets; use target='0' and a unit");
+        }
+        let server = matches!(disk.source.kind, SourceKind::VhostUser(_));
+        if server && !memory_backing::is_shared(domain) {
+            refuse("the server of a vhost-user disk must see memory; add <access mode='shared'/>");
+        }
         let threads = disk.driver.iothread.iter().chain(disk.threads.iter().map(|it| &it.id));
         let known = domain.iothreads.ids();
         if threads.clone().any(|id| !known.contains(id)) {
@@ -42,6 +51,15 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
             refuse("the group of a throttle filter is not in <throttlegroups>; add it there");
         }
     }
+}
+
+/// Whether a disk stands on a SCSI controller that takes its disks for targets.
+fn on_oldest_scsi(domain: &Domain, disk: &Disk) -> bool {
+    let number = drive(disk).map(|at| at.controller);
+    let oldest = ControllerKind::Scsi(Some(ScsiModel::Lsilogic));
+    let mut controllers = domain.devices.controllers.iter();
+    disk.bus() == DiskBus::Scsi
+        && controllers.any(|controller| controller.kind == oldest && controller.index == number)
 }
 
 type Rule = Result<(), &'static str>;
@@ -188,6 +206,14 @@ fn driver(disk: &Disk) -> Rule {
     unless(
         disk.shareable && !disk.readonly && !raw,
         "guests that share a disk would destroy this format; use raw or remove <shareable/>",
+    )?;
+    unless(
+        driver.read_error_policy == Some(ErrorPolicy::Enospace),
+        "reading fails for other reasons than a full disk; use another rerror_policy",
+    )?;
+    unless(
+        disk.limits.is_some() && !disk.throttle_filters.is_empty(),
+        "both <iotune> and <throttlefilters> are given; remove one",
     )?;
     unless(
         driver.copy_on_read == Some(true) && disk.readonly,

@@ -93,10 +93,23 @@ fn address(host: &NetworkHost) -> Option<Object> {
     }
 }
 
-/// A server as QEMU's `InetSocketAddressBase`.
+/// A server as QEMU's `InetSocketAddressBase`, which has a port always; 0 is for Ceph the usual one.
 fn plain_address(host: &NetworkHost) -> Object {
     let name = host.name.clone().unwrap_or_default();
-    Object::new("host", name).some("port", host.port.map(|port| port.to_string()))
+    Object::new("host", name).set("port", host.port.unwrap_or_default().to_string())
+}
+
+/// A path as part of a URL (RFC 3986, section 2).
+fn escaped(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()/;@&=+$,:".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
 }
 
 /// A server as part of a URL: addresses of IPv6 stand in brackets.
@@ -235,7 +248,7 @@ fn curl(
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Object {
-    let path = network.name.as_deref().unwrap_or_default();
+    let path = escaped(network.name.as_deref().unwrap_or_default());
     let slash = if path.starts_with('/') { "" } else { "/" };
     let query = network.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let url = format!("{}://{}{slash}{path}{query}", network.protocol, in_url(host));

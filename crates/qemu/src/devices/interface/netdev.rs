@@ -1,0 +1,176 @@
+//! The host's side of an interface: `-netdev`.
+
+use domain::devices::{
+    BackendType, Interface, InterfaceSource, NetDriver, Reconnect, SocketAddress, VhostUserMode,
+};
+
+use super::passt;
+use crate::argv::Options;
+use crate::command::Command;
+use crate::json::Object;
+use crate::plan::{Access, FdKind};
+
+/// Milliseconds after which QEMU looks for passt again.
+const PASST_RECONNECT: u32 = 5000;
+
+/// The id of an interface's host side.
+pub(super) fn id(interface: &Interface) -> String {
+    format!("host{}", interface.info.alias())
+}
+
+/// Adds the host's side; false when the interface is refused.
+pub(super) fn arguments(command: &mut Command<'_>, interface: &Interface) -> bool {
+    let is_passt = interface.backend.kind == Some(BackendType::Passt);
+    let netdev = match &interface.source {
+        InterfaceSource::User { .. } if is_passt => passt_stream(command, interface),
+        InterfaceSource::User { .. } => user(interface),
+        InterfaceSource::VhostUser { .. } if is_passt => {
+            let socket = passt::start(command, interface, true);
+            let chardev = chardev(interface).set("path", socket);
+            vhost_user(command, interface, chardev.set("reconnect-ms", PASST_RECONNECT))
+        }
+        InterfaceSource::VhostUser { path, mode, reconnect, .. } => {
+            let chardev = chardev(interface).some("path", path.as_ref());
+            vhost_user(command, interface, connected(chardev, *mode, reconnect))
+        }
+        InterfaceSource::Ethernet(_) => tap(command, interface, None),
+        InterfaceSource::Bridge(bridge) => tap(command, interface, Some(bridge)),
+        InterfaceSource::Network { network, .. } => {
+            let Some(network) = command.facts.network.networks.get(network) else {
+                let what = format!(
+                    "there is no network '{network}' on this host; use type='bridge' with a bridge"
+                );
+                command.refuse(&interface.place, what);
+                return false;
+            };
+            tap(command, interface, Some(&network.bridge))
+        }
+        InterfaceSource::Direct { .. } => direct(command, interface),
+        InterfaceSource::Server(socket) => self::socket("listen", socket),
+        InterfaceSource::Client(socket) => self::socket("connect", socket),
+        InterfaceSource::Mcast(socket) => self::socket("mcast", socket),
+        InterfaceSource::Udp(remote, local) => {
+            self::socket("udp", remote).set("localaddr", local.endpoint())
+        }
+        InterfaceSource::Vdpa(path) => vdpa(command, interface, path),
+        InterfaceSource::Hostdev { .. }
+        | InterfaceSource::Internal(_)
+        | InterfaceSource::Vds
+        | InterfaceSource::Null => {
+            command.refuse(&interface.place, "QEMU has no interface of this type; use type='user'");
+            return false;
+        }
+    };
+    command.argv.json("-netdev", &netdev.set("id", id(interface)));
+    true
+}
+
+/// QEMU's own translator, with the networks that the guest sees.
+fn user(interface: &Interface) -> Object {
+    let mut netdev = Object::new("type", "user");
+    for ip in &interface.guest_ip.addresses {
+        if ip.address.is_ipv4() {
+            let prefix = ip.prefix.map(|prefix| format!("/{prefix}")).unwrap_or_default();
+            netdev = netdev.set("net", format!("{}{prefix}", ip.address));
+        } else {
+            netdev = netdev.set("ipv6-prefix", ip.address.to_string());
+            netdev = netdev.some("ipv6-prefixlen", ip.prefix);
+        }
+    }
+    netdev
+}
+
+fn passt_stream(command: &mut Command<'_>, interface: &Interface) -> Object {
+    let socket = passt::start(command, interface, false);
+    let address = Object::new("type", "unix").set("path", socket);
+    Object::new("type", "stream")
+        .set("addr", address)
+        .set("server", false)
+        .set("reconnect-ms", PASST_RECONNECT)
+}
+
+fn chardev(interface: &Interface) -> Options {
+    Options::new("socket").set("id", format!("char{}", interface.info.alias()))
+}
+
+fn connected(chardev: Options, mode: Option<VhostUserMode>, reconnect: &Reconnect) -> Options {
+    if mode == Some(VhostUserMode::Server) {
+        return chardev.on_off("server", true);
+    }
+    match reconnect.enabled {
+        Some(true) => {
+            let timeout = reconnect.timeout.unwrap_or_default();
+            chardev.set("reconnect-ms", u64::from(timeout) * 1000)
+        }
+        Some(false) => chardev.set("reconnect-ms", 0),
+        None => chardev,
+    }
+}
+
+fn vhost_user(command: &mut Command<'_>, interface: &Interface, chardev: Options) -> Object {
+    command.argv.options("-chardev", chardev);
+    Object::new("type", "vhost-user")
+        .set("chardev", format!("char{}", interface.info.alias()))
+        .some("queues", interface.driver.options.queues)
+}
+
+/// A tap device, a descriptor for each pair of queues.
+fn tap(command: &mut Command<'_>, interface: &Interface, bridge: Option<&str>) -> Object {
+    let tap = |queue| FdKind::Tap {
+        interface: Box::new(interface.clone()),
+        bridge: bridge.map(str::to_owned),
+        queue,
+    };
+    queues(command, interface, tap)
+}
+
+fn direct(command: &mut Command<'_>, interface: &Interface) -> Object {
+    queues(command, interface, |queue| FdKind::MacVtap {
+        interface: Box::new(interface.clone()),
+        queue,
+    })
+}
+
+/// A netdev of tap descriptors, and the kernel's help if the device is one of virtio.
+fn queues(command: &mut Command<'_>, interface: &Interface, tap: impl Fn(u16) -> FdKind) -> Object {
+    let count = interface.queues();
+    let taps: Vec<i32> = (0..count).map(|queue| command.pass_fd(tap(queue))).collect();
+    let netdev = descriptors(Object::new("type", "tap"), ("fd", "fds"), &taps);
+    let netdev = vhost(command, interface, count, netdev);
+    netdev.some("sndbuf", interface.send_buffer)
+}
+
+fn vhost(command: &mut Command<'_>, interface: &Interface, count: u16, netdev: Object) -> Object {
+    let wanted = match interface.driver.options.name {
+        Some(NetDriver::Qemu) => false,
+        Some(NetDriver::Vhost) => true,
+        None => command.facts.network.vhost_net,
+    };
+    if !wanted || !interface.is_virtio() {
+        return netdev;
+    }
+    let path = interface.backend.vhost.as_deref().unwrap_or("/dev/vhost-net");
+    command.needs_file(path, Access::ReadWrite, &interface.place);
+    let device = || FdKind::Device { path: path.to_owned() };
+    let fds: Vec<i32> = (0..count).map(|_| command.pass_fd(device())).collect();
+    descriptors(netdev.set("vhost", true), ("vhostfd", "vhostfds"), &fds)
+}
+
+/// One descriptor, or several with colons between.
+fn descriptors(netdev: Object, keys: (&'static str, &'static str), fds: &[i32]) -> Object {
+    let text: Vec<String> = fds.iter().map(ToString::to_string).collect();
+    netdev.set(if fds.len() == 1 { keys.0 } else { keys.1 }, text.join(":"))
+}
+
+fn socket(key: &'static str, socket: &SocketAddress) -> Object {
+    Object::new("type", "socket").set(key, socket.endpoint())
+}
+
+fn vdpa(command: &mut Command<'_>, interface: &Interface, path: &str) -> Object {
+    command.needs_file(path, Access::ReadWrite, &interface.place.child("source"));
+    let device = FdKind::Device { path: path.to_owned() };
+    let set = command.pass_fd_set(device, &format!("{}-vdpa", interface.info.alias()));
+    Object::new("type", "vhost-vdpa")
+        .set("vhostdev", set)
+        .some("queues", interface.driver.options.queues)
+}
