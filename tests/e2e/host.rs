@@ -153,7 +153,7 @@ fn start_guest(host: &Host, words: &str) {
         "rm -f /run/serial
          systemd-run --quiet --unit=guest qemu-system-x86_64 -nodefaults -machine q35 -accel tcg -m 256 \
          -display none -kernel {images}/vmlinuz -initrd {images}/initrd \
-         -append 'console=ttyS0 quiet {words}' -device pvpanic -action panic=pause -serial file:/run/serial \
+         -append 'console=ttyS0 quiet no_timer_check {words}' -device pvpanic -action panic=pause -serial file:/run/serial \
          -drive file={images}/disk.qcow2,if=virtio -qmp unix:/run/monitor,server=on,wait=off"
     ))
     .unwrap();

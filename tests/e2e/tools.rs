@@ -30,7 +30,7 @@ fn arguments_are_printed_one_a_line() -> Result<()> {
     };
     assert_eq!(after("-uuid")?, web.uuid());
     assert_eq!(after("-kernel")?, "/var/lib/glassbox/images/vmlinuz");
-    assert_eq!(after("-append")?, "console=ttyS0 quiet");
+    assert_eq!(after("-append")?, "console=ttyS0 quiet no_timer_check");
     assert!(after("-blockdev")?.contains(web.disk()), "{stdout}");
     let again = tools.run(&["--print-args", "-"], web.xml())?;
     assert_eq!(texts(&again).0, stdout, "the same from standard input, and each time");

@@ -1,7 +1,8 @@
 //! The guest image: a Debian cloud kernel and an initial RAM disk with busybox and the QEMU guest agent.
 //!
 //! It boots in a few seconds without KVM and says on its console what happens to it; the lines and the kernel
-//! words that it obeys are told at the head of `tests/guest/init`.
+//! words that it obeys are told at the head of `tests/guest/init`. Give its kernel `no_timer_check` as well: on a
+//! busy machine it may else find that its emulated timer doesn't tick in time, and panic.
 
 use std::collections::BTreeSet;
 use std::fs;
