@@ -71,6 +71,7 @@ fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::interface::complete(domain, faults);
     devices::input::complete(domain);
     devices::rng::complete(domain);
+    devices::sound::complete(domain);
     devices::tpm::complete(domain);
     devices::graphics::complete(domain, facts);
     devices::memory_device::complete(domain, faults);

@@ -5,13 +5,15 @@ use domain::devices::Parallel;
 
 use crate::command::Command;
 use crate::devices::chardev::Purpose;
+use crate::devices::serial::FreePorts;
 use crate::devices::{chardev, placed};
 use crate::json::Object;
 
 /// Fills in numbers.
 pub(crate) fn complete(domain: &mut Domain) {
-    for (port, parallel) in (0..).zip(&mut domain.devices.parallels) {
-        parallel.port.get_or_insert(port);
+    let mut ports = FreePorts::after(domain.devices.parallels.iter().filter_map(|p| p.port));
+    for parallel in &mut domain.devices.parallels {
+        parallel.port.get_or_insert_with(|| ports.next());
     }
 }
 

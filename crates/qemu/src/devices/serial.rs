@@ -10,7 +10,8 @@ use crate::json::Object;
 
 /// Fills in bus, device and number.
 pub(crate) fn complete(domain: &mut Domain) {
-    for (port, serial) in (0..).zip(&mut domain.devices.serials) {
+    let mut ports = FreePorts::after(domain.devices.serials.iter().filter_map(|s| s.port));
+    for serial in &mut domain.devices.serials {
         let target = *serial.target.get_or_insert(match serial.info.address {
             Some(Address::Pci(_)) => SerialTarget::Pci,
             Some(Address::Usb(_)) => SerialTarget::Usb,
@@ -22,7 +23,24 @@ pub(crate) fn complete(domain: &mut Domain) {
             SerialTarget::Pci => SerialModel::Pci,
             SerialTarget::IsaDebug => SerialModel::IsaDebugcon,
         });
-        serial.port.get_or_insert(port);
+        serial.port.get_or_insert_with(|| ports.next());
+    }
+}
+
+/// Numbers for ports that have none: those above all that are given, ascending.
+pub(crate) struct FreePorts(u32);
+
+impl FreePorts {
+    /// The numbers above these.
+    pub(crate) fn after(given: impl Iterator<Item = u32>) -> Self {
+        Self(given.max().map_or(0, |highest| highest.saturating_add(1)))
+    }
+
+    /// The next one.
+    pub(crate) fn next(&mut self) -> u32 {
+        let port = self.0;
+        self.0 = self.0.saturating_add(1);
+        port
     }
 }
 

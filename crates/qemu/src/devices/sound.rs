@@ -1,11 +1,22 @@
 //! Sound cards.
 
+use domain::Domain;
 use domain::devices::{Sound, SoundCodec, SoundModel};
 
 use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::{audio, placed, virtio};
 use crate::json::Object;
+
+/// How many streams a virtio card has when nobody says, one to play and one to record.
+const VIRTIO_STREAMS: u32 = 2;
+
+/// Fills in the streams of virtio cards.
+pub(crate) fn complete(domain: &mut Domain) {
+    for sound in domain.devices.sounds.iter_mut().filter(|s| s.model == SoundModel::Virtio) {
+        sound.streams.get_or_insert(VIRTIO_STREAMS);
+    }
+}
 
 /// Adds a card, with the codecs behind it.
 pub(crate) fn arguments(command: &mut Command<'_>, sound: &Sound) {

@@ -9,6 +9,7 @@ use crate::argv::Options;
 use crate::command::Command;
 use crate::devices::{thread_map, virtio, virtio_driver};
 use crate::json::Object;
+use crate::machine::Board;
 
 use super::{block, drive};
 
@@ -76,7 +77,14 @@ fn ide_disk(command: &Command<'_>, disk: &Disk) -> Object {
     let Some(at) = drive(disk) else { return device };
     let ide = disk.bus() == DiskBus::Ide;
     let kind = if ide { ControllerType::Ide } else { ControllerType::Sata };
-    let bus = controller(command, kind, at.controller).map_or("ide", |c| c.info.alias());
+    let board = Board::of_domain(command.domain);
+    let own = if board == Board::Q35 { ControllerType::Sata } else { ControllerType::Ide };
+    // The board's own controller is no device, so an alias of the user's does not name its bus.
+    let bus = if at.controller == 0 && kind == own {
+        "ide"
+    } else {
+        controller(command, kind, at.controller).map_or("ide", |c| c.info.alias())
+    };
     if ide {
         return device.set("bus", format!("{bus}.{}", at.bus)).set("unit", at.unit);
     }
