@@ -111,8 +111,8 @@ impl Sound {
                     w.element("codec").attribute("type", codec).empty();
                 }
                 w.element("audio").optional("id", self.audio).empty_if_any();
-                self.virtio.write("driver", w);
                 self.info.write(w);
+                self.virtio.write("driver", w);
             });
     }
 }

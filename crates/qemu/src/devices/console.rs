@@ -35,7 +35,7 @@ pub(crate) fn complete(domain: &mut Domain) {
         match devices.consoles.first_mut() {
             Some(first) if first.is_serial() => *first = console,
             Some(_) | None if usual => {
-                devices.consoles.insert(0, Console { port: Some(0), ..console });
+                devices.consoles.insert(0, console);
             }
             Some(_) | None => {}
         }
