@@ -10,6 +10,10 @@ use super::none;
 /// A domain with every element that the page calls used.
 const EVERYTHING: &str = include_str!("elements.xml");
 
+/// Elements that the page does not call used, with what they usually hold, one a line: an empty element can
+/// say nothing that is left out.
+const LEFT_OUT: &str = include_str!("left-out.xml");
+
 /// The definition that README.md starts with.
 const EXAMPLE: &str = include_str!("../../examples/web.xml");
 
@@ -55,7 +59,10 @@ fn faults(text: &str) -> Vec<Fault> {
 
 /// What becomes of an element that is put before `end` of the document with everything.
 fn fate(element: &str, end: &str) -> &'static str {
-    let text = EVERYTHING.replacen(end, &format!("<{element}/>{end}"), 1);
+    let begins = |line: &&str| line[1..].split(['>', ' ']).next() == Some(element);
+    let empty = format!("<{element}/>");
+    let sample = LEFT_OUT.lines().find(begins).unwrap_or(&empty);
+    let text = EVERYTHING.replacen(end, &format!("{sample}{end}"), 1);
     let at = |fault: &&Fault| {
         let last = fault.path.rsplit('/').next().unwrap_or_default();
         last.split('[').next() == Some(element)
