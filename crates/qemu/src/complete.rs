@@ -16,7 +16,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     firmware::complete(domain, facts, faults);
     boot::complete(domain);
     memory::complete(domain, faults);
-    memory_backing::complete(domain, faults);
+    memory_backing::complete(domain, facts, faults);
     vcpu::complete(domain);
     domain.iothreads.complete();
     numa::complete(domain, faults);

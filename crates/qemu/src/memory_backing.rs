@@ -8,10 +8,14 @@ use crate::facts::HostFacts;
 const PAGE: MemorySize = MemorySize::from_bytes(4096);
 
 /// Checks the sets of nodes, and forgets those of a guest that has only one node.
-pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     let cells = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(0, |n| n.cells.len());
     let Some(hugepages) = &mut domain.memory_backing.hugepages else { return };
     let highest = u32::try_from(cells.max(1) - 1).unwrap_or(u32::MAX);
+    if hugepages.pages.is_empty() && facts.hugepages.is_empty() {
+        let what = "no large pages of this host are known to glassbox; remove this for ordinary ones";
+        faults.push(hugepages.place.refused(what));
+    }
     let mut general = None;
     let mut taken: Vec<u32> = Vec::new();
     for page in &mut hugepages.pages {

@@ -4,7 +4,7 @@
 //! The unit `qemu@.service` is where the host's control groups and the scheduler are told such things, so
 //! a domain that says them is warned instead of believed.
 
-use domain::{CpuTuning, Domain, Fault, Faults, Place};
+use domain::{CpuTuning, Domain, Fault, Faults, LabelType, NumaPlacement, Place};
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
@@ -33,6 +33,7 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
                     like in a drop-in of the guest's unit";
         ignored(&tuning.place, what);
     }
+    placement(domain, &ignored);
     for lease in &domain.devices.leases {
         let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
         ignored(&lease.place, what);
@@ -42,6 +43,26 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     }
     if let Some(perf) = &domain.perf {
         ignored(&perf.place, "glassbox counts no events and ignores this; use perf(1) on the unit");
+    }
+}
+
+/// Where CPUs and memory are placed on the host, and how the guest's files are labelled.
+fn placement(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
+    if domain.vcpus.cpuset.is_some() {
+        let what = "glassbox leaves placement to systemd and ignores attribute 'cpuset'; set AllowedCPUs= or \
+                    CPUAffinity= in a drop-in of the guest's unit";
+        ignored(&domain.vcpus.place, what);
+    }
+    let memory = domain.numatune.as_ref().and_then(|tuning| tuning.memory.as_ref());
+    if let Some(memory) = memory.filter(|memory| memory.placement == Some(NumaPlacement::Auto)) {
+        let what = "glassbox asks nobody for the best nodes and ignores placement='auto'; set \
+                    AllowedMemoryNodes= in a drop-in of the guest's unit";
+        ignored(&memory.place, what);
+    }
+    if domain.seclabels.iter().any(|label| label.kind != Some(LabelType::None)) {
+        let what = "glassbox labels neither QEMU nor its files and ignores this; set SELinuxContext= or \
+                    AppArmorProfile= in a drop-in of the guest's unit";
+        ignored(&domain.place.child("seclabel"), what);
     }
 }
 
