@@ -13,7 +13,8 @@ pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) 
     let Some(hugepages) = &mut domain.memory_backing.hugepages else { return };
     let highest = u32::try_from(cells.max(1) - 1).unwrap_or(u32::MAX);
     if hugepages.pages.is_empty() && facts.hugepages.is_empty() {
-        let what = "no large pages of this host are known to glassbox; remove this for ordinary ones";
+        let what =
+            "no large pages of this host are known to glassbox; remove this for ordinary ones";
         faults.push(hugepages.place.refused(what));
     }
     let mut general = None;
