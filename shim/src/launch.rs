@@ -6,9 +6,9 @@
 //!
 //! What is dropped on the way is undone: the claim with its lifeline, the runtime directory with its lock.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::keeper::Keeper;
 use crate::log;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
-use crate::provide::provide;
+use crate::provide::{make_folder, provide};
 use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
@@ -180,9 +180,7 @@ fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
 }
 
 fn listener(path: &Path) -> std::io::Result<UnixListener> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
+    make_folder(path, 0o700)?;
     UnixListener::bind(path)
 }
 
@@ -201,9 +199,7 @@ fn device(paths: &[String], access: Access) -> std::io::Result<File> {
 
 /// A log of the guest's, which only its account reads.
 fn output(path: &Path, truncate: bool) -> std::io::Result<File> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
-    }
+    make_folder(path, 0o750)?;
     let file = File::options().create(true).append(true).mode(0o640).open(path)?;
     if truncate {
         file.set_len(0)?;

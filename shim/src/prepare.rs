@@ -159,11 +159,11 @@ fn host_facts(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
         let displays = &mut facts.displays;
         displays.vnc_port = free_port(&displays.vnc_listen, displays.vnc_port);
     }
-    if let Some(log) = granted("LOGS_DIRECTORY") {
-        facts.directories.log = log;
+    if let Some(log) = runtime_dir::granted("LOGS_DIRECTORY") {
+        facts.directories.log = log.display().to_string();
     }
-    if let Some(state) = granted("STATE_DIRECTORY") {
-        facts.directories.nvram = format!("{state}/nvram");
+    if let Some(state) = runtime_dir::granted("STATE_DIRECTORY") {
+        facts.directories.nvram = format!("{}/nvram", state.display());
     }
     facts
 }
@@ -173,12 +173,6 @@ fn host_facts(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
 /// Another program can take it before QEMU does. QEMU then fails to start, and says so.
 fn free_port(address: &str, first: u16) -> u16 {
     (first..=u16::MAX).find(|port| TcpListener::bind((address, *port)).is_ok()).unwrap_or(first)
-}
-
-/// The first folder that systemd lists in this variable (systemd.exec(5), `RuntimeDirectory=`).
-fn granted(variable: &str) -> Option<String> {
-    let folders = std::env::var(variable).ok()?;
-    folders.split(':').next().filter(|folder| !folder.is_empty()).map(str::to_owned)
 }
 
 /// Checks that the files which the plan names can be used by this account.

@@ -41,7 +41,7 @@ fn copy(wanted: &CopiedFile) -> Result<(), Fault> {
 
 /// Copies beside the target and renames, so that a crash leaves no half of a file to be taken for the whole.
 fn copy_whole(template: &Path, path: &Path) -> io::Result<()> {
-    make_folder(path)?;
+    make_folder(path, 0o700)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);
@@ -54,15 +54,16 @@ fn copy_whole(template: &Path, path: &Path) -> io::Result<()> {
 
 fn write(wanted: &WrittenFile) -> io::Result<()> {
     let path = Path::new(&wanted.path);
-    make_folder(path)?;
+    make_folder(path, 0o700)?;
     let mut file =
         File::options().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(wanted.content.as_bytes())
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Makes the folder that this path stands in, with this mode, and those above it.
+pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     match path.parent() {
-        Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        Some(parent) => DirBuilder::new().recursive(true).mode(mode).create(parent),
         None => Ok(()),
     }
 }

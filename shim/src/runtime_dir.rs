@@ -39,10 +39,15 @@ pub(crate) fn locate(instance: &UnitInstance) -> PathBuf {
     }
 }
 
-/// `RUNTIME_DIRECTORY` of systemd.exec(5); the first one when the unit has several.
+/// The first folder that systemd lists in this variable, such as `RUNTIME_DIRECTORY` (systemd.exec(5),
+/// `RuntimeDirectory=`); a unit may have several.
+pub(crate) fn granted(variable: &str) -> Option<PathBuf> {
+    let folders = std::env::var(variable).ok()?;
+    folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
 fn by_systemd() -> Option<PathBuf> {
-    let paths = std::env::var("RUNTIME_DIRECTORY").ok()?;
-    paths.split(':').next().filter(|path| !path.is_empty()).map(PathBuf::from)
+    granted("RUNTIME_DIRECTORY")
 }
 
 fn base() -> PathBuf {
