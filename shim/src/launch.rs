@@ -6,16 +6,11 @@
 //!
 //! What is dropped on the way is undone: the claim with its lifeline, the runtime directory with its lock.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use domain::{CrashAction, Domain, LifecycleAction};
-use qemu::{Access, FdKind, LaunchPlan};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::cli::{Cli, Register};
@@ -23,14 +18,14 @@ use crate::definition::Source;
 use crate::fate::Fate;
 use crate::guest::{Action, Actions, Guest};
 use crate::keeper::Keeper;
-use crate::log;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
-use crate::provide::{make_folder, provide};
+use crate::provide::provide;
 use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
+use crate::{fds, host_files, log};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +51,7 @@ pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
     for line in &prepared.ignored {
         log::warning(line);
     }
-    prepare::check_host_files(&prepared)?;
+    host_files::check(&prepared)?;
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(signals, cli.stop_timeout.map(Duration::from_secs))
 }
@@ -85,7 +80,7 @@ impl Claimed {
     ) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
-        let (fds, monitor) = open_fds(plan).context("the guest's sockets cannot be made")?;
+        let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
         let spawn = Spawn {
             program: &plan.emulator,
             arguments: &plan.arguments,
@@ -147,64 +142,6 @@ fn registry(cli: &Cli) -> Registry {
     let runtime =
         std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/run"), PathBuf::from);
     Registry { socket: runtime.join(dbus_api::USER_REGISTRY), bus: false }
-}
-
-/// The file descriptors of the plan in the order of their numbers, and the shim's end of its monitor.
-fn open_fds(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair().context("socketpair")?;
-    let mut monitor = Some(theirs);
-    let mut fds = Vec::new();
-    for passed in &plan.fds {
-        fds.push(match &passed.kind {
-            FdKind::Tap { .. } | FdKind::MacVtap { .. } | FdKind::Vsock { .. } => {
-                anyhow::bail!("the plan has a device that was to be refused before")
-            }
-            FdKind::ShimMonitor => {
-                monitor.take().context("the plan has two monitors of the shim")?.into()
-            }
-            FdKind::Listener { path } => {
-                listener(Path::new(path)).with_context(|| path.clone())?.into()
-            }
-            FdKind::Output { path, truncate } => {
-                output(Path::new(path), *truncate).with_context(|| path.clone())?.into()
-            }
-            FdKind::Device { paths, access } => {
-                device(paths, *access).with_context(|| paths.join(" or "))?.into()
-            }
-            FdKind::Connection { path } => {
-                UnixStream::connect(path).with_context(|| path.clone())?.into()
-            }
-        });
-    }
-    Ok((fds, ours))
-}
-
-fn listener(path: &Path) -> std::io::Result<UnixListener> {
-    make_folder(path, 0o700)?;
-    UnixListener::bind(path)
-}
-
-/// The first of these files that exists.
-fn device(paths: &[String], access: Access) -> std::io::Result<File> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    for path in paths {
-        let read = access != Access::Write;
-        match File::options().read(read).write(access != Access::Read).open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => last = error,
-            opened => return opened,
-        }
-    }
-    Err(last)
-}
-
-/// A log of the guest's, which only its account reads.
-fn output(path: &Path, truncate: bool) -> std::io::Result<File> {
-    make_folder(path, 0o750)?;
-    let file = File::options().create(true).append(true).mode(0o640).open(path)?;
-    if truncate {
-        file.set_len(0)?;
-    }
-    Ok(file)
 }
 
 fn actions(domain: &Domain) -> Actions {

@@ -10,8 +10,11 @@
 mod cli;
 mod consoles;
 mod definition;
+mod facts;
 mod fate;
+mod fds;
 mod guest;
+mod host_files;
 mod identity;
 mod keeper;
 mod launch;
