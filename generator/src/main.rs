@@ -11,12 +11,14 @@
 //! in its arguments and nowhere else.
 
 mod autostart;
+mod directive;
 mod drop_in;
 mod environment;
 mod facts;
 mod log;
 mod output;
 mod read;
+mod resources;
 mod scan;
 mod value;
 
@@ -98,7 +100,9 @@ impl Generator<'_> {
                 Facts::default()
             }
         };
-        self.output.drop_in(instance, &drop_in::text(name, &file, &facts), &mut self.log);
+        let surroundings = self.environment.surroundings();
+        let text = drop_in::text(name, &file, &facts, surroundings);
+        self.output.drop_in(instance, &text, &mut self.log);
         State::DefinedIn(directory)
     }
 
