@@ -33,6 +33,8 @@ pub(crate) struct Environment {
     root: Option<Root>,
     /// Whether udev runs.
     devices: bool,
+    /// The manager's runtime directory.
+    runtime: PathBuf,
 }
 
 /// The directory that stands for `/`.
@@ -44,11 +46,12 @@ struct Root {
 }
 
 impl Environment {
-    /// The environment of this process.
-    pub(crate) fn of_process() -> Self {
+    /// The environment of this process, for the manager that `asked` names or that calls.
+    pub(crate) fn of_process(asked: Option<Scope>) -> Self {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let called_as = env::args_os().next().map(PathBuf::from);
-        let scope = scope(env::var_os("SYSTEMD_SCOPE").as_deref(), called_as.as_deref());
+        let calling = || scope(env::var_os("SYSTEMD_SCOPE").as_deref(), called_as.as_deref());
+        let scope = asked.unwrap_or_else(calling);
         let search = match scope {
             Scope::System => SearchPath::system(),
             Scope::User => SearchPath::user(&UserEnvironment {
@@ -64,7 +67,16 @@ impl Environment {
         });
         // An image that is not running is taken for a machine.
         let devices = root.is_some() || !is_read_only("/sys");
-        Self { scope, search, root, devices }
+        let runtime = match scope {
+            Scope::System => None,
+            Scope::User => path("XDG_RUNTIME_DIR"),
+        };
+        Self { scope, search, root, devices, runtime: runtime.unwrap_or_else(|| "/run".into()) }
+    }
+
+    /// Where the manager has generated units, systemd.unit(5).
+    pub(crate) fn generated(&self) -> PathBuf {
+        self.runtime.join("systemd/generator")
     }
 
     /// Which units there are beside those of guests.

@@ -44,16 +44,21 @@ pub(crate) fn settings(resources: &Resources, devices: u64) -> Vec<Directive> {
 }
 
 fn memory(tuning: &MemoryTuning) -> Vec<Directive> {
-    let bytes = |size: domain::MemorySize| size.bytes();
-    let hard = tuning.hard_limit.map(bytes);
-    let both = tuning.swap_hard_limit.map(bytes);
+    // Systemd takes no limit of 0, with which no process could start; of swap it does.
+    let bytes = |size: domain::MemorySize| Some(size.bytes()).filter(|bytes| *bytes > 0);
+    let hard = tuning.hard_limit.and_then(bytes);
+    let both = tuning.swap_hard_limit.and_then(bytes);
     // With only a limit of both together, neither of them may pass it.
     let most = hard.or(both);
     let swap = both.map(|both| both.saturating_sub(hard.unwrap_or_default()));
-    [("MemoryMax", most), ("MemoryHigh", tuning.soft_limit.map(bytes)), ("MemorySwapMax", swap)]
-        .into_iter()
-        .filter_map(|(key, bytes)| Some(Directive::number(key, bytes?)))
-        .collect()
+    [
+        ("MemoryMax", most),
+        ("MemoryHigh", tuning.soft_limit.and_then(bytes)),
+        ("MemorySwapMax", swap),
+    ]
+    .into_iter()
+    .filter_map(|(key, bytes)| Some(Directive::number(key, bytes?)))
+    .collect()
 }
 
 /// How much memory QEMU may lock, where the usual limit of 8 MiB is too little.
