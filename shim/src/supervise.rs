@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use qemu::Console;
 use qmp::{CommandId, Message, Session};
@@ -33,13 +33,14 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The signals that ask something of the shim, or tell it something.
-pub(crate) fn signals() -> [i32; 6] {
+pub(crate) fn signals() -> [i32; 7] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
     [
         libc::SIGTERM,
         libc::SIGINT,
         libc::SIGQUIT,
         libc::SIGHUP,
+        libc::SIGCHLD,
         caller::LOST as i32,
         machined_poweroff,
     ]
@@ -160,6 +161,9 @@ impl Supervisor<'_> {
         }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
+                if arrived.number == libc::SIGCHLD {
+                    reap_others(self.running.qemu);
+                }
                 if let Some(request) = self.request(arrived) {
                     self.feed(Input::Request(request))?;
                 }
@@ -298,6 +302,19 @@ impl Supervisor<'_> {
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
+        }
+    }
+}
+
+/// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that
+/// lost their parents, and one that was started by exec may have children of before.
+fn reap_others(qemu: Pid) {
+    let ended =
+        || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+    // QEMU's own end is left for its pidfd to tell, and with it this process ends.
+    while let Some(pid) = ended().ok().and_then(|status| status.pid()).filter(|pid| *pid != qemu) {
+        if waitpid(pid, None).is_err() {
+            return;
         }
     }
 }
