@@ -5,7 +5,8 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -14,12 +15,14 @@ use nix::unistd::Pid;
 use qemu::Console;
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
+use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
+use crate::provide::make_folder;
 use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
@@ -63,6 +66,8 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// Where the guest's memory is written to when it panics, without the time and the ending.
+    pub(crate) dump: &'a Path,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -280,11 +285,21 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = if let Command::Order(index) = command {
-            let order = &self.running.orders[index];
-            self.session.execute(order.name, order.arguments.clone())
-        } else {
-            self.session.execute(command.name(), command.arguments())
+        let id = match command {
+            Command::Order(index) => {
+                let order = &self.running.orders[index];
+                self.session.execute(order.name, order.arguments.clone())
+            }
+            Command::Dump => self.session.execute(command.name(), dump(self.running.dump)),
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::RebootResets
+            | Command::Cont
+            | Command::QueryStatus
+            | Command::Powerdown
+            | Command::Reset
+            | Command::Quit => self.session.execute(command.name(), command.arguments()),
         };
         self.sent.push((id, command));
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
@@ -298,12 +313,24 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
         }
     }
+}
+
+/// What `dump-guest-memory` takes (QEMU's qapi/dump.json): a file of its own for each panic, in a folder that only
+/// this account reads, for it holds all that the guest knew.
+fn dump(path: &Path) -> Value {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let file = format!("{}-{time}.core", path.display());
+    match make_folder(path, 0o700) {
+        Ok(()) => log::warning(format_args!("the guest's memory is written to {file}")),
+        // QEMU will not be able to make the file either, and ends the matter.
+        Err(error) => log::warning(format_args!("the folder of {file} cannot be made: {error}")),
+    }
+    json!({ "paging": false, "protocol": format!("file:{file}"), "detach": true })
 }
 
 /// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that
