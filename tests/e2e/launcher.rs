@@ -143,7 +143,7 @@ fn ctrl_c_asks_and_a_second_one_quits(host: &Host) -> Result<()> {
     for (guest, keys, status) in [("button", "\\003", 0), ("idle", "\\003\\003", 0)] {
         let typed = format!(
             "rm -f status; (said {guest}.out R; sleep 0.5; printf '{keys}'; await status) |
-                script -qefc 'glassbox-qemu --register=no {guest}.xml; echo $? >status' /dev/null
+                script -qefc 'trap : INT; glassbox-qemu --register=no {guest}.xml; echo $? >status' /dev/null
             exit $(cat status)"
         );
         let ended = run(host, &typed)?;
