@@ -18,6 +18,7 @@ use crate::definition::Source;
 use crate::fate::Fate;
 use crate::guest::{Action, Actions, Guest};
 use crate::keeper::Keeper;
+use crate::locks::Locks;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
@@ -61,16 +62,21 @@ struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
     directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
 }
 
 impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
+        // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
+        let locks = Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
+            .map_err(|held| LaunchError::Claim(held.to_string()))?;
         let keeper = register(&prepared, cli)?;
         let directory = RuntimeDir::make(&prepared.instance).map_err(|error| match error {
             RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
             RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
         })?;
-        Ok(Self { prepared, keeper, directory })
+        Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
     fn start(

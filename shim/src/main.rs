@@ -18,6 +18,7 @@ mod host_files;
 mod identity;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
 mod orders;
 mod prepare;

@@ -50,7 +50,8 @@ fn by_systemd() -> Option<PathBuf> {
     granted("RUNTIME_DIRECTORY")
 }
 
-fn base() -> PathBuf {
+/// The folder of what lasts until the next boot, or until the user's last logout.
+pub(crate) fn base() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(path) if !nix::unistd::geteuid().is_root() => PathBuf::from(path),
         _ => PathBuf::from("/run"),

@@ -27,7 +27,11 @@
 //! `SOCK_STREAM`) whose other end the caller keeps: the claim on name and UUID lasts until that end is closed.
 //! `options` has no key yet, and any key is refused by name, so that a newer client learns of an older daemon.
 
+mod holder;
+
 use domain::DomainUuid;
+
+pub use holder::{Holder, Placement};
 
 /// The well-known name on the bus, and the prefix of all interfaces and errors.
 pub const BUS_NAME: &str = "org.glassbox.Glassbox1";
