@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 use domain::UnitInstance;
 use nix::fcntl::{Flock, FlockArg};
 
+/// Where the directories of guests are that systemd made none for. It removes those of units below
+/// `glassbox/guest`, also of a unit whose start was refused because a guest of its name runs already.
+const SPAWNED: &str = "glassbox/spawned";
+
 /// The directory of one guest, held until it is dropped. Dropping removes what is in it, and the directory
 /// too unless systemd made it.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(crate) enum RuntimeDirError {
 pub(crate) fn locate(instance: &UnitInstance) -> PathBuf {
     match by_systemd() {
         Some(path) => path,
-        None => base().join("glassbox/guest").join(instance.directory()),
+        None => base().join(SPAWNED).join(instance.directory()),
     }
 }
 

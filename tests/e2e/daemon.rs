@@ -17,7 +17,7 @@ fn guests_and_their_claims_outlive_the_daemon(root: Root) -> Result<()> {
     host.reload()?;
     let unit = host.start_guest("web")?;
     let processes = unit.processes()?;
-    is_claimed(&host, &unit)?;
+    is_claimed(&host, &unit, "required")?;
     uuid_is_claimed(&host, processes.0)?;
     for words in [&["restart", "glassboxd"][..], &["kill", "--signal=KILL", "glassboxd"]] {
         let [former] = daemon(&host).show(["MainPID"])?;
@@ -27,7 +27,7 @@ fn guests_and_their_claims_outlive_the_daemon(root: Root) -> Result<()> {
             now.is_ok_and(|[state, pid]| state == "active" && pid != former && pid != "0")
         })?;
         // Nothing registers again here: the claim was in systemd's file descriptor store.
-        is_claimed(&host, &unit)?;
+        is_claimed(&host, &unit, "required")?;
         assert_eq!(unit.processes()?, processes, "after {words:?}");
         assert_eq!(host.machines()?.len(), 1, "after {words:?}");
     }
@@ -57,11 +57,9 @@ fn a_guest_without_a_daemon_is_registered_when_one_comes(root: Root) -> Result<(
     let said = "the guest starts without a management daemon: ";
     assert!(unit.messages()?.iter().any(|line| line.starts_with(said)), "{:?}", unit.messages()?);
     assert_eq!(host.machines()?.len(), 0);
-    // Its runtime directory is claim enough among shims that ask no daemon.
-    let second = second_shim(&host, "no")?;
-    let held = "glassbox-qemu: the name 'web' is held by another glassbox-qemu, which has \
-                /run/glassbox/guest/web locked\n";
-    assert_eq!((second.status, &*second.stderr), (CLAIMED, held));
+    // The locks on its name and UUID are claim enough where there is no daemon.
+    is_claimed(&host, &unit, "no")?;
+    uuid_is_claimed(&host, processes.0)?;
 
     host.systemctl(["unmask"].into_iter().chain(parts))?.success()?;
     host.systemctl(["start", "glassboxd"])?.success()?;
@@ -81,13 +79,13 @@ fn registers(host: &Host, unit: &Unit<'_>) -> Result<()> {
         unit.messages().is_ok_and(|said| said.iter().any(|line| line == "the guest is registered"))
     })?;
     assert_eq!(host.machine("web")?["Unit"], "qemu@web.service");
-    is_claimed(host, unit)
+    is_claimed(host, unit, "required")
 }
 
 /// A second shim for the same guest is refused and told who holds the name.
-fn is_claimed(host: &Host, unit: &Unit<'_>) -> Result<()> {
+fn is_claimed(host: &Host, unit: &Unit<'_>, register: &str) -> Result<()> {
     let (shim, _) = unit.processes()?;
-    let second = second_shim(host, "required")?;
+    let second = second_shim(host, register)?;
     let held = format!("glassbox-qemu: the name 'web' is held by pid {shim} (qemu@web.service)\n");
     assert_eq!((second.status, second.stderr), (CLAIMED, held));
     Ok(())

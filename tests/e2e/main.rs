@@ -4,6 +4,7 @@
 
 mod account;
 mod boot;
+mod claims;
 mod daemon;
 mod fate;
 mod faults;
