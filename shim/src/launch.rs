@@ -22,7 +22,7 @@ use crate::locks::Locks;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
-use crate::registry::{Answer, Registry};
+use crate::registry::{Answer, Occasion, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
@@ -125,13 +125,15 @@ fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
     }
     let registry = registry(cli);
     let (name, uuid) = (prepared.domain.name.clone(), prepared.uuid);
-    match registry.claim(&name, &uuid) {
+    match registry.claim(&name, &uuid, Occasion::Start) {
         Answer::Held(claim) => Ok(Keeper::held(registry, name, uuid, claim)),
         Answer::Refused(words) => Err(LaunchError::Claim(words)),
-        Answer::Unreachable(why) if cli.register == Register::Required => Err(LaunchError::Claim(
-            format!("the guest must be registered, but there is no daemon: {why}"),
-        )),
-        Answer::Unreachable(why) => {
+        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
+            Err(LaunchError::Claim(format!(
+                "the guest must be registered, but there is no daemon: {why}"
+            )))
+        }
+        Answer::Unreachable(why) | Answer::Silent(why) => {
             log::info(format_args!("the guest starts without a management daemon: {why}"));
             Ok(Keeper::waiting(registry, name, uuid))
         }

@@ -7,6 +7,7 @@
 //! It needs no privilege and no daemon, changes nothing that it inherited, never ends before QEMU did and never
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
+mod bell;
 mod cli;
 mod consoles;
 mod definition;
@@ -28,6 +29,7 @@ mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod waiting;
 
 use std::io::Write;
 use std::path::PathBuf;

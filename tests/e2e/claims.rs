@@ -19,7 +19,8 @@ const CLAIMED: i32 = 5;
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A guest with nothing but a processor, and a QEMU that leaves a line when it is started.
-const RACER: &str = "<domain type='qemu'><name>race</name><uuid>67626f78-0000-4000-8000-000000000001</uuid>
+const RACER: &str =
+    "<domain type='qemu'><name>race</name><uuid>67626f78-0000-4000-8000-000000000001</uuid>
 <memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>
 <devices><emulator>/usr/local/bin/counted-qemu</emulator></devices></domain>";
 
@@ -63,9 +64,8 @@ fn of_a_hundred_racing_shims_one_wins(root: Root) -> Result<()> {
     host.write_file("/tmp/race/race.xml", RACER)?;
     host.systemctl(["start", "glassboxd.socket"])?.success()?;
     let run = host.command(["/bin/bash", "-euc", RACE]).limit(Duration::from_secs(400)).output()?;
-    let expected: String = (1..=20)
-        .map(|round| format!("round {round}: ended 99 {CLAIMED}, started 1\n"))
-        .collect();
+    let expected: String =
+        (1..=20).map(|round| format!("round {round}: ended 99 {CLAIMED}, started 1\n")).collect();
     assert_eq!(run.success()?.stdout, expected);
     Ok(())
 }
