@@ -30,6 +30,7 @@ mod service_manager;
 mod supervise;
 mod sys;
 mod waiting;
+mod watchdog;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Beside a running QEMU: waits for what happens and carries out what [`Guest`] decides.
 //!
-//! One thread, one poll(2), no timer but the guest's deadline: beside an idle guest the process never wakes.
+//! One thread, one poll(2), no timer but the guest's deadline and a watchdog's, if there is one: beside an idle guest the process never wakes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +21,7 @@ use crate::keeper::Keeper;
 use crate::orders::Order;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::{self, Arrived, SignalSource};
+use crate::watchdog::Watchdog;
 use crate::{consoles, log, service_manager};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
@@ -31,9 +32,10 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The signals that ask something of the shim.
-pub(crate) fn signals() -> [i32; 5] {
+pub(crate) fn signals() -> [i32; 6] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, machined_poweroff]
+    let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, watchdog, machined_poweroff]
 }
 
 /// A QEMU that was just started, with all that its supervision needs.
@@ -70,6 +72,7 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         sent: Vec::new(),
         monitor_open: true,
         deadline,
+        watchdog: None,
         places: Vec::new(),
     };
     loop {
@@ -88,6 +91,8 @@ struct Supervisor<'a> {
     sent: Vec<(CommandId, Command)>,
     monitor_open: bool,
     deadline: Option<Instant>,
+    /// While the guest is neither starting nor going down.
+    watchdog: Option<Watchdog>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
 }
@@ -125,7 +130,9 @@ impl Supervisor<'_> {
 
     /// Time until the next deadline; none when there is none.
     fn timeout(&self) -> PollTimeout {
-        let earliest = [self.deadline, self.running.keeper.deadline()].into_iter().flatten().min();
+        let watchdog = self.watchdog.as_ref().and_then(Watchdog::deadline);
+        let deadlines = [self.deadline, self.running.keeper.deadline(), watchdog];
+        let earliest = deadlines.into_iter().flatten().min();
         let Some(at) = earliest else { return PollTimeout::NONE };
         // Rounded up: waking a moment early would turn the wait's last millisecond into a busy loop.
         let milliseconds = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
@@ -152,6 +159,9 @@ impl Supervisor<'_> {
         if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
             self.running.keeper.turn();
         }
+        if self.watchdog.as_ref().and_then(Watchdog::deadline).is_some_and(|at| at <= now) {
+            self.ask_for_life()?;
+        }
         if self.deadline.is_some_and(|at| at <= now) {
             self.deadline = None;
             self.feed(Input::DeadlinePassed)?;
@@ -167,6 +177,7 @@ impl Supervisor<'_> {
             libc::SIGINT if arrived.from_kernel => Some(Request::Interrupt { timeout: timeout() }),
             libc::SIGINT => Some(Request::Reset),
             libc::SIGQUIT => Some(Request::Quit),
+            libc::SIGABRT => Some(Request::Abort),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
             _ => None,
         }
@@ -196,6 +207,7 @@ impl Supervisor<'_> {
                 Ok(Some(Message::Greeting(_))) => Input::Greeting,
                 Ok(Some(Message::Event(event))) => Input::Event(event),
                 Ok(Some(Message::Reply { id, result })) => {
+                    self.feed_watchdog(id);
                     let Some(at) = self.sent.iter().position(|(sent, _)| *sent == id) else {
                         continue;
                     };
@@ -209,6 +221,7 @@ impl Supervisor<'_> {
 
     fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
         self.monitor_open = false;
+        self.watchdog = None;
         self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
     }
 
@@ -226,7 +239,11 @@ impl Supervisor<'_> {
                     );
                 }
                 Effect::Ready => self.ready(),
-                Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),
+                Effect::Stopping => {
+                    // From here on the service manager has a limit of its own, and QEMU one of the guest's.
+                    self.watchdog = None;
+                    service_manager::notify(&[NotifyState::Stopping]);
+                }
                 Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
@@ -247,7 +264,25 @@ impl Supervisor<'_> {
         }
         log::info(format_args!("the guest is {status}"));
         service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.watchdog = Watchdog::of_service(Instant::now());
         sys::release_code();
+    }
+
+    /// Asks QEMU for a sign of life. Its answer says more than it asks for, and changes nothing.
+    fn ask_for_life(&mut self) -> io::Result<()> {
+        let id = self.session.execute("query-status", serde_json::Value::Null);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.asked(id);
+        }
+        self.write_out()
+    }
+
+    /// Tells the service manager that QEMU is well, if this is the sign of life that was asked for.
+    fn feed_watchdog(&mut self, id: CommandId) {
+        let now = Instant::now();
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_answer(id, now)) {
+            service_manager::notify(&[NotifyState::Watchdog]);
+        }
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
@@ -258,6 +293,10 @@ impl Supervisor<'_> {
             self.session.execute(command.name(), command.arguments())
         };
         self.sent.push((id, command));
+        self.write_out()
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {
             Ok(count) if count == self.session.output().len() => {

@@ -8,6 +8,7 @@ mod claims;
 mod daemon;
 mod fate;
 mod faults;
+mod health;
 mod path;
 mod stop;
 mod tools;

@@ -27,6 +27,8 @@ pub(crate) enum Request {
     },
     /// QEMU is quit at once, disks flushed.
     Quit,
+    /// QEMU is killed at once, for it does not answer.
+    Abort,
 }
 
 /// How QEMU's process ended.

@@ -8,7 +8,9 @@ use crate::fate::Fate;
 impl Guest {
     pub(super) fn request(&mut self, request: Request) -> Vec<Effect> {
         match (request, self.phase) {
-            (_, Phase::Quitting | Phase::Killed) => Vec::new(),
+            (_, Phase::Killed) => Vec::new(),
+            (Request::Abort, _) => self.abort(),
+            (_, Phase::Quitting) => Vec::new(),
             (Request::Quit, _) => self.quit(Fate::Stopped),
             (Request::Interrupt { .. }, _) if self.interrupted => self.quit(Fate::Stopped),
             (Request::Interrupt { timeout }, _) => {
@@ -28,6 +30,14 @@ impl Guest {
             (Request::Poweroff, _) => self.quit(Fate::Stopped),
             (Request::Reset, _) => Vec::new(),
         }
+    }
+
+    /// Who does not answer cannot be asked to quit.
+    fn abort(&mut self) -> Vec<Effect> {
+        self.phase = Phase::Killed;
+        let words = "it was aborted, as a watchdog does when QEMU does not answer";
+        self.fate = Some(Fate::Crashed(words.to_owned()));
+        vec![Effect::Stopping, Effect::Kill]
     }
 
     fn stop(&mut self, timeout: Option<Duration>) -> Vec<Effect> {
