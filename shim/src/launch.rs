@@ -22,6 +22,7 @@ use crate::locks::Locks;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
+use crate::readiness::Readiness;
 use crate::registry::{Answer, Occasion, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
@@ -87,6 +88,8 @@ impl Claimed {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
+        let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let spawn = Spawn {
             program: &plan.emulator,
             arguments: &plan.arguments,
@@ -113,6 +116,7 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            readiness,
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)

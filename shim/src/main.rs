@@ -24,6 +24,7 @@ mod log;
 mod orders;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;

@@ -19,6 +19,7 @@ use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
 use crate::keeper::Keeper;
 use crate::orders::Order;
+use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::watchdog::Watchdog;
@@ -30,6 +31,10 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 
 /// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the service manager gives the guest beyond the time in which it must be ready, so that it is the shim
+/// that says what was awaited in vain.
+const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
 /// The signals that ask something of the shim.
 pub(crate) fn signals() -> [i32; 6] {
@@ -53,6 +58,8 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
+    pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -104,6 +111,7 @@ struct Ready {
     signal: bool,
     monitor: bool,
     registry: bool,
+    guest: bool,
 }
 
 impl Supervisor<'_> {
@@ -115,6 +123,7 @@ impl Supervisor<'_> {
             Some(self.running.signals.file().as_fd()),
             monitor,
             self.running.keeper.fd(),
+            self.running.readiness.as_ref().and_then(Readiness::fd),
         ];
         let mut polled: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
@@ -123,15 +132,16 @@ impl Supervisor<'_> {
             Err(error) => return Err(error.into()),
         }
         let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
-        let [ended, signal, monitor, registry] =
+        let [ended, signal, monitor, registry, guest] =
             sources.map(|source| source.is_some() && happened.next().unwrap_or_default());
-        Ok(Ready { ended, signal, monitor, registry })
+        Ok(Ready { ended, signal, monitor, registry, guest })
     }
 
     /// Time until the next deadline; none when there is none.
     fn timeout(&self) -> PollTimeout {
         let watchdog = self.watchdog.as_ref().and_then(Watchdog::deadline);
-        let deadlines = [self.deadline, self.running.keeper.deadline(), watchdog];
+        let readiness = self.running.readiness.as_ref().and_then(Readiness::deadline);
+        let deadlines = [self.deadline, self.running.keeper.deadline(), watchdog, readiness];
         let earliest = deadlines.into_iter().flatten().min();
         let Some(at) = earliest else { return PollTimeout::NONE };
         // Rounded up: waking a moment early would turn the wait's last millisecond into a busy loop.
@@ -151,11 +161,22 @@ impl Supervisor<'_> {
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
                 if let Some(request) = self.request(arrived) {
+                    if request != Request::Reset {
+                        self.running.readiness = None;
+                    }
                     self.feed(Input::Request(request))?;
                 }
             }
         }
         let now = Instant::now();
+        if ready.guest {
+            self.listen_to_guest()?;
+        }
+        if let Some(readiness) = &self.running.readiness
+            && readiness.deadline().is_some_and(|at| at <= now)
+        {
+            self.feed(Input::NotReady(readiness.overdue()))?;
+        }
         if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
             self.running.keeper.turn();
         }
@@ -242,6 +263,7 @@ impl Supervisor<'_> {
                 Effect::Stopping => {
                     // From here on the service manager has a limit of its own, and QEMU one of the guest's.
                     self.watchdog = None;
+                    self.running.readiness.iter_mut().for_each(Readiness::give_up);
                     service_manager::notify(&[NotifyState::Stopping]);
                 }
                 Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
@@ -249,14 +271,53 @@ impl Supervisor<'_> {
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
                 Effect::Kill => self.signal_qemu(Signal::SIGKILL),
-                Effect::Finish(end) => fate = Some(end),
+                Effect::Finish(end) => fate = Some(self.judge(end)),
             }
         }
         Ok(fate)
     }
 
+    /// The guest's CPUs run.
     fn ready(&mut self) {
         self.deadline = None;
+        let Some(readiness) = &mut self.running.readiness else { return self.announce() };
+        let patience = readiness.begin(Instant::now()) + MANAGER_GRACE;
+        let status = format!("running, waiting for the guest to say {readiness}");
+        log::info(format_args!("the guest is {status}"));
+        let extend = format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros());
+        service_manager::notify(&[NotifyState::Custom(&extend), NotifyState::Status(&status)]);
+    }
+
+    /// Takes what the guest says of itself.
+    fn listen_to_guest(&mut self) -> io::Result<()> {
+        let Some(readiness) = &mut self.running.readiness else { return Ok(()) };
+        match readiness.listen() {
+            Heard::Nothing => {}
+            Heard::Ready => {
+                self.running.readiness = None;
+                self.announce();
+            }
+            Heard::Closed => {
+                readiness.give_up();
+                let words = format!("QEMU closed the port before it said {readiness}");
+                self.feed(Input::NotReady(words))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A guest that was awaited and did not come is one that was not started.
+    fn judge(&self, end: Fate) -> Fate {
+        match &self.running.readiness {
+            Some(readiness) if end == Fate::Stopped => {
+                Fate::StartFailed(format!("it shut down before it said {readiness}"))
+            }
+            Some(_) | None => end,
+        }
+    }
+
+    /// Tells the service manager that the guest is ready.
+    fn announce(&mut self) {
         let mut status = format!("running, QEMU is process {}", self.running.qemu);
         for place in &self.places {
             status.push_str("; console ");

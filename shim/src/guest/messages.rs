@@ -47,6 +47,8 @@ pub(crate) enum Input {
     /// The monitor is of no use any more, for this reason.
     MonitorLost(String),
     Request(Request),
+    /// The guest does not say that it is ready, for this reason.
+    NotReady(String),
     /// The deadline that [`Effect::Deadline`] set has passed.
     DeadlinePassed,
     Ended(Ended),
