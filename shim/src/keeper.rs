@@ -13,10 +13,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use domain::{DomainName, DomainUuid};
-
 use crate::log;
-use crate::registry::{Answer, Claim, Occasion, Registry};
+use crate::registry::{Answer, Claim, Occasion, Registrant, Registry};
 use crate::waiting::Waiting;
 
 /// When to look again where nothing tells that it is worth it.
@@ -42,8 +40,7 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct Registration {
     registry: Registry,
-    name: DomainName,
-    uuid: DomainUuid,
+    registrant: Registrant,
 }
 
 #[derive(Debug)]
@@ -63,20 +60,15 @@ impl Keeper {
     }
 
     /// A guest whose claim is held.
-    pub(crate) fn held(
-        registry: Registry,
-        name: DomainName,
-        uuid: DomainUuid,
-        claim: Claim,
-    ) -> Self {
-        Self::new(Some(Registration { registry, name, uuid }), State::Held(claim))
+    pub(crate) fn held(registry: Registry, registrant: Registrant, claim: Claim) -> Self {
+        Self::new(Some(Registration { registry, registrant }), State::Held(claim))
     }
 
     /// A guest that is registered as soon as a daemon comes.
-    pub(crate) fn waiting(registry: Registry, name: DomainName, uuid: DomainUuid) -> Self {
+    pub(crate) fn waiting(registry: Registry, registrant: Registrant) -> Self {
         // The daemon may have come since the claim was tried, before anything was watched.
         let state = State::wait(&registry, Some(FIRST_RETRY));
-        Self::new(Some(Registration { registry, name, uuid }), state)
+        Self::new(Some(Registration { registry, registrant }), state)
     }
 
     fn new(registration: Option<Registration>, state: State) -> Self {
@@ -115,10 +107,9 @@ impl Keeper {
             }
         }
         // The wait begins before the claim is tried, so that a daemon that comes in between is seen.
-        let waiting = State::wait(&registration.registry, None);
-        let Registration { registry, name, uuid } = registration;
-        let answer = registry.claim(name, uuid, Occasion::Running);
-        self.state = match answer {
+        let Registration { registry, registrant } = registration;
+        let waiting = State::wait(registry, None);
+        self.state = match registry.claim(registrant, Occasion::Running) {
             Answer::Held(claim) => {
                 log::info("the guest is registered");
                 (self.patience, self.refused) = (FIRST_RETRY, None);

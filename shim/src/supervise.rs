@@ -15,15 +15,17 @@ use qemu::Console;
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
+use crate::caller::Caller;
 use crate::fate::Fate;
-use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
+use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
 use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
+use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::watchdog::Watchdog;
-use crate::{consoles, log, service_manager};
+use crate::{caller, consoles, log};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -36,11 +38,19 @@ const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// that says what was awaited in vain.
 const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
-/// The signals that ask something of the shim.
-pub(crate) fn signals() -> [i32; 6] {
+/// The signals that ask something of the shim, or tell it something.
+pub(crate) fn signals() -> [i32; 7] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, watchdog, machined_poweroff]
+    [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        caller::LOST as i32,
+        watchdog,
+        machined_poweroff,
+    ]
 }
 
 /// A QEMU that was just started, with all that its supervision needs.
@@ -54,6 +64,8 @@ pub(crate) struct Running<'a> {
     pub(crate) monitor: UnixStream,
     pub(crate) signals: SignalSource,
     pub(crate) keeper: Keeper,
+    pub(crate) caller: Caller,
+    pub(crate) manager: ServiceManager,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
@@ -111,6 +123,7 @@ struct Ready {
     signal: bool,
     monitor: bool,
     registry: bool,
+    caller: bool,
     guest: bool,
 }
 
@@ -123,6 +136,7 @@ impl Supervisor<'_> {
             Some(self.running.signals.file().as_fd()),
             monitor,
             self.running.keeper.fd(),
+            self.running.caller.fd(),
             self.running.readiness.as_ref().and_then(Readiness::fd),
         ];
         let mut polled: Vec<PollFd<'_>> =
@@ -132,9 +146,9 @@ impl Supervisor<'_> {
             Err(error) => return Err(error.into()),
         }
         let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
-        let [ended, signal, monitor, registry, guest] =
+        let [ended, signal, monitor, registry, caller, guest] =
             sources.map(|source| source.is_some() && happened.next().unwrap_or_default());
-        Ok(Ready { ended, signal, monitor, registry, guest })
+        Ok(Ready { ended, signal, monitor, registry, caller, guest })
     }
 
     /// Time until the next deadline; none when there is none.
@@ -157,6 +171,10 @@ impl Supervisor<'_> {
         if ready.ended {
             let ended = reap(self.running.qemu)?;
             return self.feed(Input::Ended(ended));
+        }
+        if ready.caller {
+            self.running.caller.forget();
+            self.feed(Input::Request(Request::CallerLost))?;
         }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
@@ -191,7 +209,7 @@ impl Supervisor<'_> {
     }
 
     fn request(&self, arrived: Arrived) -> Option<Request> {
-        let timeout = || self.running.stop_timeout.or_else(service_manager::stop_timeout);
+        let timeout = || self.running.stop_timeout.or_else(|| self.running.manager.stop_timeout());
         match arrived.number {
             libc::SIGTERM | libc::SIGHUP => Some(Request::Stop { timeout: timeout() }),
             // A terminal's Ctrl-C; machinectl reboot sends the same signal, but as a process does.
@@ -200,6 +218,7 @@ impl Supervisor<'_> {
             libc::SIGQUIT => Some(Request::Quit),
             libc::SIGABRT => Some(Request::Abort),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
+            number if self.running.caller.is_lost_by(number) => Some(Request::CallerLost),
             _ => None,
         }
     }
@@ -259,14 +278,16 @@ impl Supervisor<'_> {
                         &opened,
                     );
                 }
-                Effect::Ready => self.ready(),
+                Effect::Ready(standing) => self.ready(standing),
                 Effect::Stopping => {
                     // From here on the service manager has a limit of its own, and QEMU one of the guest's.
                     self.watchdog = None;
                     self.running.readiness.iter_mut().for_each(Readiness::give_up);
-                    service_manager::notify(&[NotifyState::Stopping]);
+                    self.running.manager.notify(&[NotifyState::Stopping]);
                 }
-                Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
+                Effect::Status(status) => {
+                    self.running.manager.notify(&[NotifyState::Status(&status)]);
+                }
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
@@ -277,15 +298,18 @@ impl Supervisor<'_> {
         Ok(fate)
     }
 
-    /// The guest's CPUs run.
-    fn ready(&mut self) {
+    /// QEMU and its guest stand as they were to. A guest that does not run yet can say nothing.
+    fn ready(&mut self, standing: Standing) {
         self.deadline = None;
-        let Some(readiness) = &mut self.running.readiness else { return self.announce() };
+        if standing != Standing::Running {
+            self.running.readiness = None;
+        }
+        let Some(readiness) = &mut self.running.readiness else { return self.announce(standing) };
         let patience = readiness.begin(Instant::now()) + MANAGER_GRACE;
         let status = format!("running, waiting for the guest to say {readiness}");
         log::info(format_args!("the guest is {status}"));
         let extend = format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros());
-        service_manager::notify(&[NotifyState::Custom(&extend), NotifyState::Status(&status)]);
+        self.running.manager.notify(&[NotifyState::Custom(&extend), NotifyState::Status(&status)]);
     }
 
     /// Takes what the guest says of itself.
@@ -295,7 +319,7 @@ impl Supervisor<'_> {
             Heard::Nothing => {}
             Heard::Ready => {
                 self.running.readiness = None;
-                self.announce();
+                self.announce(Standing::Running);
             }
             Heard::Closed => {
                 readiness.give_up();
@@ -317,15 +341,21 @@ impl Supervisor<'_> {
     }
 
     /// Tells the service manager that the guest is ready.
-    fn announce(&mut self) {
-        let mut status = format!("running, QEMU is process {}", self.running.qemu);
+    fn announce(&mut self, standing: Standing) {
+        let what = match standing {
+            Standing::Running => "running",
+            Standing::Paused => "paused until somebody resumes it",
+            Standing::Incoming => "waiting for a migration to come in",
+        };
+        let mut status = format!("{what}, QEMU is process {}", self.running.qemu);
         for place in &self.places {
             status.push_str("; console ");
             status.push_str(place);
         }
         log::info(format_args!("the guest is {status}"));
-        service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
-        self.watchdog = Watchdog::of_service(Instant::now());
+        self.running.manager.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        let limit = self.running.manager.watchdog();
+        self.watchdog = limit.map(|limit| Watchdog::new(limit, Instant::now()));
         sys::release_code();
     }
 
@@ -342,7 +372,7 @@ impl Supervisor<'_> {
     fn feed_watchdog(&mut self, id: CommandId) {
         let now = Instant::now();
         if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_answer(id, now)) {
-            service_manager::notify(&[NotifyState::Watchdog]);
+            self.running.manager.notify(&[NotifyState::Watchdog]);
         }
     }
 

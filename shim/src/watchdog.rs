@@ -27,12 +27,8 @@ enum State {
 }
 
 impl Watchdog {
-    /// The watchdog that the service manager set for this process, if it did. QEMU is to be asked at once.
-    pub(crate) fn of_service(now: Instant) -> Option<Self> {
-        sd_notify::watchdog_enabled().map(|limit| Self::new(limit, now))
-    }
-
-    fn new(limit: Duration, now: Instant) -> Self {
+    /// A watchdog that wants to be fed within this time. QEMU is to be asked at once.
+    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
         // What sd_watchdog_enabled(3) advises.
         Self { interval: limit / 2, state: State::AskAt(now) }
     }
