@@ -9,7 +9,7 @@ tests::on_root!(bookworm, Bookworm, a_start_is_what_the_command_line_says);
 tests::on_root!(trixie, Trixie, a_start_is_what_the_command_line_says);
 
 /// Gives a monitor commands, after its greeting, and prints what it says.
-const QMP: &str = "qmp() { monitor=/run/glassbox/guest/$1/monitor; shift
+const QMP: &str = "qmp() { monitor=/run/glassbox/spawned/$1/monitor; shift
     { printf '{\"execute\":\"qmp_capabilities\"}'; for command; do printf '%s' \"$command\"; done; sleep 0.3; } |
         socat -t 0.3 STDIO UNIX-CONNECT:$monitor; }
 ";
@@ -121,7 +121,7 @@ fn a_guest_comes_in_as_it_was(host: &Host) -> Result<()> {
     let torn =
         run(host, "exec glassbox-qemu --register=no --incoming fd:8 button.xml 8</dev/null")?;
     assert_eq!(torn.status, 6, "{}", torn.stderr);
-    run(host, "rm -f state socket status log pid2").map(drop)
+    Ok(())
 }
 
 fn transient_guests_are_told_from_others(host: &Host) -> Result<()> {
