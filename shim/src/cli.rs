@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::inheritance::NamedFd;
+
 /// Start a guest from a libvirt domain XML file and stay beside it until it ends
 ///
 /// QEMU runs as a child of this program and inherits all that it was started with: cgroup, namespaces,
@@ -35,6 +37,12 @@ pub(crate) struct Cli {
     /// Print every fault of the definition and every part of it that is left out, and start nothing
     #[arg(long, group = "mode")]
     pub(crate) check: bool,
+
+    /// Use this open file descriptor for a device instead of opening one; may be repeated. NAME is an
+    /// interface's alias such as net0 (a tap device, once for each pair of queues), net0-vhost, vsock0,
+    /// a disk's target or fdgroup, or kvm
+    #[arg(long = "fd", value_name = "NAME=N")]
+    pub(crate) fds: Vec<NamedFd>,
 
     /// Whether the management daemon must know of the guest
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Register::Auto)]

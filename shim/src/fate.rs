@@ -24,7 +24,8 @@ pub(crate) enum Fate {
 pub(crate) enum Status {
     Success = 0,
     Internal = 1,
-    // 2 is clap's, for a wrong command line.
+    /// The command line is wrong. It is clap's number, too.
+    CommandLine = 2,
     Definition = 3,
     HostFile = 4,
     Claim = 5,

@@ -16,7 +16,9 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use crate::cli::{Cli, Register};
 use crate::definition::Source;
 use crate::fate::Fate;
+use crate::fds::{OpenError, Opened};
 use crate::guest::{Action, Actions, Guest};
+use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
@@ -45,15 +47,22 @@ pub(crate) enum LaunchError {
 }
 
 /// Starts the guest and stays beside it.
-pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
+pub(crate) fn launch(
+    cli: &Cli,
+    source: &Source,
+    inheritance: Inheritance,
+) -> Result<Fate, LaunchError> {
     let signals = SignalSource::block(&signals()).context("the signals cannot be blocked")?;
-    let prepared = prepare::prepare(source, Purpose::Start)?;
+    let prepared = prepare::prepare(source, Purpose::Start, &inheritance.found())?;
     for line in &prepared.ignored {
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    for line in host_files::left_out(&prepared) {
+        log::warning(line);
+    }
     let claimed = Claimed::claim(prepared, cli)?;
-    claimed.start(signals, cli.stop_timeout.map(Duration::from_secs))
+    claimed.start(signals, inheritance, cli.stop_timeout.map(Duration::from_secs))
 }
 
 /// A guest whose name and UUID are ours.
@@ -76,11 +85,14 @@ impl Claimed {
     fn start(
         self,
         signals: SignalSource,
+        mut inheritance: Inheritance,
         stop_timeout: Option<Duration>,
     ) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
-        let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        // What was made for the guest goes when this function ends, and with it the guest.
+        let Opened { fds, monitor, links: _links } =
+            fds::open(plan, &mut inheritance).map_err(|error| unopened(error, &self.prepared))?;
         let spawn = Spawn {
             program: &plan.emulator,
             arguments: &plan.arguments,
@@ -110,6 +122,15 @@ impl Claimed {
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
+    }
+}
+
+fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
+    match error {
+        OpenError::Device(fault) => {
+            PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+        }
+        OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
     }
 }
 

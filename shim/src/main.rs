@@ -16,9 +16,11 @@ mod fds;
 mod guest;
 mod host_files;
 mod identity;
+mod inheritance;
 mod keeper;
 mod launch;
 mod log;
+mod netlink;
 mod orders;
 mod prepare;
 mod provide;
@@ -27,6 +29,8 @@ mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod tap;
+mod vsock;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,27 +43,34 @@ use sd_notify::NotifyState;
 use crate::cli::Cli;
 use crate::definition::Source;
 use crate::fate::Status;
+use crate::inheritance::Inheritance;
 use crate::launch::LaunchError;
 use crate::prepare::{PrepareError, Prepared, Purpose};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let inheritance = match Inheritance::take(&cli.fds) {
+        Ok(inheritance) => inheritance,
+        Err(error) => return failed(Status::CommandLine, &error.to_string()),
+    };
     let source = match source(&cli) {
         Ok(source) => source,
         Err(message) => return failed(Status::Definition, &message),
     };
     let status = if cli.check {
-        check(&source)
+        check(&source, &inheritance)
     } else if cli.print_args {
-        print(&source, |prepared| {
+        print(&source, &inheritance, |prepared| {
             let mut lines = vec![prepared.plan.emulator];
             lines.extend(prepared.plan.arguments);
             lines
         })
     } else if cli.print_xml {
-        print(&source, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
+        print(&source, &inheritance, |prepared| {
+            prepared.domain.write().lines().map(str::to_owned).collect()
+        })
     } else {
-        run(&cli, &source)
+        run(&cli, &source, inheritance)
     };
     status.into()
 }
@@ -80,8 +91,8 @@ fn source(cli: &Cli) -> Result<Source, String> {
 }
 
 /// `--check`: all faults and all parts left out, on standard output.
-fn check(source: &Source) -> Status {
-    match prepare::check(source, Purpose::Look) {
+fn check(source: &Source, inheritance: &Inheritance) -> Status {
+    match prepare::check(source, Purpose::Look, &inheritance.found()) {
         Ok(checked) => {
             let lines: Vec<String> =
                 checked.refused.iter().chain(&checked.ignored).cloned().collect();
@@ -96,8 +107,12 @@ fn check(source: &Source) -> Status {
 }
 
 /// Prints lines made of a guest that could be started, on standard output.
-fn print(source: &Source, lines: impl FnOnce(Prepared) -> Vec<String>) -> Status {
-    match prepare::prepare(source, Purpose::Look) {
+fn print(
+    source: &Source,
+    inheritance: &Inheritance,
+    lines: impl FnOnce(Prepared) -> Vec<String>,
+) -> Status {
+    match prepare::prepare(source, Purpose::Look, &inheritance.found()) {
         Ok(prepared) => print_lines(&lines(prepared)),
         Err(error) => report(&error),
     }
@@ -114,8 +129,8 @@ fn print_lines(lines: &[String]) -> Status {
 }
 
 /// Starts the guest and stays until it has ended.
-fn run(cli: &Cli, source: &Source) -> Status {
-    match launch::launch(cli, source) {
+fn run(cli: &Cli, source: &Source, inheritance: Inheritance) -> Status {
+    match launch::launch(cli, source, inheritance) {
         Ok(fate) => {
             let status = fate.status();
             let summary = fate.summary();

@@ -3,10 +3,10 @@
 use domain::{
     Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
 };
-use qemu::{Launch, LaunchPlan};
+use qemu::{Inherited, Launch, LaunchPlan};
 
 use crate::definition::{self, Definition, DefinitionError, Source};
-use crate::{facts, identity};
+use crate::{facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,12 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
-pub(crate) fn prepare(source: &Source, purpose: Purpose) -> Result<Prepared, PrepareError> {
-    let checked = check(source, purpose)?;
+pub(crate) fn prepare(
+    source: &Source,
+    purpose: Purpose,
+    inherited: &Inherited,
+) -> Result<Prepared, PrepareError> {
+    let checked = check(source, purpose, inherited)?;
     match checked.prepared {
         Some(prepared) => Ok(prepared),
         None => Err(PrepareError::Faulty(checked.refused)),
@@ -75,10 +79,14 @@ pub(crate) fn prepare(source: &Source, purpose: Purpose) -> Result<Prepared, Pre
 ///
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
-pub(crate) fn check(source: &Source, purpose: Purpose) -> Result<Checked, PrepareError> {
+pub(crate) fn check(
+    source: &Source,
+    purpose: Purpose,
+    inherited: &Inherited,
+) -> Result<Checked, PrepareError> {
     let definition = definition::read(source)?;
     let faults = Faults::new();
-    let planned = plan(&definition, purpose, &faults);
+    let planned = plan(&definition, purpose, inherited, &faults);
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_sorted().into_iter().partition(|fault| fault.severity == Severity::Refused);
     let lines = |faults: &[Fault]| {
@@ -103,7 +111,12 @@ struct Planned {
     plan: LaunchPlan,
 }
 
-fn plan(definition: &Definition, purpose: Purpose, faults: &Faults) -> Option<Planned> {
+fn plan(
+    definition: &Definition,
+    purpose: Purpose,
+    inherited: &Inherited,
+    faults: &Faults,
+) -> Option<Planned> {
     let mut domain = domain(definition, faults)?;
     let instance = UnitInstance::from(&domain.name);
     let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
@@ -117,9 +130,16 @@ fn plan(definition: &Definition, purpose: Purpose, faults: &Faults) -> Option<Pl
             return None;
         }
     };
-    let facts = facts::of_host(&instance, purpose);
+    let mut facts = facts::of_host(&instance, purpose);
+    facts.accelerators.kvm |= inherited.has("kvm");
+    if !domain.devices.vsocks.is_empty() {
+        facts.network.vsock_cid = Some(match purpose {
+            Purpose::Look => vsock::derived(&uuid),
+            Purpose::Start => vsock::free(&uuid),
+        });
+    }
     qemu::complete(&mut domain, &facts, faults);
-    let launch = Launch { shim_monitor: true, ..Launch::default() };
+    let launch = Launch { shim_monitor: true, inherited: inherited.clone(), ..Launch::default() };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
     Some(Planned { domain, instance, uuid, plan })
 }

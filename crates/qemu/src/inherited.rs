@@ -50,7 +50,8 @@ impl FromIterator<(String, Opened)> for Inherited {
 
 impl Inherited {
     /// Whether something was opened under this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 }

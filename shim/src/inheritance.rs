@@ -1,0 +1,212 @@
+//! The file descriptors that the caller opened for the guest's devices: those that `--fd` names, and those that
+//! systemd passes by `OpenFile=` or from a socket (sd_listen_fds(3)).
+//!
+//! What each of them is is looked up here; whether a device wants it is decided by the plan.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::str::FromStr;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
+use qemu::{Access, Inherited, Opened};
+
+use crate::sys;
+
+/// Major number of the devices below (`MISC_MAJOR`, linux/major.h).
+const MISC: u64 = 10;
+/// Minor numbers of devices (linux/miscdevice.h).
+const TUN: u64 = 200;
+const KVM: u64 = 232;
+const VHOST_NET: u64 = 238;
+const VHOST_VSOCK: u64 = 241;
+
+/// A file descriptor as the command line names it, `NAME=N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedFd {
+    name: String,
+    number: RawFd,
+}
+
+/// The caller's file descriptors by name; of one name there may be several, in the caller's order.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance(BTreeMap<String, Vec<Option<OwnedFd>>>);
+
+/// Why the caller's file descriptors cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InheritanceError {
+    /// The environment does not say how many there are.
+    #[error("the file descriptors that LISTEN_FDS announces cannot be used: {0}")]
+    Announced(io::Error),
+    /// There is no such file descriptor.
+    #[error("--fd {name}={number}: {source}; open it before this program is started")]
+    Absent { name: String, number: RawFd, source: io::Error },
+    /// Two names for one file descriptor.
+    #[error("--fd {name}={number}: '{other}' has this file descriptor; give each its own")]
+    Twice { name: String, number: RawFd, other: String },
+}
+
+impl FromStr for NamedFd {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, number) =
+            text.split_once('=').ok_or("there is no '='; give one such as net0=3")?;
+        let number = number.parse().map_err(|_| format!("'{number}' is no number"))?;
+        if name.is_empty() {
+            return Err("the name is missing; give one such as net0=3".to_owned());
+        }
+        if number < sys::FIRST_FD {
+            return Err("0 to 2 are QEMU's input, output and messages; use 3 or more".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), number })
+    }
+}
+
+impl Inheritance {
+    /// Takes the caller's file descriptors over, to close them when the guest has them.
+    ///
+    /// Call it before this process opens anything: a number that the caller did not open would be its own.
+    pub(crate) fn take(named: &[NamedFd]) -> Result<Self, InheritanceError> {
+        let mut all = named.to_vec();
+        let announced = sd_notify::listen_fds_with_names().map_err(InheritanceError::Announced)?;
+        all.extend(announced.map(|(number, name)| NamedFd { name, number }));
+        let mut taken = Self::default();
+        for (index, NamedFd { name, number }) in all.iter().enumerate() {
+            if let Some(other) = all[..index].iter().find(|other| other.number == *number) {
+                let (name, other) = (name.clone(), other.name.clone());
+                return Err(InheritanceError::Twice { name, number: *number, other });
+            }
+            let fd = sys::adopt(*number).map_err(|source| InheritanceError::Absent {
+                name: name.clone(),
+                number: *number,
+                source,
+            })?;
+            taken.0.entry(name.clone()).or_default().push(Some(fd));
+        }
+        Ok(taken)
+    }
+
+    /// What there is, as the planner takes it.
+    pub(crate) fn found(&self) -> Inherited {
+        let fds = self.0.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd)));
+        fds.filter_map(|(name, fd)| Some((name.clone(), identify(fd.as_ref()?)))).collect()
+    }
+
+    /// The file descriptor of this name and place, once.
+    pub(crate) fn release(&mut self, name: &str, index: usize) -> Option<OwnedFd> {
+        self.0.get_mut(name)?.get_mut(index)?.take()
+    }
+}
+
+fn identify(fd: &OwnedFd) -> Opened {
+    let (Ok(file), Ok(flags)) = (fstat(fd), fcntl(fd, FcntlArg::F_GETFL)) else {
+        return Opened::Other("closed".to_owned());
+    };
+    let flags = OFlag::from_bits_retain(flags);
+    if flags.contains(OFlag::O_PATH) {
+        return Opened::Other("open as a path only".to_owned());
+    }
+    let access = match flags & OFlag::O_ACCMODE {
+        OFlag::O_RDWR => Access::ReadWrite,
+        OFlag::O_WRONLY => Access::Write,
+        _ => Access::Read,
+    };
+    match kind(&file) {
+        SFlag::S_IFREG => Opened::File(access),
+        SFlag::S_IFBLK => Opened::Block(access),
+        SFlag::S_IFCHR => character_device(fd, &file),
+        SFlag::S_IFSOCK => Opened::Other("a socket".to_owned()),
+        SFlag::S_IFIFO => Opened::Other("a pipe".to_owned()),
+        SFlag::S_IFDIR => Opened::Other("a directory".to_owned()),
+        _ => Opened::Other(path(fd)),
+    }
+}
+
+fn kind(file: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT
+}
+
+fn character_device(fd: &OwnedFd, file: &FileStat) -> Opened {
+    match (major(file.st_rdev), minor(file.st_rdev)) {
+        (MISC, KVM) => Opened::Kvm,
+        (MISC, VHOST_NET) => Opened::VhostNet,
+        (MISC, VHOST_VSOCK) => Opened::VhostVsock,
+        // A macvtap device has a number that is not fixed, and knows this question as well.
+        (major, minor) => match sys::tap_flags(fd) {
+            Ok(flags) if flags & libc::IFF_TAP != 0 => Opened::Tap,
+            Ok(_) => Opened::Other("a tun device, which carries no Ethernet".to_owned()),
+            Err(_) if (major, minor) == (MISC, TUN) => {
+                Opened::Other("/dev/net/tun with no tap device attached".to_owned())
+            }
+            Err(_) => Opened::Other(format!("the character device {}", path(fd))),
+        },
+    }
+}
+
+fn path(fd: &OwnedFd) -> String {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::read_link(&link).map_or(link, |path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_is_open_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = |read, write| File::options().read(read).write(write).open(file.path()).unwrap();
+        let device = |path| File::open(path).unwrap();
+        let other = |what: &str| Opened::Other(what.to_owned());
+        let cases: [(OwnedFd, Opened); 7] = [
+            (open(true, false).into(), Opened::File(Access::Read)),
+            (open(true, true).into(), Opened::File(Access::ReadWrite)),
+            (open(false, true).into(), Opened::File(Access::Write)),
+            (device("/dev/zero").into(), other("the character device /dev/zero")),
+            (device("/").into(), other("a directory")),
+            (UnixStream::pair().unwrap().0.into(), other("a socket")),
+            (nix::unistd::pipe().unwrap().0, other("a pipe")),
+        ];
+        for (fd, opened) in cases {
+            assert_eq!(identify(&fd), opened);
+        }
+    }
+
+    #[test]
+    fn a_descriptor_has_a_name_and_a_number_above_the_standard_ones() {
+        let named = |name: &str, number| Ok(NamedFd { name: name.to_owned(), number });
+        assert_eq!("net0=3".parse::<NamedFd>(), named("net0", 3));
+        for (wrong, what) in [
+            ("net0", "there is no '='; give one such as net0=3"),
+            ("=3", "the name is missing; give one such as net0=3"),
+            ("net0=x", "'x' is no number"),
+            ("net0=1", "0 to 2 are QEMU's input, output and messages; use 3 or more"),
+            ("net0=-1", "0 to 2 are QEMU's input, output and messages; use 3 or more"),
+        ] {
+            assert_eq!(wrong.parse::<NamedFd>(), Err(what.to_owned()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_is_released_once_and_must_be_there() {
+        use std::os::fd::IntoRawFd;
+        let number = File::open("/dev/zero").unwrap().into_raw_fd();
+        let named = |name: &str, number| NamedFd { name: name.to_owned(), number };
+        let twice = Inheritance::take(&[named("a", 1_000_000), named("b", 1_000_000)]);
+        assert!(matches!(twice, Err(InheritanceError::Absent { .. })), "{twice:?}");
+        let mut taken = Inheritance::take(&[named("vda", number)]).unwrap();
+        let found = taken.found();
+        assert!(found.has("vda") && !found.has("vdb"));
+        assert!(taken.release("vda", 0).is_some());
+        assert!(taken.release("vda", 0).is_none());
+        let number = File::open("/dev/zero").unwrap().into_raw_fd();
+        let told = Inheritance::take(&[named("vda", number), named("vdb", number)]).unwrap_err();
+        let expected =
+            format!("--fd vdb={number}: 'vda' has this file descriptor; give each its own");
+        assert_eq!(told.to_string(), expected);
+    }
+}
