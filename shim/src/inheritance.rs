@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::str::FromStr;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, SFlag, fstat, major, minor};
 use qemu::{Access, Inherited, Opened};
 
+use crate::cli::NamedFd;
 use crate::sys;
 
 /// Major number of the devices below (`MISC_MAJOR`, linux/major.h).
@@ -21,13 +21,6 @@ const TUN: u64 = 200;
 const KVM: u64 = 232;
 const VHOST_NET: u64 = 238;
 const VHOST_VSOCK: u64 = 241;
-
-/// A file descriptor as the command line names it, `NAME=N`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NamedFd {
-    name: String,
-    number: RawFd,
-}
 
 /// The caller's file descriptors by name; of one name there may be several, in the caller's order.
 #[derive(Debug, Default)]
@@ -45,23 +38,6 @@ pub(crate) enum InheritanceError {
     /// Two names for one file descriptor.
     #[error("--fd {name}={number}: '{other}' has this file descriptor; give each its own")]
     Twice { name: String, number: RawFd, other: String },
-}
-
-impl FromStr for NamedFd {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, number) =
-            text.split_once('=').ok_or("there is no '='; give one such as net0=3")?;
-        let number = number.parse().map_err(|_| format!("'{number}' is no number"))?;
-        if name.is_empty() {
-            return Err("the name is missing; give one such as net0=3".to_owned());
-        }
-        if number < sys::FIRST_FD {
-            return Err("0 to 2 are QEMU's input, output and messages; use 3 or more".to_owned());
-        }
-        Ok(Self { name: name.to_owned(), number })
-    }
 }
 
 impl Inheritance {
@@ -183,9 +159,9 @@ mod tests {
         for (wrong, what) in [
             ("net0", "there is no '='; give one such as net0=3"),
             ("=3", "the name is missing; give one such as net0=3"),
-            ("net0=x", "'x' is no number"),
-            ("net0=1", "0 to 2 are QEMU's input, output and messages; use 3 or more"),
-            ("net0=-1", "0 to 2 are QEMU's input, output and messages; use 3 or more"),
+            ("net0=x", "'x' is no number; give one such as 3"),
+            ("net0=1", "0 to 2 are QEMU's input, output and messages; give 3 or more"),
+            ("net0=-1", "0 to 2 are QEMU's input, output and messages; give 3 or more"),
         ] {
             assert_eq!(wrong.parse::<NamedFd>(), Err(what.to_owned()), "{wrong}");
         }

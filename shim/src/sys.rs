@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::Pid;
 
 /// The first file descriptor after standard input, output and error.
-pub(crate) const FIRST_FD: RawFd = 3;
+const FIRST_FD: RawFd = 3;
 
 /// What a terminal sends to all processes of its foreground group. A child has them blocked: Ctrl-C is a request
 /// to the shim, which asks the guest to power down, and would make QEMU end at once.

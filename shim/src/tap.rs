@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use domain::Fault;
 use domain::devices::{DirectMode, Interface, InterfaceSource, InterfaceType};
@@ -21,6 +22,10 @@ const ANY_NAME: &str = "vnet%d";
 
 /// The first byte of a tap device's address. A bridge takes the lowest address of its ports, and this one is high.
 const HOST_SIDE: u8 = 0xfe;
+
+/// How often a device's file is looked for, and the time between.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The devices of one guest.
 #[derive(Debug, Default)]
@@ -275,10 +280,23 @@ fn make_macvtap(netlink: &Netlink, interface: &Interface, name: &str) -> Result<
 fn open_macvtap(interface: &Interface, name: &str, index: i32) -> Result<File, Fault> {
     let path = format!("/dev/tap{index}");
     let what = |error| refused(interface, &format!("'{path}' of '{name}'"), &error);
-    let file = open(&path).map_err(what)?;
+    let file = patiently(|| open(&path)).map_err(what)?;
     // The kernel knows by the descriptor which device it is.
     sys::attach_tap(&file, "", flags(interface)).map_err(what)?;
     Ok(file)
+}
+
+/// Tries again for a while: the kernel makes a device's file with the device, but udev gives it to its group later.
+fn patiently(open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    for _ in 0..TRIES {
+        match open() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {}
+            opened => return opened,
+        }
+        std::thread::sleep(PAUSE);
+    }
+    open()
 }
 
 /// A network device that cannot be had, and what to do.

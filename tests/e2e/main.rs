@@ -5,8 +5,11 @@
 mod account;
 mod boot;
 mod daemon;
+mod descriptors;
 mod fate;
 mod faults;
+mod lan;
+mod network;
 mod path;
 mod stop;
 mod tools;
