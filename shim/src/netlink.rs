@@ -31,6 +31,13 @@ pub(crate) struct Link {
     pub(crate) kind: Option<String>,
 }
 
+impl Link {
+    /// Whether it is a macvtap device.
+    pub(crate) fn is_macvtap(&self) -> bool {
+        self.kind.as_deref() == Some("macvtap")
+    }
+}
+
 /// What is to become of a device; what is not set stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Change {

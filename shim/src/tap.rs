@@ -2,30 +2,31 @@
 //!
 //! A tap device that is there is used as it is, and what it lacks is added. One that is made is gone with QEMU.
 //! A macvtap device outlives whoever opened it, so it is removed when the guest has ended; its name is made of the
-//! guest's address, so that one that was left behind is found and used by the next start.
+//! guest's address, so that the next start finds one that was left behind, and makes it anew.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use domain::Fault;
-use domain::devices::{DirectMode, Interface, InterfaceSource, InterfaceType};
+use domain::devices::Interface;
 
-use crate::host_files::own_account;
-use crate::netlink::{Change, Link, MacvtapMode, Netlink};
+use self::refusal::{inherit_advice, refused};
+use crate::netlink::{Change, Link, Netlink};
 use crate::{log, sys};
+
+mod asked;
+mod macvtap;
+mod refusal;
+
+pub(crate) use asked::{left_out, not_done};
 
 /// The name of a tap device for which the document has none; the kernel gives the number.
 const ANY_NAME: &str = "vnet%d";
 
 /// The first byte of a tap device's address. A bridge takes the lowest address of its ports, and this one is high.
 const HOST_SIDE: u8 = 0xfe;
-
-/// How often a device's file is looked for, and the time between.
-const TRIES: u32 = 50;
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// The devices of one guest.
 #[derive(Debug, Default)]
@@ -62,13 +63,18 @@ impl Taps {
                 let advice = "make it before the start, or remove managed='no'";
                 return Err(interface.place.refused(format!("{what}; {advice}")));
             }
-            Some(link) if link.kind.as_deref() == Some("macvtap") => {
-                return open_macvtap(interface, wanted, link.index).map(|file| file.into());
+            Some(link) if link.is_macvtap() => {
+                return macvtap::open(interface, wanted, link.index).map(|file| file.into());
+            }
+            Some(link) if link.kind.as_deref() != Some("tun") => {
+                let what = format!("the network device '{wanted}' is no tap device");
+                return Err(interface.place.refused(format!("{what}; name another")));
             }
             Some(_) | None => {}
         }
         let tun = interface.backend.tap.as_deref().unwrap_or("/dev/net/tun");
-        let file = open(tun).map_err(|error| refused(interface, &format!("'{tun}'"), &error))?;
+        let file =
+            open_device(tun).map_err(|error| refused(interface, &format!("'{tun}'"), &error))?;
         let name = sys::attach_tap(&file, wanted, flags(interface))
             .map_err(|error| refused(interface, &format!("tap device '{wanted}'"), &error))?;
         if queue == 0 && managed {
@@ -81,22 +87,17 @@ impl Taps {
     /// A pair of queues of a macvtap device on the interface's host device.
     pub(crate) fn macvtap(&mut self, interface: &Interface, queue: u16) -> Result<OwnedFd, Fault> {
         let netlink = netlink(interface)?;
-        let name = interface.target.dev.clone().unwrap_or_else(|| macvtap_name(interface));
+        let name = interface.target.dev.clone().unwrap_or_else(|| macvtap::name_of(interface));
         if queue == 0 {
-            make_macvtap(&netlink, interface, &name)?;
+            macvtap::make(&netlink, interface, &name)?;
         }
-        let Some(link) = link(&netlink, interface, &name)? else {
-            let what = format!("the network device '{name}' vanished; start the guest again");
-            return Err(interface.place.refused(what));
-        };
-        let file = open_macvtap(interface, &name, link.index)?;
+        let index = present(&netlink, interface, &name)?.index;
         if queue == 0 {
-            // QEMU holds the lock as well, so that no second guest with this address takes its packets.
-            file.try_lock().map_err(|_| {
-                let what = format!("the network device '{name}' is in use by another guest");
-                interface.place.refused(format!("{what}; give this one another <mac address>"))
-            })?;
-            self.made.push(MadeLink { name, index: link.index });
+            self.made.push(MadeLink { name: name.clone(), index });
+        }
+        let file = macvtap::open(interface, &name, index)?;
+        if queue == 0 {
+            macvtap::lock(interface, &name, &file)?;
         }
         Ok(file.into())
     }
@@ -117,59 +118,6 @@ impl Drop for MadeLink {
     }
 }
 
-/// What an interface asks of its host's side that is not done; without it the guest does not start.
-pub(crate) fn not_done(interface: &Interface) -> Vec<Fault> {
-    let host_ip = |source: &InterfaceSource| {
-        let InterfaceSource::Ethernet(ip) = source else { return false };
-        !ip.addresses.is_empty() || !ip.routes.is_empty()
-    };
-    let passthrough = |source: &InterfaceSource| {
-        let InterfaceSource::Direct { mode, .. } = source else { return false };
-        *mode == Some(DirectMode::Passthrough)
-    };
-    let reasons = [
-        (!interface.vlan.tags.is_empty(), "<vlan> is"),
-        (interface.virtual_port.is_some(), "<virtualport> is"),
-        (interface.filter.is_some(), "<filterref> is"),
-        (interface.isolated == Some(true), "<port isolated='yes'/> is"),
-        (interface.script.is_some() || interface.downscript.is_some(), "a script is"),
-        (host_ip(&interface.source), "an <ip> of the host's side is"),
-        (passthrough(&interface.source), "mode='passthrough' is"),
-    ];
-    let wanted = reasons.iter().filter(|(wanted, _)| *wanted);
-    let refused = |what: &str| {
-        interface.place.refused(format!("{what} not supported yet by glassbox; {ADVICE}"))
-    };
-    wanted.map(|(_, what)| refused(what)).collect()
-}
-
-const ADVICE: &str = "remove it, or pass a tap device that has it as a file descriptor";
-
-/// What an interface asks of its host's side that the guest does without.
-pub(crate) fn left_out(interface: &Interface) -> Vec<Fault> {
-    let limited = interface.bandwidth != domain::devices::Bandwidth::default();
-    let reasons = [
-        (limited, "bandwidth", "limits are not set by glassbox; use tc or systemd.network(5)"),
-        (
-            interface.coalesced_frames.is_some(),
-            "coalesce",
-            "coalescing is not set by glassbox; use ethtool",
-        ),
-        (
-            interface.trust_guest_rx_filters == Some(true),
-            "",
-            "the guest's filters are not followed; remove 'trustGuestRxFilters'",
-        ),
-    ];
-    let wanted = reasons.iter().filter(|(wanted, ..)| *wanted);
-    let ignored = |child: &str, what: &str| {
-        let place = &interface.place;
-        let path = format!("{}/{child}", place.path);
-        Fault::ignored(place.position, path.trim_end_matches('/'), what)
-    };
-    wanted.map(|(_, child, what)| ignored(child, what)).collect()
-}
-
 fn netlink(interface: &Interface) -> Result<Netlink, Fault> {
     Netlink::open().map_err(|error| {
         let what = format!("the kernel's network devices cannot be looked at: {error}");
@@ -185,7 +133,7 @@ fn link(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Option<L
     netlink.link(name).map_err(|error| refused(interface, &format!("'{name}'"), &error))
 }
 
-fn open(path: &str) -> io::Result<File> {
+fn open_device(path: &str) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
@@ -203,10 +151,7 @@ fn configure(
     name: &str,
     new: bool,
 ) -> Result<(), Fault> {
-    let Some(now) = link(netlink, interface, name)? else {
-        let what = format!("the network device '{name}' vanished; start the guest again");
-        return Err(interface.place.refused(what));
-    };
+    let now = present(netlink, interface, name)?;
     let bridge = bridge.map(|bridge| required(netlink, interface, bridge)).transpose()?;
     let change = changes(interface, &now, bridge.as_ref(), new);
     if change == Change::default() {
@@ -236,6 +181,14 @@ fn changes(interface: &Interface, now: &Link, bridge: Option<&Link>, new: bool) 
     }
 }
 
+/// A device that was there a moment ago.
+fn present(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link, Fault> {
+    link(netlink, interface, name)?.ok_or_else(|| {
+        let what = format!("the network device '{name}' vanished; start the guest again");
+        interface.place.refused(what)
+    })
+}
+
 fn required(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link, Fault> {
     link(netlink, interface, name)?.ok_or_else(|| {
         let what = format!("there is no network device '{name}' on this host");
@@ -243,89 +196,52 @@ fn required(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link
     })
 }
 
-/// The name of a macvtap device that has none in the document: of its address, and 15 bytes long, which is the
-/// most that a device's name has.
-fn macvtap_name(interface: &Interface) -> String {
-    let address = interface.mac.address.map(|address| address.to_string());
-    format!("mvt{}", address.unwrap_or_default().replace(':', ""))
-}
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use domain::{Domain, Faults};
 
-fn make_macvtap(netlink: &Netlink, interface: &Interface, name: &str) -> Result<(), Fault> {
-    let (InterfaceSource::Direct { dev, mode }, Some(address)) =
-        (&interface.source, interface.mac.address)
-    else {
-        return Err(interface.place.refused("it has no host device; use type='direct'"));
-    };
-    let mode = match mode {
-        None | Some(DirectMode::Vepa) => MacvtapMode::Vepa,
-        Some(DirectMode::Private) => MacvtapMode::Private,
-        Some(DirectMode::Bridge | DirectMode::Passthrough) => MacvtapMode::Bridge,
-    };
-    let lower = required(netlink, interface, dev)?;
-    let left = link(netlink, interface, name)?
-        .filter(|link| link.kind.as_deref() == Some("macvtap") && link.address == address.bytes());
-    if left.is_some() {
-        return Ok(());
+    /// The interface of a guest whose document has this element.
+    pub(in crate::tap) fn interface(element: &str) -> Interface {
+        let xml = format!(
+            "<domain type='qemu'><name>a</name><memory>1</memory><os><type>hvm</type></os>
+             <devices>{element}</devices></domain>"
+        );
+        let faults = Faults::new();
+        let domain = Domain::parse(&xml, &faults);
+        let faults = faults.into_sorted();
+        assert!(faults.is_empty(), "{faults:?}");
+        domain.unwrap().devices.interfaces.remove(0)
     }
-    let bytes = address.bytes();
-    netlink.add_macvtap(name, lower.index, mode, bytes).map_err(|error| {
-        if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EADDRINUSE)) {
-            let what = format!("'{dev}' has this address, or another guest on it");
-            return interface.place.refused(format!("{what}; give another <mac address>"));
-        }
-        refused(interface, &format!("macvtap device '{name}' on '{dev}'"), &error)
-    })
-}
 
-fn open_macvtap(interface: &Interface, name: &str, index: i32) -> Result<File, Fault> {
-    let path = format!("/dev/tap{index}");
-    let what = |error| refused(interface, &format!("'{path}' of '{name}'"), &error);
-    let file = patiently(|| open(&path)).map_err(what)?;
-    // The kernel knows by the descriptor which device it is.
-    sys::attach_tap(&file, "", flags(interface)).map_err(what)?;
-    Ok(file)
-}
-
-/// Tries again for a while: the kernel makes a device's file with the device, but udev gives it to its group later.
-fn patiently(open: impl Fn() -> io::Result<File>) -> io::Result<File> {
-    for _ in 0..TRIES {
-        match open() {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {}
-            opened => return opened,
-        }
-        std::thread::sleep(PAUSE);
+    pub(in crate::tap) fn bridged(inner: &str) -> Interface {
+        let start = "<interface type='bridge'><mac address='52:54:00:12:34:56'/>";
+        interface(&format!("{start}<source bridge='br0'/>{inner}</interface>"))
     }
-    open()
-}
 
-/// A network device that cannot be had, and what to do.
-fn refused(interface: &Interface, what: &str, error: &io::Error) -> Fault {
-    let account = own_account();
-    let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-    let words = if denied {
-        format!("{what} is not open to {account}; {}", privilege_advice(interface))
-    } else if error.raw_os_error() == Some(libc::EINVAL) {
-        format!(
-            "{what} cannot be used with {} pairs of queues; make it for as many, or change 'queues'",
-            interface.queues()
-        )
-    } else {
-        format!("{what} cannot be used: {error}; {}", inherit_advice(interface))
-    };
-    interface.place.refused(words)
-}
-
-fn privilege_advice(interface: &Interface) -> String {
-    let inherit = inherit_advice(interface);
-    if interface.kind() == InterfaceType::Direct {
-        return inherit;
+    #[test]
+    fn a_device_gets_what_it_lacks() {
+        let bridge = Link { index: 7, mtu: 9000, up: true, ..Link::default() };
+        let fresh = Link { index: 8, mtu: 1500, ..Link::default() };
+        let ready = Link { mtu: 1500, up: true, master: Some(7), ..Link::default() };
+        let address = Some([0xfe, 0x54, 0, 0x12, 0x34, 0x56]);
+        let (plain, small) = (bridged(""), bridged("<mtu size='1400'/>"));
+        let joined = |mtu| Change { address, mtu: Some(mtu), master: Some(7), up: true };
+        assert_eq!(changes(&plain, &fresh, Some(&bridge), true), joined(9000));
+        assert_eq!(changes(&small, &fresh, Some(&bridge), true), joined(1400));
+        let alone = Change { address, up: true, ..Change::default() };
+        assert_eq!(changes(&plain, &fresh, None, true), alone);
+        let kept = Change { master: Some(7), up: true, ..Change::default() };
+        assert_eq!(changes(&plain, &fresh, Some(&bridge), false), kept, "it was there");
+        assert_eq!(changes(&plain, &ready, Some(&bridge), false), Change::default());
     }
-    let make =
-        "make a tap device for this account with `ip tuntap add`, switch it on, join it to its";
-    format!("{make} bridge and name it in <target dev='...'/>, or {inherit}")
-}
 
-fn inherit_advice(interface: &Interface) -> String {
-    format!("pass an open one as file descriptor '{}'", interface.info.alias())
+    #[test]
+    fn flags_follow_the_model_and_its_queues() {
+        let plain = libc::IFF_TAP | libc::IFF_NO_PI;
+        assert_eq!(flags(&bridged("<model type='e1000'/>")), plain);
+        assert_eq!(flags(&bridged("<model type='virtio'/>")), plain | libc::IFF_VNET_HDR);
+        let many = bridged("<model type='virtio'/><driver queues='2'/>");
+        assert_eq!(flags(&many), plain | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE);
+    }
 }

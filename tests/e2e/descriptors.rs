@@ -1,6 +1,6 @@
 //! File descriptors that the caller opened become devices of the guest.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tests::{Definition, Host, Root, Unit, definition};
 
 use crate::lan::{self, LEASE};
@@ -91,13 +91,12 @@ fn a_unit_opens_what_its_account_may_not(root: Root) -> Result<()> {
     let web = lan::with_interface(Definition::new("web")?, direct)?
         .word("glassbox.reboot")?
         .replace("/var/lib/glassbox/images/web.qcow2", "/root/secret.qcow2")?;
-    let mac = web.xml().split("<mac address=\"").nth(1).context("there is an address")?;
     host.write_file(&format!("{}/web.xml", definition::DEFINITIONS), web.xml())?;
     host.sh(&format!(
         "qemu-img create -q -f qcow2 /root/secret.qcow2 64M; chmod 0600 /root/secret.qcow2; chmod 0700 /root
          ip link add mv0 link outer address {} type macvtap mode bridge; ip link set mv0 up
          mknod -m 0600 /dev/tap-web c $(cat /sys/class/net/mv0/tap*/dev | tr : ' ')",
-        &mac[..17]
+        lan::address(&web)?
     ))?;
     let unit = host.unit("qemu@web.service");
     for (line, message) in REFUSED {
@@ -116,7 +115,28 @@ fn a_unit_opens_what_its_account_may_not(root: Root) -> Result<()> {
     }
     host.systemctl(["stop", "qemu@web"])?.success()?;
     assert_eq!(unit.outcome()?, ("success".to_owned(), 0));
-    Ok(())
+    kvm(&host)
+}
+
+/// KVM's device is root's alone, and systemd opens it for the guest.
+fn kvm(host: &Host) -> Result<()> {
+    if host.run(["sh", "-c", ": <>/dev/kvm"])?.status != 0 {
+        eprintln!(
+            "a_unit_opens_what_its_account_may_not: this machine has no KVM, so none was passed"
+        );
+        return Ok(());
+    }
+    host.sh("chown root:root /dev/kvm; chmod 0600 /dev/kvm")?;
+    let fast =
+        Definition::new("fast")?.replace("<domain type=\"qemu\">", "<domain type=\"kvm\">")?;
+    let model = "<cpu mode=\"custom\"><model>qemu64</model></cpu>";
+    fast.replace("<cpu mode=\"maximum\"/>", model)?.install(host)?;
+    lan::drop_in(host, "fast", "[Service]\nOpenFile=/dev/kvm:kvm\n")?;
+    let unit = host.start_guest("fast")?;
+    let (_, qemu) = unit.processes()?;
+    let open = host.sh(&format!("readlink /proc/{qemu}/fd/*"))?.stdout;
+    assert!(open.lines().any(|path| path == "/dev/kvm"), "{open}");
+    unit.quit()
 }
 
 fn refused(host: &Host, unit: &Unit<'_>, line: &str, message: &str) -> Result<()> {

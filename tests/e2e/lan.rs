@@ -1,6 +1,6 @@
 //! A network for guests: a bridge with a DHCP server, both systemd-networkd's.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tests::{Definition, Host};
 
 /// What a guest says on its console when it has a lease of the bridge's DHCP server.
@@ -38,6 +38,13 @@ pub(crate) fn start(host: &Host, files: NetworkFiles<'_>, devices: &[&str]) -> R
 /// The definition with another beginning of its interface.
 pub(crate) fn with_interface(definition: Definition, start: &str) -> Result<Definition> {
     definition.replace(USER_NETWORK, start)
+}
+
+/// The address of a guest's interface.
+pub(crate) fn address(definition: &Definition) -> Result<String> {
+    let behind = definition.xml().split("<mac address=\"").nth(1);
+    let address = behind.and_then(|behind| behind.split('"').next());
+    Ok(address.context("the definition has no address")?.to_owned())
 }
 
 /// A drop-in for a guest's unit.

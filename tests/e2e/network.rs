@@ -1,6 +1,6 @@
 //! The host's side of guests' interfaces: tap devices on a bridge, and macvtap devices.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tests::{Definition, Host, Root, definition};
 
 use crate::lan::{self, LEASE};
@@ -71,8 +71,7 @@ fn a_guest_with_the_capability_has_its_tap_device_made(root: Root) -> Result<()>
     let unit = host.start_guest("web")?;
     host.wait_for_console("web", LEASE, 1)?;
     let made = lan::link(&host, "vnet0")?;
-    let mac = web.xml().split("<mac address=\"").nth(1).context("there is an address")?;
-    let host_side = format!("link/ether fe{} ", &mac[2..17]);
+    let host_side = format!("link/ether fe{} ", &lan::address(&web)?[2..]);
     for part in [&*host_side, "mtu 1400", "master br0", "LOWER_UP", "multi_queue", "vnet_hdr on"] {
         assert!(made.contains(part), "{part} is not in {made}");
     }
@@ -91,6 +90,9 @@ const DEVICE_FILES: &str = "while sleep 0.05; do
     done
 done";
 
+/// A unit whose account may do everything.
+const AS_ROOT: &str = "[Service]\nUser=root\nCapabilityBoundingSet=~\n";
+
 fn a_macvtap_device_is_made_and_removed(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
     // The guest's device is on one end of a cable whose other end is a port of the bridge.
@@ -105,15 +107,27 @@ fn a_macvtap_device_is_made_and_removed(root: Root) -> Result<()> {
     let web = lan::with_interface(Definition::new("web")?, direct)?;
     web.install(&host)?;
     // The device file is root's.
-    lan::drop_in(&host, "web", "[Service]\nUser=root\nCapabilityBoundingSet=~\n")?;
+    lan::drop_in(&host, "web", AS_ROOT)?;
     let unit = host.start_guest("web")?;
     host.wait_for_console("web", LEASE, 1)?;
-    let mac = web.xml().split("<mac address=\"").nth(1).context("there is an address")?;
-    let name = format!("mvt{}", mac[..17].replace(':', ""));
+    let mac = lan::address(&web)?;
+    let name = format!("mvt{}", mac.replace(':', ""));
     let made = lan::link(&host, &name)?;
-    for part in ["macvtap mode bridge", &mac[..17]] {
+    for part in ["macvtap mode bridge", &mac] {
         assert!(made.contains(part), "{part} is not in {made}");
     }
+
+    // A second guest with this address does not take the packets of the first.
+    let twin = lan::with_interface(Definition::new("twin")?, direct)?;
+    let twin = twin.clone().replace(&lan::address(&twin)?, &mac)?;
+    twin.install(&host)?;
+    lan::drop_in(&host, "twin", AS_ROOT)?;
+    let second = host.unit("qemu@twin.service");
+    assert_eq!(host.systemctl(["start", second.name()])?.status, 1);
+    let told = second.status_line()?;
+    let words = format!("'{name}' is in use by another guest; give this one another <mac address>");
+    assert!(told.ends_with(&words), "{told}");
+    assert_eq!(lan::link(&host, &name)?, made, "and leaves its device alone");
 
     // A shim that is killed leaves the device behind, and the next start takes it.
     let (shim, _) = unit.processes()?;
