@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use domain::Fault;
 use domain::devices::Interface;
 
-use self::refusal::{inherit_advice, refused};
+use self::refusal::{inherit_advice, refused, unchanged};
 use crate::netlink::{Change, Link, Netlink};
 use crate::{log, sys};
 
@@ -157,9 +157,7 @@ fn configure(
     if change == Change::default() {
         return Ok(());
     }
-    netlink
-        .change(now.index, &change)
-        .map_err(|error| refused(interface, &format!("network device '{name}'"), &error))
+    netlink.change(now.index, &change).map_err(|error| unchanged(interface, name, &error))
 }
 
 /// What a tap device lacks.

@@ -24,6 +24,14 @@ pub(super) fn refused(interface: &Interface, what: &str, error: &io::Error) -> F
     interface.place.refused(words)
 }
 
+/// A network device that cannot be brought into the state that is asked for.
+pub(super) fn unchanged(interface: &Interface, name: &str, error: &io::Error) -> Fault {
+    let what =
+        format!("the network device '{name}' cannot be joined to its bridge and switched on");
+    let advice = "do both before the start, and set its <mtu>, if there is one";
+    interface.place.refused(format!("{what} by {}: {error}; {advice}", own_account()))
+}
+
 fn privilege_advice(interface: &Interface) -> String {
     let inherit = inherit_advice(interface);
     if interface.kind() == InterfaceType::Direct {
