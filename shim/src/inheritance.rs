@@ -29,9 +29,11 @@ pub(crate) struct Inheritance(BTreeMap<String, Vec<Option<OwnedFd>>>);
 /// Why the caller's file descriptors cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InheritanceError {
-    /// The environment does not say how many there are.
-    #[error("the file descriptors that LISTEN_FDS announces cannot be used: {0}")]
-    Announced(io::Error),
+    /// The environment contradicts itself.
+    #[error(
+        "LISTEN_FDS={count} with LISTEN_FDNAMES={names} does not say what is open; see sd_listen_fds(3)"
+    )]
+    Announced { count: String, names: String },
     /// There is no such file descriptor.
     #[error("--fd {name}={number}: {source}; open it before this program is started")]
     Absent { name: String, number: RawFd, source: io::Error },
@@ -46,15 +48,14 @@ impl Inheritance {
     /// Call it before this process opens anything: a number that the caller did not open would be its own.
     pub(crate) fn take(named: &[NamedFd]) -> Result<Self, InheritanceError> {
         let mut all = named.to_vec();
-        let announced = sd_notify::listen_fds_with_names().map_err(InheritanceError::Announced)?;
-        all.extend(announced.map(|(number, name)| NamedFd { name, number }));
+        all.extend(announced(|name| std::env::var(name).ok(), std::process::id())?);
         let mut taken = Self::default();
         for (index, NamedFd { name, number }) in all.iter().enumerate() {
             if let Some(other) = all[..index].iter().find(|other| other.number == *number) {
                 let (name, other) = (name.clone(), other.name.clone());
                 return Err(InheritanceError::Twice { name, number: *number, other });
             }
-            let fd = sys::adopt(*number).map_err(|source| InheritanceError::Absent {
+            let fd = sys::inherited(*number).map_err(|source| InheritanceError::Absent {
                 name: name.clone(),
                 number: *number,
                 source,
@@ -73,6 +74,23 @@ impl Inheritance {
     /// The file descriptor of this name and place, once.
     pub(crate) fn release(&mut self, name: &str, index: usize) -> Option<OwnedFd> {
         self.0.get_mut(name)?.get_mut(index)?.take()
+    }
+}
+
+/// The file descriptors that systemd passes to the process `own`, numbered from 3 on (sd_listen_fds(3)).
+fn announced(
+    variable: impl Fn(&str) -> Option<String>,
+    own: u32,
+) -> Result<Vec<NamedFd>, InheritanceError> {
+    let addressed = variable("LISTEN_PID").and_then(|pid| pid.parse().ok()) == Some(own);
+    let Some(count) = variable("LISTEN_FDS").filter(|_| addressed) else { return Ok(Vec::new()) };
+    let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+    let named = names.split(':').map(str::to_owned).zip(sys::FIRST_FD..);
+    let fds: Vec<NamedFd> = named.map(|(name, number)| NamedFd { name, number }).collect();
+    match count.parse() {
+        Ok(0) => Ok(Vec::new()),
+        Ok(count) if count == fds.len() => Ok(fds),
+        Ok(_) | Err(_) => Err(InheritanceError::Announced { count, names }),
     }
 }
 
@@ -129,7 +147,9 @@ fn path(fd: &OwnedFd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::FdFlag;
     use std::fs::File;
+    use std::os::fd::IntoRawFd;
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -168,21 +188,53 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_is_released_once_and_must_be_there() {
-        use std::os::fd::IntoRawFd;
-        let number = File::open("/dev/zero").unwrap().into_raw_fd();
+    fn what_systemd_passes_is_named_and_for_this_process_alone() {
+        let told = |pid: &'static str, count: &'static str, names: &'static str| {
+            let variable = move |name: &str| match name {
+                "LISTEN_PID" => Some(pid.to_owned()),
+                "LISTEN_FDS" => Some(count.to_owned()),
+                "LISTEN_FDNAMES" => Some(names.to_owned()),
+                _ => None,
+            };
+            announced(variable, 7).map_err(|error| error.to_string())
+        };
         let named = |name: &str, number| NamedFd { name: name.to_owned(), number };
-        let twice = Inheritance::take(&[named("a", 1_000_000), named("b", 1_000_000)]);
-        assert!(matches!(twice, Err(InheritanceError::Absent { .. })), "{twice:?}");
+        assert_eq!(told("7", "2", "vda:net0"), Ok(vec![named("vda", 3), named("net0", 4)]));
+        assert_eq!(told("8", "2", "vda:net0"), Ok(Vec::new()), "another process's");
+        assert_eq!(told("7", "0", ""), Ok(Vec::new()));
+        assert!(announced(|_| None, 7).unwrap().is_empty());
+        for (count, names) in [("2", "vda"), ("1", "vda:net0"), ("x", "vda"), ("-1", "vda")] {
+            let wrong = format!(
+                "LISTEN_FDS={count} with LISTEN_FDNAMES={names} does not say what is open; see sd_listen_fds(3)"
+            );
+            assert_eq!(told("7", count, names), Err(wrong));
+        }
+    }
+
+    /// The number of a file that is open as a caller leaves it for the program that it executes.
+    fn left_open() -> RawFd {
+        let file = File::open("/dev/zero").unwrap();
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        file.into_raw_fd()
+    }
+
+    #[test]
+    fn a_descriptor_is_the_callers_and_released_once() {
+        let named = |name: &str, number| NamedFd { name: name.to_owned(), number };
+        let told = |fds: &[NamedFd]| Inheritance::take(fds).unwrap_err().to_string();
+        let absent = "Bad file descriptor (os error 9); open it before this program is started";
+        let own = File::open("/dev/zero").unwrap();
+        for number in [1_000_000, own.as_raw_fd()] {
+            assert_eq!(told(&[named("a", number)]), format!("--fd a={number}: {absent}"));
+        }
+        let number = left_open();
         let mut taken = Inheritance::take(&[named("vda", number)]).unwrap();
         let found = taken.found();
         assert!(found.has("vda") && !found.has("vdb"));
         assert!(taken.release("vda", 0).is_some());
         assert!(taken.release("vda", 0).is_none());
-        let number = File::open("/dev/zero").unwrap().into_raw_fd();
-        let told = Inheritance::take(&[named("vda", number), named("vdb", number)]).unwrap_err();
-        let expected =
-            format!("--fd vdb={number}: 'vda' has this file descriptor; give each its own");
-        assert_eq!(told.to_string(), expected);
+        let number = left_open();
+        let twice = format!("--fd vdb={number}: 'vda' has this file descriptor; give each its own");
+        assert_eq!(told(&[named("vda", number), named("vdb", number)]), twice);
     }
 }

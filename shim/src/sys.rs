@@ -12,11 +12,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
 
 /// The first file descriptor after standard input, output and error.
-const FIRST_FD: RawFd = 3;
+pub(crate) const FIRST_FD: RawFd = 3;
 
 /// What a terminal sends to all processes of its foreground group. A child has them blocked: Ctrl-C is a request
 /// to the shim, which asks the guest to power down, and would make QEMU end at once.
@@ -84,6 +84,23 @@ impl SignalSource {
         let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
         Ok(Some(Arrived { number, from_kernel: info.ssi_code == libc::SI_KERNEL }))
     }
+}
+
+/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+///
+/// # Errors
+/// When nothing is open at this number.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_GETFD only asks, of any number.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        // It would not have survived the caller's exec: this process opened it, or has taken it over before.
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is open and was never taken over, so this descriptor is the only owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
 }
 
 /// A process to start, which inherits everything but file descriptors from 3 on and the signal mask.
@@ -209,20 +226,6 @@ impl Child<'_> {
         }
         Err(io::Error::last_os_error())
     }
-}
-
-/// Takes over a file descriptor that the caller left open. A program that is executed does not get it.
-///
-/// Call it once for a number, before this process has opened anything itself.
-///
-/// # Errors
-/// EBADF when the caller left no such descriptor open.
-pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_SETFD takes any number, and tells when no file is open at it.
-    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the descriptor is open. It was open before this process opened anything, so nothing in it owns
-    // the number, and the caller of this function asks for no number twice.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// `struct ifreq` as tun devices use it (linux/if.h).
