@@ -86,10 +86,10 @@ impl SignalSource {
     }
 }
 
-/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+/// A file descriptor that this process inherited.
 ///
 /// # Errors
-/// When nothing is open at this number.
+/// When nothing is open at this number, or this process opened it itself or has taken it over before.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl with F_GETFD only asks, of any number.
     let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
