@@ -188,7 +188,8 @@ pub(crate) struct Guest {
     has_consoles: bool,
     /// How many orders there are to give before the CPUs run.
     orders: usize,
-    monitor_lost: bool,
+    /// Why the monitor is of no use any more, when it is not.
+    monitor_lost: Option<String>,
     /// The CPUs ran at least once.
     started: bool,
     /// The guest is shut down, its CPUs stopped for good until a reset.
@@ -208,7 +209,7 @@ impl Guest {
             actions,
             has_consoles,
             orders,
-            monitor_lost: false,
+            monitor_lost: None,
             started: false,
             shut_down: false,
             interrupted: false,
@@ -224,7 +225,7 @@ impl Guest {
             Input::Reply(command, Ok(value)) => self.done(command, &value),
             Input::Reply(command, Err(error)) => self.failed(command, &error),
             Input::Event(event) => self.event(&event),
-            Input::MonitorLost(why) => self.monitor_lost(&why),
+            Input::MonitorLost(why) => self.monitor_lost(why),
             Input::Request(request) => self.request(request),
             Input::DeadlinePassed => self.deadline_passed(),
             Input::Ended(ended) => vec![Effect::Finish(self.end(ended))],
@@ -362,14 +363,19 @@ impl Guest {
         if self.phase == Phase::PoweringOff {
             return self.quit(Fate::Panicked);
         }
-        let mut effects = vec![Effect::Warn("the guest panicked".to_owned())];
-        effects.extend(self.act(self.actions.on_crash, "panicked", Fate::Panicked));
+        let mut effects = self.act(self.actions.on_crash, "panicked", Fate::Panicked);
+        if !effects.is_empty() {
+            effects.insert(0, Effect::Warn("the guest panicked".to_owned()));
+        }
         effects
     }
 
     fn act(&mut self, action: Action, what: &str, fate: Fate) -> Vec<Effect> {
         match action {
             Action::Destroy => self.quit(fate),
+            // It has been told so already; QEMU tells of a panic twice.
+            Action::Restart if self.restarting => Vec::new(),
+            Action::Preserve if self.shut_down => Vec::new(),
             Action::Restart => {
                 self.restarting = true;
                 // The shim's own reset must not be held as one of the guest's, nor the second one that SeaBIOS
@@ -413,7 +419,7 @@ impl Guest {
     }
 
     fn stop(&mut self, timeout: Option<Duration>) -> Vec<Effect> {
-        if self.monitor_lost {
+        if self.monitor_lost.is_some() {
             return self.quit(Fate::Stopped);
         }
         let ask = match self.phase {
@@ -455,8 +461,8 @@ impl Guest {
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
             Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming => {
-                self.fate =
-                    Some(Fate::StartFailed("QEMU did not answer its monitor in time".to_owned()));
+                let late = || "QEMU did not answer its monitor in time".to_owned();
+                self.fate = Some(Fate::StartFailed(self.monitor_lost.take().unwrap_or_else(late)));
                 self.phase = Phase::Killed;
                 vec![Effect::Kill]
             }
@@ -467,12 +473,15 @@ impl Guest {
     fn quit(&mut self, fate: Fate) -> Vec<Effect> {
         self.phase = Phase::Quitting;
         self.fate = Some(fate);
-        let ask = if self.monitor_lost { Effect::Terminate } else { Effect::Send(Command::Quit) };
+        let ask = match self.monitor_lost {
+            Some(_) => Effect::Terminate,
+            None => Effect::Send(Command::Quit),
+        };
         vec![Effect::Stopping, ask, Effect::Deadline(Some(QUIT_TIMEOUT))]
     }
 
-    fn monitor_lost(&mut self, why: &str) -> Vec<Effect> {
-        self.monitor_lost = true;
+    fn monitor_lost(&mut self, why: String) -> Vec<Effect> {
+        let why = self.monitor_lost.insert(why);
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),

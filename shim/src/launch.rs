@@ -25,7 +25,7 @@ use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
-use crate::{fds, host_files, log};
+use crate::{fds, host_files, log, service_manager};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
     }
     host_files::check(&prepared)?;
     let claimed = Claimed::claim(prepared, cli)?;
-    claimed.start(signals, cli.stop_timeout.map(Duration::from_secs))
+    claimed.start(signals, cli)
 }
 
 /// A guest whose name and UUID are ours.
@@ -73,11 +73,7 @@ impl Claimed {
         Ok(Self { prepared, keeper, directory })
     }
 
-    fn start(
-        self,
-        signals: SignalSource,
-        stop_timeout: Option<Duration>,
-    ) -> Result<Fate, LaunchError> {
+    fn start(self, signals: SignalSource, cli: &Cli) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
@@ -107,7 +103,11 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
-            stop_timeout,
+            stop_timeout: cli.stop_timeout.map(Duration::from_secs),
+            start_timeout: cli
+                .start_timeout
+                .map(Duration::from_secs)
+                .or_else(service_manager::start_timeout),
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }

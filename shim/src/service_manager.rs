@@ -9,11 +9,21 @@ use zbus::connection::Builder;
 /// QEMU may need to quit.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
 
+/// How long QEMU may take to start its guest where nobody said. Reserving a large guest's memory takes minutes.
+const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Sends the service manager a message; without one nothing happens.
 pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         crate::log::warning(format_args!("the service manager cannot be notified: {error}"));
     }
+}
+
+/// How long QEMU may take to start its guest before it is killed; none is for ever.
+///
+/// A unit has its own time for this, `TimeoutStartSec=`, after which systemd sends SIGTERM.
+pub(crate) fn start_timeout() -> Option<Duration> {
+    std::env::var_os("NOTIFY_SOCKET").is_none().then_some(DEFAULT_START_TIMEOUT)
 }
 
 /// How long the guest may take to power down before QEMU is quit; none is for ever.

@@ -27,8 +27,13 @@ use crate::{consoles, log, service_manager};
 /// QEMU that sends more than this is not to take the shim's memory with it.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
-const START_TIMEOUT: Duration = Duration::from_secs(600);
+/// How much of the monitor is read before signals and deadlines have their turn, so that a QEMU that never stops
+/// talking keeps nobody from stopping it.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// How much is read of what a QEMU that has ended left in its monitor. The kernel holds less than this
+/// (`net.core.wmem_max`), and whoever else has the other end could go on for ever.
+const READ_AT_END: usize = 1 << 20;
 
 /// The signals that ask something of the shim.
 pub(crate) fn signals() -> [i32; 5] {
@@ -53,6 +58,8 @@ pub(crate) struct Running<'a> {
     pub(crate) orders: &'a [Order],
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
+    /// How long QEMU may take until its guest runs; `None` is for ever.
+    pub(crate) start_timeout: Option<Duration>,
 }
 
 /// Waits until QEMU has ended and says how.
@@ -62,7 +69,7 @@ pub(crate) struct Running<'a> {
 pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> {
     running.monitor.set_nonblocking(true)?;
     let session = Session::new(LONGEST_MESSAGE);
-    let deadline = Some(Instant::now() + START_TIMEOUT);
+    let deadline = running.start_timeout.map(|time| Instant::now() + time);
     let mut supervisor = Supervisor {
         running,
         guest,
@@ -71,10 +78,15 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         monitor_open: true,
         deadline,
         places: Vec::new(),
+        status: None,
     };
     loop {
         let ready = supervisor.wait()?;
-        if let Some(fate) = supervisor.turn(ready)? {
+        let fate = supervisor.turn(ready)?;
+        if let Some(status) = supervisor.status.take() {
+            service_manager::notify(&[NotifyState::Status(&status)]);
+        }
+        if let Some(fate) = fate {
             return Ok(fate);
         }
     }
@@ -90,6 +102,8 @@ struct Supervisor<'a> {
     deadline: Option<Instant>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
+    /// What the service manager is to be told at the end of this turn: the last of a flood of states.
+    status: Option<String>,
 }
 
 /// What poll(2) found.
@@ -135,7 +149,7 @@ impl Supervisor<'_> {
     /// Handles what was found. What QEMU still said is read before its end is looked at.
     fn turn(&mut self, ready: Ready) -> io::Result<Option<Fate>> {
         if ready.monitor || ready.ended {
-            self.read_monitor()?;
+            self.read_monitor(if ready.ended { READ_AT_END } else { READ_AT_ONCE })?;
         }
         if ready.ended {
             let ended = reap(self.running.qemu)?;
@@ -172,12 +186,15 @@ impl Supervisor<'_> {
         }
     }
 
-    fn read_monitor(&mut self) -> io::Result<()> {
+    /// Reads what there is, up to this many bytes.
+    fn read_monitor(&mut self, limit: usize) -> io::Result<()> {
         let mut buffer = [0u8; 4096];
-        while self.monitor_open {
+        let mut read = 0;
+        while self.monitor_open && read < limit {
             match self.running.monitor.read(&mut buffer) {
                 Ok(0) => self.lose_monitor("QEMU closed its monitor")?,
                 Ok(count) => {
+                    read += count;
                     self.session.receive(&buffer[..count]);
                     self.take_messages()?;
                 }
@@ -209,6 +226,9 @@ impl Supervisor<'_> {
 
     fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
         self.monitor_open = false;
+        // QEMU would keep what nobody reads. That it may have closed its end before is no matter.
+        let _ = self.running.monitor.shutdown(std::net::Shutdown::Both);
+        self.session = Session::new(LONGEST_MESSAGE);
         self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
     }
 
@@ -227,7 +247,7 @@ impl Supervisor<'_> {
                 }
                 Effect::Ready => self.ready(),
                 Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),
-                Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
+                Effect::Status(status) => self.status = Some(status),
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
@@ -251,6 +271,10 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
+        if !self.monitor_open {
+            log::warning(format_args!("QEMU cannot be told {}: its monitor is lost", command.name()));
+            return Ok(());
+        }
         let id = if let Command::Order(index) = command {
             let order = &self.running.orders[index];
             self.session.execute(order.name, order.arguments.clone())
@@ -269,7 +293,6 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
