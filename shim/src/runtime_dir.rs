@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use domain::UnitInstance;
@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 pub(crate) struct RuntimeDir {
     path: PathBuf,
     made_by_systemd: bool,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// Why a guest has no runtime directory.
@@ -81,7 +81,7 @@ impl RuntimeDir {
             Err((_, error)) => return Err(unusable(error.into())),
         };
         let made_by_systemd = by_systemd().is_some();
-        let directory = Self { path, made_by_systemd, _lock: lock };
+        let directory = Self { path, made_by_systemd, lock };
         directory
             .empty()
             .map_err(|source| RuntimeDirError::Unusable { path: directory.path.clone(), source })?;
@@ -110,8 +110,21 @@ impl RuntimeDir {
     }
 }
 
+impl RuntimeDir {
+    /// Whether the path still leads to the directory that is held: somebody may have removed it, and another
+    /// shim may have made one in its place.
+    fn is_here(&self) -> bool {
+        let held = self.lock.metadata().map(|file| (file.dev(), file.ino()));
+        let found = fs::metadata(self.path.join("lock")).map(|file| (file.dev(), file.ino()));
+        matches!((held, found), (Ok(held), Ok(found)) if held == found)
+    }
+}
+
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         let removed = if self.made_by_systemd {
             self.empty().and_then(|()| fs::remove_file(self.path.join("lock")))
         } else {

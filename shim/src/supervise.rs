@@ -272,7 +272,10 @@ impl Supervisor<'_> {
 
     fn send(&mut self, command: Command) -> io::Result<()> {
         if !self.monitor_open {
-            log::warning(format_args!("QEMU cannot be told {}: its monitor is lost", command.name()));
+            log::warning(format_args!(
+                "QEMU cannot be told {}: its monitor is lost",
+                command.name()
+            ));
             return Ok(());
         }
         let id = if let Command::Order(index) = command {
