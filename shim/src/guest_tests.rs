@@ -1,7 +1,10 @@
 //! The states of a guest and what each event does in them, as tables.
 
+use super::ending::QUIT_TIMEOUT;
 use super::*;
-use serde_json::json;
+use qmp::{CommandError, Event};
+use serde_json::{Value, json};
+use std::time::Duration;
 
 const DESTROY: Actions =
     Actions { on_poweroff: Action::Destroy, on_reboot: Action::Restart, on_crash: Action::Destroy };
