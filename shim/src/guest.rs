@@ -1,16 +1,23 @@
 //! The life of one guest as a state machine: what happens goes in, what to do comes out.
 //!
 //! ```text
-//!            greeting       capabilities      consoles known       cont done
-//! Greeting ----------> Negotiating ----------> Asking ----------> Resuming ----------> Running <-> Paused
-//!                                                                                        |
-//!                        stop asked: powerdown with a deadline                           v
-//!                                                                                    PoweringOff
-//!       guest shut down, panicked, or the deadline passed: `quit` with a deadline        |
-//!                                                                                        v
-//!                                 deadline passed: SIGKILL                            Quitting
-//!                                                                                        |
-//!                                            QEMU's process ended: Effect::Finish(fate)  v
+//!           greeting        capabilities      consoles known
+//! Greeting ----------> Negotiating -------> Asking -------> Preparing: orders, then cont, or none yet
+//!                                                               |
+//!            +--------------------------------------------------+---------------+
+//!            | no cont                   | cont done                            | a migration is awaited
+//!            v                           v                                      v
+//!          Paused <------------------> Running <-- it came in as it was -- Incoming --> Paused
+//!                                        |
+//!                                        | stop asked: powerdown with a deadline
+//!                                        v
+//!                                   PoweringOff
+//!                                        | guest shut down, panicked, or the deadline passed,
+//!                                        v from any phase on: `quit` with a deadline
+//!                                    Quitting
+//!                                        | deadline passed: SIGKILL
+//!                                        v
+//!                                     Killed     QEMU's process ended, at any time: Effect::Finish(fate)
 //! ```
 //!
 //! It has no clock, no socket and no process: [`crate::supervise`] has those, feeds [`Input`]s and carries
@@ -24,7 +31,7 @@ mod messages;
 mod requests;
 
 pub(crate) use command::Command;
-pub(crate) use messages::{ConsolePath, Effect, Ended, Input, Request};
+pub(crate) use messages::{ConsolePath, Effect, Ended, Input, Request, Standing};
 
 use crate::fate::Fate;
 
@@ -47,12 +54,24 @@ pub(crate) struct Actions {
     pub(crate) on_crash: Action,
 }
 
+/// What is done with a guest before the start is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// Whether there are ptys to be asked for.
+    pub(crate) has_consoles: bool,
+    /// How many orders there are to give before the CPUs run.
+    pub(crate) orders: usize,
+    /// Whether the CPUs are started then. Somebody else does it otherwise, or a migration.
+    pub(crate) resumes: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
     Negotiating,
     Asking,
-    Resuming,
+    Preparing,
+    Incoming,
     Running,
     Paused,
     PoweringOff,
@@ -65,9 +84,7 @@ enum Phase {
 pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
-    has_consoles: bool,
-    /// How many orders there are to give before the CPUs run.
-    orders: usize,
+    beginning: Beginning,
     /// Why the monitor is of no use any more, when it is not.
     monitor_lost: Option<String>,
     /// The CPUs ran at least once.
@@ -82,13 +99,12 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest whose QEMU was just started with its CPUs stopped.
-    pub(crate) fn new(actions: Actions, has_consoles: bool, orders: usize) -> Self {
+    /// A guest whose QEMU was just started and runs no CPU yet.
+    pub(crate) fn new(actions: Actions, beginning: Beginning) -> Self {
         Self {
             phase: Phase::Greeting,
             actions,
-            has_consoles,
-            orders,
+            beginning,
             monitor_lost: None,
             started: false,
             shut_down: false,

@@ -12,26 +12,51 @@ const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
 /// How long QEMU may take to start its guest where nobody said. Reserving a large guest's memory takes minutes.
 const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Sends the service manager a message; without one nothing happens.
-pub(crate) fn notify(states: &[NotifyState<'_>]) {
+/// The service manager of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServiceManager {
+    /// The one that started it, if one did.
+    Own,
+    /// One that must not hear of it.
+    Ignored,
+}
+
+impl ServiceManager {
+    /// Sends a message; without a service manager nothing happens.
+    pub(crate) fn notify(self, states: &[NotifyState<'_>]) {
+        match self {
+            Self::Own => notify(states),
+            Self::Ignored => {}
+        }
+    }
+
+    /// How long QEMU may take to start its guest before it is killed; none is for ever.
+    ///
+    /// A unit has its own time for this, `TimeoutStartSec=`, after which systemd sends SIGTERM.
+    pub(crate) fn start_timeout(self) -> Option<Duration> {
+        let in_unit = self == Self::Own && std::env::var_os("NOTIFY_SOCKET").is_some();
+        (!in_unit).then_some(DEFAULT_START_TIMEOUT)
+    }
+
+    /// How long the guest may take to power down before QEMU is quit; none is for ever.
+    pub(crate) fn stop_timeout(self) -> Option<Duration> {
+        match self {
+            Self::Own => stop_timeout(),
+            Self::Ignored => Some(DEFAULT_STOP_TIMEOUT),
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         crate::log::warning(format_args!("the service manager cannot be notified: {error}"));
     }
 }
 
-/// How long QEMU may take to start its guest before it is killed; none is for ever.
-///
-/// A unit has its own time for this, `TimeoutStartSec=`, after which systemd sends SIGTERM.
-pub(crate) fn start_timeout() -> Option<Duration> {
-    std::env::var_os("NOTIFY_SOCKET").is_none().then_some(DEFAULT_START_TIMEOUT)
-}
-
-/// How long the guest may take to power down before QEMU is quit; none is for ever.
-///
 /// In a unit this is most of its `TimeoutStopSec=`, an administrator's drop-in included, so that QEMU is quit
 /// and its disks are flushed before systemd kills it. The time is asked for when it is needed: it can have
 /// been changed since the start.
-pub(crate) fn stop_timeout() -> Option<Duration> {
+fn stop_timeout() -> Option<Duration> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Some(DEFAULT_STOP_TIMEOUT);
     }

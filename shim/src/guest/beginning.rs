@@ -1,9 +1,9 @@
-//! From QEMU's greeting until its guest runs.
+//! From QEMU's greeting until its guest runs, or stands ready to.
 
 use qmp::CommandError;
 use serde_json::Value;
 
-use super::{Action, Command, ConsolePath, Effect, Guest, Phase};
+use super::{Action, Command, ConsolePath, Effect, Guest, Phase, Standing};
 use crate::fate::Fate;
 
 impl Guest {
@@ -17,32 +17,41 @@ impl Guest {
 
     pub(super) fn done(&mut self, command: Command, value: &Value) -> Vec<Effect> {
         match (self.phase, command) {
-            (Phase::Negotiating, Command::Capabilities) if self.has_consoles => {
+            (Phase::Negotiating, Command::Capabilities) if self.beginning.has_consoles => {
                 self.phase = Phase::Asking;
                 vec![Effect::Send(Command::QueryChardev)]
             }
-            (Phase::Negotiating, Command::Capabilities) => self.resume(Vec::new()),
+            (Phase::Negotiating, Command::Capabilities) => self.prepare(Vec::new()),
             (Phase::Asking, Command::QueryChardev) => {
-                self.resume(vec![Effect::Consoles(ptys(value))])
+                self.prepare(vec![Effect::Consoles(ptys(value))])
             }
-            (Phase::Resuming, Command::Cont) => {
-                self.phase = Phase::Running;
-                self.started = true;
-                vec![Effect::Ready]
-            }
+            (Phase::Preparing, Command::Cont) => self.ready(Standing::Running),
+            (Phase::Preparing, Command::QueryStatus) => self.ready(standing(value)),
             // Other commands' success shows itself in an event or in QEMU's end.
             _ => Vec::new(),
         }
     }
 
-    fn resume(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
-        self.phase = Phase::Resuming;
+    fn ready(&mut self, standing: Standing) -> Vec<Effect> {
+        self.phase = match standing {
+            Standing::Running => Phase::Running,
+            Standing::Paused => Phase::Paused,
+            Standing::Incoming => Phase::Incoming,
+        };
+        self.started = standing == Standing::Running;
+        vec![Effect::Ready(standing)]
+    }
+
+    fn prepare(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
+        self.phase = Phase::Preparing;
         // QEMU itself would start a guest anew that resets, which is one of three actions.
         if self.holds_reboots() {
             before.push(Effect::Send(Command::RebootShutsDown));
         }
-        before.extend((0..self.orders).map(|order| Effect::Send(Command::Order(order))));
-        before.push(Effect::Send(Command::Cont));
+        before.extend((0..self.beginning.orders).map(|order| Effect::Send(Command::Order(order))));
+        // QEMU answers in turn, so the last answer tells that all before it is done.
+        let last = if self.beginning.resumes { Command::Cont } else { Command::QueryStatus };
+        before.push(Effect::Send(last));
         before
     }
 
@@ -57,6 +66,7 @@ impl Guest {
             | Command::QueryChardev
             | Command::RebootShutsDown
             | Command::Order(_)
+            | Command::QueryStatus
             | Command::Cont
                 if !self.started =>
             {
@@ -69,9 +79,20 @@ impl Guest {
             | Command::RebootResets
             | Command::Order(_)
             | Command::Cont
+            | Command::QueryStatus
             | Command::Powerdown
             | Command::Reset => vec![Effect::Warn(words)],
         }
+    }
+}
+
+/// What `query-status` says (`StatusInfo` and `RunState` of QEMU's qapi/run-state.json). Others of its words
+/// are of guests whose CPUs are stopped.
+fn standing(value: &Value) -> Standing {
+    match value.get("status").and_then(Value::as_str) {
+        Some("running") => Standing::Running,
+        Some("inmigrate") => Standing::Incoming,
+        Some(_) | None => Standing::Paused,
     }
 }
 

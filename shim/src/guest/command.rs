@@ -14,6 +14,8 @@ pub(crate) enum Command {
     /// The order with this index of those that go before the guest runs, see [`crate::orders`].
     Order(usize),
     Cont,
+    /// What the guest does once it is prepared and nobody was told to let it run.
+    QueryStatus,
     Powerdown,
     Reset,
     Quit,
@@ -29,6 +31,7 @@ impl Command {
             Self::RebootShutsDown | Self::RebootResets => "set-action",
             Self::Order(_) => "to prepare the guest",
             Self::Cont => "cont",
+            Self::QueryStatus => "query-status",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
             Self::Quit => "quit",
@@ -44,6 +47,7 @@ impl Command {
             | Self::QueryChardev
             | Self::Order(_)
             | Self::Cont
+            | Self::QueryStatus
             | Self::Powerdown
             | Self::Reset
             | Self::Quit => Value::Null,

@@ -8,6 +8,9 @@ use crate::fate::Fate;
 /// How long QEMU may take to end after it was told to quit, flushing disks included, before it is killed.
 pub(super) const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a QEMU that nobody is left to wait for.
+pub(super) const LOST_TIMEOUT: Duration = Duration::from_millis(50);
+
 impl Guest {
     pub(super) fn deadline_passed(&mut self) -> Vec<Effect> {
         match self.phase {
@@ -22,14 +25,19 @@ impl Guest {
                 self.phase = Phase::Killed;
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming => {
+            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
                 let late = || "QEMU did not answer its monitor in time".to_owned();
-                self.fate = Some(Fate::StartFailed(self.monitor_lost.take().unwrap_or_else(late)));
-                self.phase = Phase::Killed;
-                vec![Effect::Kill]
+                let why = self.monitor_lost.take().unwrap_or_else(late);
+                self.kill(Fate::StartFailed(why))
             }
-            Phase::Running | Phase::Paused | Phase::Killed => Vec::new(),
+            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Killed => Vec::new(),
         }
+    }
+
+    pub(super) fn kill(&mut self, fate: Fate) -> Vec<Effect> {
+        self.phase = Phase::Killed;
+        self.fate = Some(fate);
+        vec![Effect::Kill]
     }
 
     pub(super) fn quit(&mut self, fate: Fate) -> Vec<Effect> {
@@ -47,10 +55,10 @@ impl Guest {
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming => {
+            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
                 vec![Effect::Deadline(Some(QUIT_TIMEOUT))]
             }
-            Phase::Running | Phase::Paused => {
+            Phase::Incoming | Phase::Running | Phase::Paused => {
                 vec![Effect::Warn(format!(
                     "{why}; the guest runs on and can only be stopped by ending QEMU"
                 ))]

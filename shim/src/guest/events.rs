@@ -12,6 +12,13 @@ impl Guest {
             "SHUTDOWN" => self.guest_shut_down(event.text("reason").unwrap_or("guest-shutdown")),
             "GUEST_PANICKED" if event.text("action") != Some("run") => self.guest_panicked(),
             "STOP" => self.paused("paused"),
+            // QEMU tells that it is through after it has let the guest run, if it ran where it came from.
+            "MIGRATION"
+                if self.phase == Phase::Incoming && event.text("status") == Some("completed") =>
+            {
+                self.phase = Phase::Paused;
+                vec![Effect::Status("paused, as it came in".to_owned())]
+            }
             "RESUME" => self.resumed(),
             "RESET" if std::mem::take(&mut self.restarting) => vec![Effect::Send(Command::Cont)],
             "BLOCK_IO_ERROR" if event.text("action") == Some("stop") => {
@@ -36,10 +43,11 @@ impl Guest {
 
     fn resumed(&mut self) -> Vec<Effect> {
         self.shut_down = false;
-        if self.phase != Phase::Paused {
+        if !matches!(self.phase, Phase::Paused | Phase::Incoming) {
             return Vec::new();
         }
         self.phase = Phase::Running;
+        self.started = true;
         vec![Effect::Status("running".to_owned())]
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Command;
 use crate::fate::Fate;
 
-/// What somebody outside asks for, by a signal.
+/// What somebody outside asks for, by a signal or by ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     /// The guest is to shut down; after the timeout QEMU is quit.
@@ -27,6 +27,8 @@ pub(crate) enum Request {
     },
     /// QEMU is quit at once, disks flushed.
     Quit,
+    /// The process that the guest was to end with has ended.
+    CallerLost,
 }
 
 /// How QEMU's process ended.
@@ -51,12 +53,12 @@ pub(crate) enum Input {
 }
 
 /// What to do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     Send(Command),
     Consoles(Vec<ConsolePath>),
-    /// The guest's CPUs run: tell the service manager.
-    Ready,
+    /// The start is over: tell the service manager.
+    Ready(Standing),
     /// The guest is going down: tell the service manager.
     Stopping,
     /// One line on what the guest does, for `systemctl status`.
@@ -70,6 +72,16 @@ pub(crate) enum Effect {
     Kill,
     /// QEMU has ended and this is how; nothing comes after.
     Finish(Fate),
+}
+
+/// What a guest does once its start is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Running,
+    /// Its CPUs wait for somebody to let them run.
+    Paused,
+    /// It waits for a migration.
+    Incoming,
 }
 
 /// A console whose pty QEMU has opened.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::ending::LOST_TIMEOUT;
 use super::{Command, Effect, Guest, Phase, Request};
 use crate::fate::Fate;
 
 impl Guest {
     pub(super) fn request(&mut self, request: Request) -> Vec<Effect> {
         match (request, self.phase) {
+            (Request::CallerLost, _) => self.caller_lost(),
             (_, Phase::Quitting | Phase::Killed) => Vec::new(),
             (Request::Quit, _) => self.quit(Fate::Stopped),
             (Request::Interrupt { .. }, _) if self.interrupted => self.quit(Fate::Stopped),
@@ -19,7 +21,7 @@ impl Guest {
             (Request::Poweroff, Phase::Running) => {
                 vec![Effect::Status("powering off".to_owned()), Effect::Send(Command::Powerdown)]
             }
-            (Request::Poweroff, Phase::Paused) => self.wake_for_powerdown(),
+            (Request::Poweroff, Phase::Paused) if self.started => self.wake_for_powerdown(),
             (Request::Poweroff, Phase::PoweringOff) => vec![Effect::Send(Command::Powerdown)],
             (Request::Reset, Phase::Running | Phase::Paused | Phase::PoweringOff) => {
                 vec![Effect::Send(Command::Reset)]
@@ -30,6 +32,22 @@ impl Guest {
         }
     }
 
+    /// QEMU ends now, with its disks flushed if it manages at once.
+    fn caller_lost(&mut self) -> Vec<Effect> {
+        match self.phase {
+            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
+                self.kill(Fate::CallerLost)
+            }
+            Phase::Incoming | Phase::Running | Phase::Paused | Phase::PoweringOff => {
+                let mut effects = self.quit(Fate::CallerLost);
+                effects.push(Effect::Deadline(Some(LOST_TIMEOUT)));
+                effects
+            }
+            Phase::Quitting => vec![Effect::Deadline(Some(LOST_TIMEOUT))],
+            Phase::Killed => Vec::new(),
+        }
+    }
+
     fn stop(&mut self, timeout: Option<Duration>) -> Vec<Effect> {
         if self.monitor_lost.is_some() {
             return self.quit(Fate::Stopped);
@@ -37,11 +55,12 @@ impl Guest {
         let ask = match self.phase {
             Phase::PoweringOff => return Vec::new(),
             Phase::Running => vec![Effect::Send(Command::Powerdown)],
-            Phase::Paused if !self.shut_down => self.wake_for_powerdown(),
+            Phase::Paused if self.started && !self.shut_down => self.wake_for_powerdown(),
             Phase::Greeting
             | Phase::Negotiating
             | Phase::Asking
-            | Phase::Resuming
+            | Phase::Preparing
+            | Phase::Incoming
             | Phase::Paused
             | Phase::Quitting
             | Phase::Killed => return self.quit(Fate::Stopped),
