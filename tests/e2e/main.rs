@@ -11,4 +11,5 @@ mod inherit;
 mod path;
 mod stop;
 mod tools;
+mod unruly;
 mod user;

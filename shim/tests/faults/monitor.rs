@@ -94,10 +94,8 @@ fn a_flood_of_events_neither_fills_memory_nor_keeps_a_stop_waiting() {
     let events = shim.wait_for_note("events");
     shim.wait_for_note("asked");
     assert!(asked.elapsed() < Duration::from_secs(5), "after {:?}", asked.elapsed());
-    let (events, seconds) = events.split_once(' ').unwrap();
-    let (events, seconds): (f64, f64) = (events.parse().unwrap(), seconds.parse().unwrap());
-    eprintln!("{events} events in {seconds} s, {:.0} a second", events / seconds);
-    assert!(events > 1000.0, "no flood");
+    eprintln!("{events} events in about a second");
+    assert!(events.parse::<u64>().unwrap() > 1000, "no flood");
     assert!(grown < 2 << 10, "by {grown} KiB");
     assert_eq!(shim.end(), stopped());
 }
