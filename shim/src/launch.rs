@@ -19,13 +19,17 @@ use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
 use crate::cli::{Cli, Register};
 use crate::fate::Fate;
+use crate::fds::{OpenError, Opened};
 use crate::guest::{Action, Actions, Beginning, Guest};
+use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
+use crate::locks::Locks;
 use crate::orders::{Order, before_running, to_come_in};
 use crate::pidfile::Pidfile;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
-use crate::registry::{Answer, Registrant, Registry};
+use crate::readiness::Readiness;
+use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
@@ -68,9 +72,13 @@ pub(crate) fn launch(
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    for line in host_files::left_out(&prepared) {
+        log::warning(line);
+    }
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(Circumstances {
         start: asked.start,
+        inheritance: asked.inheritance,
         signals,
         caller,
         manager,
@@ -86,6 +94,7 @@ pub(crate) fn launch(
 /// What a start depends on beside the guest.
 struct Circumstances<'a> {
     start: Start,
+    inheritance: Inheritance,
     signals: SignalSource,
     caller: Caller,
     manager: ServiceManager,
@@ -99,27 +108,35 @@ struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
     directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
 }
 
 impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
+        // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
+        let locks = lock(&prepared, cli)?;
         let keeper = register(&prepared, cli)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
                 RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
             })?;
-        Ok(Self { prepared, keeper, directory })
+        Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
+    fn start(self, mut with: Circumstances<'_>) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let pidfile = with
             .pidfile
             .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
             .transpose()?;
-        let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        // What was made for the guest goes when this function ends, and with it the guest.
+        let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
+            .map_err(|error| unopened(error, &self.prepared))?;
+        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
+        let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(with.start, Start::Boot);
         let (last, incoming) = to_come_in(with.start, fds.len());
         fds.extend(incoming);
@@ -152,6 +169,7 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            readiness,
             stop_timeout: with.stop_timeout,
             start_timeout: with.start_timeout,
         };
@@ -165,6 +183,23 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
     pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
 }
 
+fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
+    if cli.standalone {
+        return Ok(Locks::default());
+    }
+    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
+        .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
+fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
+    match error {
+        OpenError::Device(fault) => {
+            PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+        }
+        OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
+    }
+}
+
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
     if cli.standalone || cli.register == Register::No {
         return Ok(Keeper::off());
@@ -175,13 +210,15 @@ fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
         uuid: prepared.uuid,
         transient: cli.transient,
     };
-    match registry.claim(&registrant) {
+    match registry.claim(&registrant, Occasion::Start) {
         Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),
         Answer::Refused(words) => Err(LaunchError::Claim(words)),
-        Answer::Unreachable(why) if cli.register == Register::Required => Err(LaunchError::Claim(
-            format!("the guest must be registered, but there is no daemon: {why}"),
-        )),
-        Answer::Unreachable(why) => {
+        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
+            Err(LaunchError::Claim(format!(
+                "the guest must be registered, but there is no daemon: {why}"
+            )))
+        }
+        Answer::Unreachable(why) | Answer::Silent(why) => {
             log::info(format_args!("the guest starts without a management daemon: {why}"));
             Ok(Keeper::waiting(registry, registrant))
         }

@@ -8,6 +8,7 @@
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
 mod asked;
+mod bell;
 mod caller;
 mod cli;
 mod consoles;
@@ -18,19 +19,27 @@ mod fds;
 mod guest;
 mod host_files;
 mod identity;
+mod inheritance;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
+mod netlink;
 mod orders;
 mod overrides;
 mod pidfile;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod tap;
+mod vsock;
+mod waiting;
+mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;

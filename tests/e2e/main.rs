@@ -4,10 +4,15 @@
 
 mod account;
 mod boot;
+mod claims;
 mod daemon;
+mod descriptors;
 mod fate;
 mod faults;
+mod health;
 mod inherit;
+mod lan;
+mod network;
 mod path;
 mod stop;
 mod tools;

@@ -2,14 +2,15 @@
 
 use domain::{Domain, Faults, Place};
 
-use crate::argv::Argv;
+use crate::argv::{Argv, Options};
 use crate::facts::HostFacts;
+use crate::inherited::Names;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
-    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
-    PassedPci, UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
+    PassedFd, PassedPci, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -28,6 +29,8 @@ pub(crate) struct Command<'a> {
     pub(crate) faults: &'a Faults,
     /// The arguments so far.
     pub(crate) argv: Argv,
+    /// Which inherited descriptors the devices take.
+    pub(crate) names: Names,
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
     copies: Vec<CopiedFile>,
@@ -39,6 +42,8 @@ pub(crate) struct Command<'a> {
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
+    /// What the guest says when it is ready.
+    pub(crate) ready: Option<GuestReady>,
 }
 
 impl<'a> Command<'a> {
@@ -54,6 +59,7 @@ impl<'a> Command<'a> {
             launch,
             faults,
             argv: Argv::default(),
+            names: Names::default(),
             fds: Vec::new(),
             files: Vec::new(),
             consoles: Vec::new(),
@@ -65,6 +71,7 @@ impl<'a> Command<'a> {
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
+            ready: None,
         }
     }
 
@@ -84,6 +91,7 @@ impl<'a> Command<'a> {
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
+            ready: self.ready,
         }
     }
 
@@ -109,11 +117,18 @@ impl<'a> Command<'a> {
 
     /// Passes a descriptor on as a set, `-add-fd`; the result is the path by which QEMU's options name it.
     pub(crate) fn pass_fd_set(&mut self, kind: FdKind, purpose: &str) -> String {
+        let fd = self.pass_fd(kind);
+        self.fd_set(&[fd], purpose)
+    }
+
+    /// Makes a set of descriptors that are passed on; the result is the path by which QEMU's options name it.
+    pub(crate) fn fd_set(&mut self, fds: &[i32], purpose: &str) -> String {
         let set = self.fd_sets;
         self.fd_sets += 1;
-        let fd = self.pass_fd(kind);
-        let options = crate::argv::Options::pair("set", set).set("fd", fd).set("opaque", purpose);
-        self.argv.options("-add-fd", options);
+        for fd in fds {
+            let options = Options::pair("set", set).set("fd", *fd).set("opaque", purpose);
+            self.argv.options("-add-fd", options);
+        }
         format!("/dev/fdset/{set}")
     }
 

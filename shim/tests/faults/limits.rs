@@ -72,7 +72,7 @@ fn with_memory(limit: u64, setup: Setup) -> End {
 
 #[test]
 fn without_a_process_for_qemu_a_start_fails() {
-    let shim = Setup::new("behaves").unprivileged().launcher(["prlimit", "--nproc=0", "--"]);
+    let shim = Setup::new("behaves").launcher(["prlimit", "--nproc=0", "--"]);
     let qemu = shim.directory().join("qemu").display().to_string();
     let words = "Resource temporarily unavailable (os error 11)";
     let said = format!("glassbox-qemu: {qemu} cannot be run: {words}");

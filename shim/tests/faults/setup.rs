@@ -18,10 +18,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What the shim says when the guest's CPUs run.
 pub(crate) const RUNNING: &str = "glassbox-qemu: the guest is running, QEMU is process ";
 
+/// How root becomes nobody.
+const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Whether this can be done in namespaces of a new user, as which the test need not be root. When it cannot, says
 /// `SKIP test: reason`.
 pub(crate) fn may_unshare<const N: usize>(test: &str, words: [&str; N]) -> bool {
-    let done = Command::new("unshare").arg("--map-root-user").args(words).output().unwrap();
+    let mut tried: Vec<&str> = if is_root() { AS_NOBODY.to_vec() } else { Vec::new() };
+    tried.extend(["unshare", "--map-root-user"].into_iter().chain(words));
+    let done = Command::new(tried[0]).args(&tried[1..]).output().unwrap();
     if done.status.success() {
         return true;
     }
@@ -53,29 +62,23 @@ impl Setup {
         let emulator = path("qemu").display().to_string();
         fs::write(path("guest.xml"), definition(&emulator)).unwrap();
         fs::create_dir(path("run")).unwrap();
-        Self {
-            directory,
-            behaviour,
-            options: Vec::new(),
-            launcher: Vec::new(),
-            log: None,
-            program: PathBuf::from(env!("CARGO_BIN_EXE_glassbox-qemu")),
-        }
+        fs::create_dir(path("xdg")).unwrap();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_glassbox-qemu"));
+        let (options, launcher) = (Vec::new(), Vec::new());
+        let setup = Self { directory, behaviour, options, launcher, log: None, program };
+        if is_root() { setup.without_root() } else { setup }
     }
 
-    /// Starts the shim without root's privileges, also where the test is root. The launcher keeps none either.
-    pub(crate) fn unprivileged(mut self) -> Self {
-        if !nix::unistd::geteuid().is_root() {
-            return self;
-        }
+    /// Starts the shim as nobody where the test is root, whose locks and limits are those of the whole system.
+    fn without_root(mut self) -> Self {
         // The folder that the program was built in may be closed to others.
         let program = self.directory().join("glassbox-qemu");
         fs::copy(&self.program, &program).unwrap();
         self.program = program;
-        for path in [self.directory(), &self.directory().join("run")] {
-            set_mode(path, 0o777);
+        for path in ["", "run", "xdg"] {
+            set_mode(&self.directory().join(path), 0o777);
         }
-        self.launcher(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        self.launcher(AS_NOBODY)
     }
 
     /// Adds options of glassbox-qemu(1).
@@ -117,8 +120,7 @@ impl Setup {
         command.args(&words[1..]).args(["--register", "no"]).args(&self.options);
         command.arg(self.definition());
         command.env("STAND_IN", self.behaviour).env("STAND_IN_DIRECTORY", self.directory.path());
-        // As in a unit, so that the tests run alike with and without root.
-        command.env("RUNTIME_DIRECTORY", path("run"));
+        command.env("RUNTIME_DIRECTORY", path("run")).env("XDG_RUNTIME_DIR", path("xdg"));
         command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
@@ -223,7 +225,8 @@ impl Shim {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Waits for the shim's end. Nothing may remain: no QEMU, no file in the runtime directory, no panic's words.
+    /// Waits for the shim's end. Nothing may remain: no QEMU, no claim, no file in the runtime
+    /// directory, no panic's words.
     pub(crate) fn end(self) -> End {
         self.wait_for("end", || self.has_ended());
         let status = self.child.borrow_mut().wait().unwrap();
@@ -234,9 +237,10 @@ impl Shim {
             self.wait_for("end of QEMU", || !Path::new(&format!("/proc/{qemu}")).exists());
         }
         let told = log.contains("the directory is left behind");
-        if status.code().is_some() && !told && self.path("run").exists() {
-            let left: Vec<_> = fs::read_dir(self.path("run")).unwrap().flatten().collect();
-            assert!(left.is_empty(), "{left:?}");
+        for place in ["run", "xdg/glassbox/claim"] {
+            let left: Vec<_> =
+                fs::read_dir(self.path(place)).into_iter().flatten().flatten().collect();
+            assert!(status.code().is_none() || told || left.is_empty(), "{left:?}");
         }
         let lines = log.lines().filter(|line| !line.starts_with(RUNNING));
         End {
