@@ -192,7 +192,7 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
 }
 
 fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone {
+    if cli.standalone || cli.register == Register::No {
         return Ok(Locks::default());
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
