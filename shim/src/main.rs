@@ -8,6 +8,7 @@
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
 mod asked;
+mod bell;
 mod caller;
 mod cli;
 mod consoles;
@@ -21,6 +22,7 @@ mod identity;
 mod inheritance;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
 mod netlink;
 mod orders;
@@ -28,6 +30,7 @@ mod overrides;
 mod pidfile;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;
@@ -35,6 +38,8 @@ mod supervise;
 mod sys;
 mod tap;
 mod vsock;
+mod waiting;
+mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;

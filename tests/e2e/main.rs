@@ -4,10 +4,12 @@
 
 mod account;
 mod boot;
+mod claims;
 mod daemon;
 mod descriptors;
 mod fate;
 mod faults;
+mod health;
 mod lan;
 mod network;
 mod path;
