@@ -23,7 +23,9 @@
 //! place of its element, a descriptor to `Command::pass_fd`. What cannot be honoured is refused with
 //! `Command::refuse` or a fault at the element's place: nothing is dropped in silence.
 
+mod arch;
 mod argv;
+mod board;
 mod boot;
 mod clock;
 mod command;
