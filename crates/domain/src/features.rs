@@ -81,7 +81,7 @@ pub struct Features {
     pub async_teardown: Option<bool>,
 }
 
-/// Features that libvirt knows and that are not read yet, or that no x86 QEMU guest has.
+/// Features that libvirt knows and that are not read yet, or that no supported guest has.
 const UNSUPPORTED: [&str; 12] = [
     "capabilities",
     "hpt",

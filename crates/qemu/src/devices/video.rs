@@ -101,7 +101,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
     let model = video.model.unwrap_or(VideoModel::Default);
     let Some(driver) = driver(video, model, primary) else {
         if model != VideoModel::None {
-            let what = "no x86 QEMU guest has this card; use <model type='virtio'/>";
+            let what = "no supported guest has this card; use <model type='virtio'/>";
             command.refuse(&video.place, what);
         }
         return;

@@ -18,7 +18,7 @@ pub(super) fn is_removable(disk: &Disk) -> bool {
     matches!(disk.device(), DiskDevice::Cdrom | DiskDevice::Floppy)
 }
 
-/// The device of a disk's bus; nothing for a bus that no x86 guest has.
+/// The device of a disk's bus; nothing for a bus that no supported guest has.
 pub(super) fn device(command: &Command<'_>, disk: &Disk) -> Option<Object> {
     match disk.bus() {
         DiskBus::Virtio => Some(virtio_disk("virtio-blk", disk)),
