@@ -7,6 +7,7 @@ mod boot;
 mod daemon;
 mod fate;
 mod faults;
+mod libvirt;
 mod machines;
 mod path;
 mod stop;
