@@ -101,6 +101,13 @@ impl Arch {
     }
 }
 
+/// The path of the QEMU binary that runs a domain.
+#[must_use]
+pub fn emulator(domain: &Domain, facts: &HostFacts) -> String {
+    let named = domain.devices.emulator.clone();
+    named.unwrap_or_else(|| Arch::of_domain(domain).emulator(facts))
+}
+
 /// Fills in architecture, machine type and QEMU binary, and refuses those that are not supported.
 pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     let os = &mut domain.os;
@@ -122,7 +129,7 @@ pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) 
             faults.push(os.type_place.refused(what));
         }
     }
-    domain.devices.emulator.get_or_insert_with(|| arch.emulator(facts));
+    domain.devices.emulator = Some(emulator(domain, facts));
     if domain.kind == DomainType::Kvm && !arch.is_native(&facts.arch) {
         let (guest, host) = (arch.qemu_name(), &facts.arch);
         let what = format!("KVM of this {host} host runs no {guest} guest; use type='qemu'");

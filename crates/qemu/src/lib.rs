@@ -60,6 +60,7 @@ mod throttle_groups;
 mod tuning;
 mod vcpu;
 
+pub use arch::emulator;
 pub use complete::complete;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
