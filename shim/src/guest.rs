@@ -122,6 +122,7 @@ impl Guest {
             Input::Event(event) => self.event(&event),
             Input::MonitorLost(why) => self.monitor_lost(&why),
             Input::Request(request) => self.request(request),
+            Input::NotReady(words) => self.not_ready(words),
             Input::DeadlinePassed => self.deadline_passed(),
             Input::Ended(ended) => vec![Effect::Finish(self.end(ended))],
         }

@@ -8,6 +8,7 @@
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
 mod asked;
+mod bell;
 mod caller;
 mod cli;
 mod consoles;
@@ -20,17 +21,21 @@ mod host_files;
 mod identity;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
 mod orders;
 mod overrides;
 mod pidfile;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod waiting;
+mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -27,6 +27,8 @@ pub(crate) enum Request {
     },
     /// QEMU is quit at once, disks flushed.
     Quit,
+    /// QEMU is killed at once, for it does not answer.
+    Abort,
     /// The process that the guest was to end with has ended.
     CallerLost,
 }
@@ -47,6 +49,8 @@ pub(crate) enum Input {
     /// The monitor is of no use any more, for this reason.
     MonitorLost(String),
     Request(Request),
+    /// The guest does not say that it is ready, for this reason.
+    NotReady(String),
     /// The deadline that [`Effect::Deadline`] set has passed.
     DeadlinePassed,
     Ended(Ended),
