@@ -19,7 +19,9 @@ use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
 use crate::cli::{Cli, Register};
 use crate::fate::Fate;
+use crate::fds::{OpenError, Opened};
 use crate::guest::{Action, Actions, Beginning, Guest};
+use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
 use crate::orders::{Order, before_running, to_come_in};
@@ -70,9 +72,13 @@ pub(crate) fn launch(
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    for line in host_files::left_out(&prepared) {
+        log::warning(line);
+    }
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(Circumstances {
         start: asked.start,
+        inheritance: asked.inheritance,
         signals,
         caller,
         manager,
@@ -84,6 +90,7 @@ pub(crate) fn launch(
 /// What a start depends on beside the guest.
 struct Circumstances<'a> {
     start: Start,
+    inheritance: Inheritance,
     signals: SignalSource,
     caller: Caller,
     manager: ServiceManager,
@@ -113,14 +120,16 @@ impl Claimed {
         Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
+    fn start(self, mut with: Circumstances<'_>) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let pidfile = with
             .pidfile
             .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
             .transpose()?;
-        let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        // What was made for the guest goes when this function ends, and with it the guest.
+        let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
+            .map_err(|error| unopened(error, &self.prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
         let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(with.start, Start::Boot);
@@ -174,6 +183,15 @@ fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
         .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
+fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
+    match error {
+        OpenError::Device(fault) => {
+            PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+        }
+        OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
+    }
 }
 
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {

@@ -1,4 +1,5 @@
-//! The system calls that neither nix nor rustix offers safely: fork and exec, and real-time signals.
+//! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, file descriptors
+//! that the caller left open, and ioctls of network and vhost devices.
 //!
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
@@ -8,7 +9,7 @@ use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -85,17 +86,19 @@ impl SignalSource {
     }
 }
 
-/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+/// A file descriptor that this process inherited.
 ///
 /// # Errors
-/// When nothing is open at this number.
+/// When nothing is open at this number, or this process opened it itself or has taken it over before.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl with F_GETFD only asks, of any number. A number that is open then belongs to nobody in this
-    // process, as the caller of this function sees to, and so this descriptor is the only owner.
-    let fd = unsafe {
-        check(libc::fcntl(number, libc::F_GETFD))?;
-        OwnedFd::from_raw_fd(number)
-    };
+    // SAFETY: fcntl with F_GETFD only asks, of any number.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        // It would not have survived the caller's exec: this process opened it, or has taken it over before.
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is open and was never taken over, so this descriptor is the only owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(fd)
 }
@@ -223,6 +226,62 @@ impl Child<'_> {
         }
         Err(io::Error::last_os_error())
     }
+}
+
+/// `struct ifreq` as tun devices use it (linux/if.h).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct TapRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    /// The rest of the union, of which the kernel copies all.
+    rest: [u8; 22],
+}
+
+/// The flags of the device behind a queue of a tap, tun or macvtap device (`TUNGETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// ENOTTY or EBADFD when there is none.
+pub(crate) fn tap_flags(queue: impl AsFd) -> io::Result<libc::c_int> {
+    let mut request = TapRequest::default();
+    tap_ioctl(queue, libc::TUNGETIFF, &mut request)?;
+    Ok(libc::c_int::from(request.flags))
+}
+
+/// Makes an open `/dev/net/tun` a queue of the device `name`, which is made when there is none. In a new name the
+/// kernel puts the first free number for `%d`. The result is the name (`TUNSETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// What the kernel says, such as EPERM to an account that neither owns the device nor may make one.
+pub(crate) fn attach_tap(queue: impl AsFd, name: &str, flags: libc::c_int) -> io::Result<String> {
+    let mut request =
+        TapRequest { flags: flags.try_into().map_err(io::Error::other)?, ..TapRequest::default() };
+    // The last byte stays NUL.
+    let room = request.name[..libc::IFNAMSIZ - 1].get_mut(..name.len());
+    room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+    tap_ioctl(queue, libc::TUNSETIFF, &mut request)?;
+    let name = request.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Gives a guest's vsock, an open `/dev/vhost-vsock`, its number (`VHOST_VSOCK_SET_GUEST_CID`, linux/vhost.h).
+///
+/// # Errors
+/// EADDRINUSE when another guest has the number.
+pub(crate) fn set_guest_cid(vsock: impl AsFd, cid: u32) -> io::Result<()> {
+    let request = libc::_IOW::<u64>(0xaf, 0x60);
+    let cid = u64::from(cid);
+    // SAFETY: the descriptor is open, and the request reads the eight bytes of a number.
+    check(unsafe { libc::ioctl(vsock.as_fd().as_raw_fd(), request, std::ptr::from_ref(&cid)) })?;
+    Ok(())
+}
+
+fn tap_ioctl(queue: impl AsFd, what: libc::Ioctl, request: &mut TapRequest) -> io::Result<()> {
+    let queue = queue.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and both requests read and write no more than a struct ifreq, whose size
+    // `TapRequest` has.
+    check(unsafe { libc::ioctl(queue, what, std::ptr::from_mut(request)) })?;
+    Ok(())
 }
 
 /// Gives the pages of the program's code back to the page cache.
