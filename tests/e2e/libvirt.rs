@@ -139,7 +139,7 @@ fn important(words: &[String]) -> BTreeSet<String> {
 /// One form of a value, with sorted keys; nothing for what each of the two has for itself.
 fn form(option: &str, value: &str) -> Option<String> {
     let value = value.replace("/var/lib/libvirt/qemu/nvram/", "/var/lib/glassbox/nvram/");
-    let value = value.replace("/var/lib/libvirt/qemu/domain--1-", "/run/glassbox/guest/");
+    let value = value.replace("/var/lib/libvirt/qemu/domain--1-", "/run/glassbox/spawned/");
     let own = ["masterKey0", "charmonitor", "id=charshim", "chardev=charshim"];
     if own.iter().any(|mark| value.contains(mark)) {
         return None;
