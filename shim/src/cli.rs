@@ -88,6 +88,11 @@ pub(crate) struct Cli {
     #[arg(long, conflicts_with_all = ["register", "registry", "transient", "instance"])]
     pub(crate) standalone: bool,
 
+    /// How long QEMU may take until the guest's CPUs run, before it is killed; in a unit the default is
+    /// for ever, for its TimeoutStartSec= bounds the start, elsewhere 600
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) start_timeout: Option<u64>,
+
     /// How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit
     /// the default is most of its TimeoutStopSec=, elsewhere 80
     #[arg(long, value_name = "SECONDS")]

@@ -89,7 +89,8 @@ pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
     beginning: Beginning,
-    monitor_lost: bool,
+    /// Why the monitor is of no use any more, when it is not.
+    monitor_lost: Option<String>,
     /// The CPUs ran at least once.
     started: bool,
     /// The guest is shut down, its CPUs stopped for good until a reset.
@@ -108,7 +109,7 @@ impl Guest {
             phase: Phase::Greeting,
             actions,
             beginning,
-            monitor_lost: false,
+            monitor_lost: None,
             started: false,
             shut_down: false,
             interrupted: false,
@@ -124,7 +125,7 @@ impl Guest {
             Input::Reply(command, Ok(value)) => self.done(command, &value),
             Input::Reply(command, Err(error)) => self.failed(command, &error),
             Input::Event(event) => self.event(&event),
-            Input::MonitorLost(why) => self.monitor_lost(&why),
+            Input::MonitorLost(why) => self.monitor_lost(why),
             Input::Request(request) => self.request(request),
             Input::NotReady(words) => self.not_ready(words),
             Input::DeadlinePassed => self.deadline_passed(),

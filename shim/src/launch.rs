@@ -83,6 +83,10 @@ pub(crate) fn launch(
         caller,
         manager,
         stop_timeout: cli.stop_timeout.map(Duration::from_secs),
+        start_timeout: cli
+            .start_timeout
+            .map(Duration::from_secs)
+            .or_else(|| manager.start_timeout()),
         pidfile: cli.pidfile.as_deref(),
     })
 }
@@ -95,6 +99,7 @@ struct Circumstances<'a> {
     caller: Caller,
     manager: ServiceManager,
     stop_timeout: Option<Duration>,
+    start_timeout: Option<Duration>,
     pidfile: Option<&'a Path>,
 }
 
@@ -167,6 +172,7 @@ impl Claimed {
             dump: &dump_path(&self.prepared.instance),
             readiness,
             stop_timeout: with.stop_timeout,
+            start_timeout: with.start_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }
@@ -186,7 +192,7 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
 }
 
 fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone {
+    if cli.standalone || cli.register == Register::No {
         return Ok(Locks::default());
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)

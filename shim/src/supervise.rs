@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -15,27 +15,30 @@ use nix::unistd::Pid;
 use qemu::Console;
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
-use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
-use crate::provide::make_folder;
 use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::watchdog::Watchdog;
-use crate::{caller, consoles, log};
+use crate::{caller, consoles, dump, log};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
-const START_TIMEOUT: Duration = Duration::from_secs(600);
+/// How much of the monitor is read before signals and deadlines have their turn, so that a QEMU that never stops
+/// talking keeps nobody from stopping it.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// How much is read of what a QEMU that has ended left in its monitor. The kernel holds less than this
+/// (`net.core.wmem_max`), and whoever else has the other end could go on for ever.
+const READ_AT_END: usize = 1 << 20;
 
 /// What the service manager gives the guest beyond the time in which it must be ready, so that it is the shim
 /// that says what was awaited in vain.
@@ -80,6 +83,8 @@ pub(crate) struct Running<'a> {
     pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
+    /// How long QEMU may take until its guest runs; `None` is for ever.
+    pub(crate) start_timeout: Option<Duration>,
 }
 
 /// Waits until QEMU has ended and says how.
@@ -89,7 +94,7 @@ pub(crate) struct Running<'a> {
 pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> {
     running.monitor.set_nonblocking(true)?;
     let session = Session::new(LONGEST_MESSAGE);
-    let deadline = Some(Instant::now() + START_TIMEOUT);
+    let deadline = running.start_timeout.map(|time| Instant::now() + time);
     let mut supervisor = Supervisor {
         running,
         guest,
@@ -99,10 +104,15 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         deadline,
         watchdog: None,
         places: Vec::new(),
+        status: None,
     };
     loop {
         let ready = supervisor.wait()?;
-        if let Some(fate) = supervisor.turn(ready)? {
+        let fate = supervisor.turn(ready)?;
+        if let Some(status) = supervisor.status.take() {
+            supervisor.running.manager.notify(&[NotifyState::Status(&status)]);
+        }
+        if let Some(fate) = fate {
             return Ok(fate);
         }
     }
@@ -120,6 +130,8 @@ struct Supervisor<'a> {
     watchdog: Option<Watchdog>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
+    /// What the service manager is to be told at the end of this turn: the last of a flood of states.
+    status: Option<String>,
 }
 
 /// What poll(2) found.
@@ -172,7 +184,7 @@ impl Supervisor<'_> {
     /// Handles what was found. What QEMU still said is read before its end is looked at.
     fn turn(&mut self, ready: Ready) -> io::Result<Option<Fate>> {
         if ready.monitor || ready.ended {
-            self.read_monitor()?;
+            self.read_monitor(if ready.ended { READ_AT_END } else { READ_AT_ONCE })?;
         }
         if ready.ended {
             let ended = reap(self.running.qemu)?;
@@ -232,12 +244,15 @@ impl Supervisor<'_> {
         }
     }
 
-    fn read_monitor(&mut self) -> io::Result<()> {
+    /// Reads what there is, up to this many bytes.
+    fn read_monitor(&mut self, limit: usize) -> io::Result<()> {
         let mut buffer = [0u8; 4096];
-        while self.monitor_open {
+        let mut read = 0;
+        while self.monitor_open && read < limit {
             match self.running.monitor.read(&mut buffer) {
                 Ok(0) => self.lose_monitor("QEMU closed its monitor")?,
                 Ok(count) => {
+                    read += count;
                     self.session.receive(&buffer[..count]);
                     self.take_messages()?;
                 }
@@ -271,6 +286,9 @@ impl Supervisor<'_> {
     fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
         self.monitor_open = false;
         self.watchdog = None;
+        // QEMU would keep what nobody reads. That it may have closed its end before is no matter.
+        let _ = self.running.monitor.shutdown(std::net::Shutdown::Both);
+        self.session = Session::new(LONGEST_MESSAGE);
         self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
     }
 
@@ -294,9 +312,7 @@ impl Supervisor<'_> {
                     self.running.readiness.iter_mut().for_each(Readiness::give_up);
                     self.running.manager.notify(&[NotifyState::Stopping]);
                 }
-                Effect::Status(status) => {
-                    self.running.manager.notify(&[NotifyState::Status(&status)]);
-                }
+                Effect::Status(status) => self.status = Some(status),
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
@@ -386,12 +402,21 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
+        if !self.monitor_open {
+            log::warning(format_args!(
+                "QEMU cannot be told {}: its monitor is lost",
+                command.name()
+            ));
+            return Ok(());
+        }
         let id = match command {
             Command::Order(index) => {
                 let order = &self.running.orders[index];
                 self.session.execute(order.name, order.arguments.clone())
             }
-            Command::Dump => self.session.execute(command.name(), dump(self.running.dump)),
+            Command::Dump => {
+                self.session.execute(command.name(), dump::arguments(self.running.dump))
+            }
             Command::Capabilities
             | Command::QueryChardev
             | Command::RebootShutsDown
@@ -423,19 +448,6 @@ impl Supervisor<'_> {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
         }
     }
-}
-
-/// What `dump-guest-memory` takes (QEMU's qapi/dump.json): a file of its own for each panic, in a folder that only
-/// this account reads, for it holds all that the guest knew.
-fn dump(path: &Path) -> Value {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let file = format!("{}-{time}.core", path.display());
-    match make_folder(path, 0o700) {
-        Ok(()) => log::warning(format_args!("the guest's memory is written to {file}")),
-        // QEMU will not be able to make the file either, and ends the matter.
-        Err(error) => log::warning(format_args!("the folder of {file} cannot be made: {error}")),
-    }
-    json!({ "paging": false, "protocol": format!("file:{file}"), "detach": true })
 }
 
 /// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that

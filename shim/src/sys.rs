@@ -1,16 +1,15 @@
 //! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, file descriptors
-//! that the caller left open, and ioctls of network and vhost devices.
+//! that the caller left open, ioctls of network and vhost devices, and what else a child must get as this process did.
 //!
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
@@ -225,9 +224,9 @@ impl Child<'_> {
             let first = libc::c_uint::try_from(target).unwrap_or_default();
             let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
             check(libc::close_range(first, libc::c_uint::MAX, flags))?;
-            // Rust's runtime ignores SIGPIPE, which would survive exec.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::signal(libc::SIGCHLD, self.chld);
+            // Rust's runtime ignores SIGPIPE, which would survive exec.
+            libc::signal(libc::SIGPIPE, PIPE_ACTION.load(Ordering::Relaxed));
             check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;
             libc::execve(self.program, self.arguments, self.environment);
         }
@@ -324,15 +323,54 @@ fn code_range(line: &str) -> Option<(usize, usize)> {
     code.then_some((address(start)?, address(end)?))
 }
 
-/// The environment of this process with `changes` on top, as `NAME=VALUE`.
+/// The environment of this process, to the byte, with `changes` on top.
 fn environment(changes: &[(String, String)]) -> io::Result<Vec<CString>> {
-    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    variables.extend(changes.iter().map(|(name, value)| (name.into(), value.into())));
-    let line = |(name, value): (OsString, OsString)| {
-        let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
-        CString::new(line).map_err(io::Error::from)
-    };
-    variables.into_iter().map(line).collect()
+    let mut variables = inherited_environment();
+    for (name, value) in changes {
+        let variable = CString::new(format!("{name}={value}"))?;
+        let assigned = &variable.as_bytes()[..=name.len()];
+        variables.retain(|other| !other.as_bytes().starts_with(assigned));
+        variables.push(variable);
+    }
+    Ok(variables)
+}
+
+/// What this process was started with, in its order. The standard library leaves out what has no name.
+fn inherited_environment() -> Vec<CString> {
+    unsafe extern "C" {
+        // environ(7)
+        static environ: *const *const libc::c_char;
+    }
+    let mut variables = Vec::new();
+    // SAFETY: the array ends with a null pointer and its strings with NUL, and nobody changes it: the process has
+    // one thread, which sets no variable.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            variables.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    variables
+}
+
+/// What SIGPIPE did when this process was started, SIG_DFL or SIG_IGN. A child gets it back.
+static PIPE_ACTION: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+
+/// Runs [`remember_pipe_action`] before Rust's runtime, which ignores SIGPIPE before it calls `main`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static REMEMBER_PIPE_ACTION: extern "C" fn() = remember_pipe_action;
+
+extern "C" fn remember_pipe_action() {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: sigaction fills `action` when it returns 0, and it is read only then. The C library is ready when it
+    // runs the functions of .init_array, and nothing of Rust's runtime is used.
+    unsafe {
+        if libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr()) == 0 {
+            PIPE_ACTION.store(action.assume_init().sa_sigaction, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The same open file at a number of at least `first`.

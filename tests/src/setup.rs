@@ -187,7 +187,8 @@ pub(crate) fn nspawn(root: Root, state: &State, bridge: Option<&str>) -> Result<
     command.arg("--directory").arg(state.tree());
     command.args(["--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--capability=all"]);
     command.args(["--machine", state.name(), "--link-journal=no", "--resolv-conf=off"]);
-    command.arg("--timezone=off");
+    // Keyrings are not the container's own, so nspawn forbids them; units and their guests have some all the same.
+    command.args(["--timezone=off", "--system-call-filter=@keyring"]);
     match bridge {
         Some(bridge) => command.arg(format!("--network-bridge={bridge}")),
         None => command.arg("--private-network"),

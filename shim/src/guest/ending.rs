@@ -26,7 +26,9 @@ impl Guest {
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
             Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
-                self.kill(Fate::StartFailed("QEMU did not answer its monitor in time".to_owned()))
+                let late = || "QEMU did not answer its monitor in time".to_owned();
+                let why = self.monitor_lost.take().unwrap_or_else(late);
+                self.kill(Fate::StartFailed(why))
             }
             Phase::Incoming | Phase::Running | Phase::Paused | Phase::Dumping | Phase::Killed => {
                 Vec::new()
@@ -51,12 +53,15 @@ impl Guest {
     pub(super) fn quit(&mut self, fate: Fate) -> Vec<Effect> {
         self.phase = Phase::Quitting;
         self.fate = Some(fate);
-        let ask = if self.monitor_lost { Effect::Terminate } else { Effect::Send(Command::Quit) };
+        let ask = match self.monitor_lost {
+            Some(_) => Effect::Terminate,
+            None => Effect::Send(Command::Quit),
+        };
         vec![Effect::Stopping, ask, Effect::Deadline(Some(QUIT_TIMEOUT))]
     }
 
-    pub(super) fn monitor_lost(&mut self, why: &str) -> Vec<Effect> {
-        self.monitor_lost = true;
+    pub(super) fn monitor_lost(&mut self, why: String) -> Vec<Effect> {
+        let why = self.monitor_lost.insert(why);
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),

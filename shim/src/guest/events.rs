@@ -81,13 +81,17 @@ impl Guest {
         if self.phase == Phase::PoweringOff {
             return self.quit(Fate::Panicked);
         }
-        let mut effects = vec![Effect::Warn("the guest panicked".to_owned())];
-        if self.actions.dumps {
+        if self.actions.dumps && !self.shut_down {
             self.phase = Phase::Dumping;
-            effects.push(Effect::Status("the guest panicked; writing its memory to a file".into()));
-            effects.push(Effect::Send(Command::Dump));
-        } else {
-            effects.extend(self.after_panic());
+            return vec![
+                Effect::Warn("the guest panicked".to_owned()),
+                Effect::Status("the guest panicked; writing its memory to a file".to_owned()),
+                Effect::Send(Command::Dump),
+            ];
+        }
+        let mut effects = self.after_panic();
+        if !effects.is_empty() {
+            effects.insert(0, Effect::Warn("the guest panicked".to_owned()));
         }
         effects
     }
@@ -110,6 +114,9 @@ impl Guest {
     fn act(&mut self, action: Action, what: &str, fate: Fate) -> Vec<Effect> {
         match action {
             Action::Destroy => self.quit(fate),
+            // It has been told so already; QEMU tells of a panic twice.
+            Action::Restart if self.restarting => Vec::new(),
+            Action::Preserve if self.shut_down => Vec::new(),
             Action::Restart => {
                 self.restarting = true;
                 // The shim's own reset must not be held as one of the guest's, nor the second one that SeaBIOS

@@ -64,7 +64,7 @@ impl Guest {
     }
 
     fn stop(&mut self, timeout: Option<Duration>) -> Vec<Effect> {
-        if self.monitor_lost {
+        if self.monitor_lost.is_some() {
             return self.quit(Fate::Stopped);
         }
         let ask = match self.phase {
