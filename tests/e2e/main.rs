@@ -14,6 +14,8 @@ mod inherit;
 mod input;
 mod lan;
 mod launcher;
+mod libvirt;
+mod machines;
 mod network;
 mod path;
 mod sector;
