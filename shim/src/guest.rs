@@ -13,6 +13,9 @@
 //!                                            QEMU's process ended: Effect::Finish(fate)  v
 //! ```
 //!
+//! Asking is left out where there is no console, and before Resuming QEMU's threads are asked for and pinned
+//! (Pinning) where the plan says something of them.
+//!
 //! It has no clock, no socket and no process: [`crate::supervise`] has those, feeds [`Input`]s and carries
 //! [`Effect`]s out in order.
 
@@ -22,6 +25,7 @@ use qmp::{CommandError, Event};
 use serde_json::{Value, json};
 
 use crate::fate::Fate;
+use crate::pinning::Threads;
 
 /// How long QEMU may take to end after it was told to quit, flushing disks included, before it is killed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +63,8 @@ pub(crate) struct ConsolePath {
 pub(crate) enum Command {
     Capabilities,
     QueryChardev,
+    QueryCpus,
+    QueryIothreads,
     /// A reset by the guest stops QEMU's CPUs and tells, instead of starting the guest anew.
     RebootShutsDown,
     /// A reset starts the guest anew, as QEMU does unless told otherwise.
@@ -77,6 +83,8 @@ impl Command {
         match self {
             Self::Capabilities => "qmp_capabilities",
             Self::QueryChardev => "query-chardev",
+            Self::QueryCpus => "query-cpus-fast",
+            Self::QueryIothreads => "query-iothreads",
             // Of QEMU 6.0 and later, qapi/run-state.json.
             Self::RebootShutsDown | Self::RebootResets => "set-action",
             Self::Order(_) => "to prepare the guest",
@@ -94,6 +102,8 @@ impl Command {
             Self::RebootResets => json!({ "reboot": "reset" }),
             Self::Capabilities
             | Self::QueryChardev
+            | Self::QueryCpus
+            | Self::QueryIothreads
             | Self::Order(_)
             | Self::Cont
             | Self::Powerdown
@@ -139,6 +149,8 @@ pub(crate) enum Input {
     Event(Event),
     /// The monitor is of no use any more, for this reason.
     MonitorLost(String),
+    /// What [`Effect::Pin`] came to: the reason if it failed.
+    Pinned(Result<(), String>),
     Request(Request),
     /// The deadline that [`Effect::Deadline`] set has passed.
     DeadlinePassed,
@@ -150,6 +162,8 @@ pub(crate) enum Input {
 pub(crate) enum Effect {
     Send(Command),
     Consoles(Vec<ConsolePath>),
+    /// Pin these threads and feed [`Input::Pinned`].
+    Pin(Threads),
     /// The guest's CPUs run: tell the service manager.
     Ready,
     /// The guest is going down: tell the service manager.
@@ -172,6 +186,7 @@ enum Phase {
     Greeting,
     Negotiating,
     Asking,
+    Pinning,
     Resuming,
     Running,
     Paused,
@@ -180,14 +195,25 @@ enum Phase {
     Killed,
 }
 
+/// What is to be done before a guest's CPUs run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// QEMU is to be asked for ptys.
+    pub(crate) consoles: bool,
+    /// QEMU is to be asked for its threads, some of which are pinned.
+    pub(crate) threads: bool,
+    /// How many orders there are to give.
+    pub(crate) orders: usize,
+}
+
 /// One guest's life. See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
-    has_consoles: bool,
-    /// How many orders there are to give before the CPUs run.
-    orders: usize,
+    start: Start,
+    /// The threads that QEMU told of.
+    threads: Threads,
     monitor_lost: bool,
     /// The CPUs ran at least once.
     started: bool,
@@ -202,12 +228,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest whose QEMU was just started with its CPUs stopped.
-    pub(crate) fn new(actions: Actions, has_consoles: bool, orders: usize) -> Self {
+    pub(crate) fn new(actions: Actions, start: Start) -> Self {
         Self {
             phase: Phase::Greeting,
             actions,
-            has_consoles,
-            orders,
+            start,
+            threads: Threads::default(),
             monitor_lost: false,
             started: false,
             shut_down: false,
@@ -225,6 +251,7 @@ impl Guest {
             Input::Reply(command, Err(error)) => self.failed(command, &error),
             Input::Event(event) => self.event(&event),
             Input::MonitorLost(why) => self.monitor_lost(&why),
+            Input::Pinned(done) => self.pinned(done),
             Input::Request(request) => self.request(request),
             Input::DeadlinePassed => self.deadline_passed(),
             Input::Ended(ended) => vec![Effect::Finish(self.end(ended))],
@@ -241,13 +268,20 @@ impl Guest {
 
     fn done(&mut self, command: Command, value: &Value) -> Vec<Effect> {
         match (self.phase, command) {
-            (Phase::Negotiating, Command::Capabilities) if self.has_consoles => {
+            (Phase::Negotiating, Command::Capabilities) if self.start.consoles => {
                 self.phase = Phase::Asking;
                 vec![Effect::Send(Command::QueryChardev)]
             }
-            (Phase::Negotiating, Command::Capabilities) => self.resume(Vec::new()),
-            (Phase::Asking, Command::QueryChardev) => {
-                self.resume(vec![Effect::Consoles(ptys(value))])
+            (Phase::Negotiating, Command::Capabilities) => self.pin(Vec::new()),
+            (Phase::Asking, Command::QueryChardev) => self.pin(vec![Effect::Consoles(ptys(value))]),
+            (Phase::Pinning, Command::QueryCpus) => {
+                self.threads.learn_vcpus(value);
+                Vec::new()
+            }
+            // QEMU answers in the order in which it was asked, so all threads are known now.
+            (Phase::Pinning, Command::QueryIothreads) => {
+                self.threads.learn_iothreads(value);
+                vec![Effect::Pin(std::mem::take(&mut self.threads))]
             }
             (Phase::Resuming, Command::Cont) => {
                 self.phase = Phase::Running;
@@ -259,13 +293,32 @@ impl Guest {
         }
     }
 
+    /// Has the threads pinned if there is one to pin, and lets the guest run.
+    fn pin(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
+        if !self.start.threads {
+            return self.resume(before);
+        }
+        self.phase = Phase::Pinning;
+        before.extend([Command::QueryCpus, Command::QueryIothreads].map(Effect::Send));
+        before
+    }
+
+    fn pinned(&mut self, done: Result<(), String>) -> Vec<Effect> {
+        match (self.phase, done) {
+            (Phase::Pinning, Ok(())) => self.resume(Vec::new()),
+            (Phase::Pinning, Err(why)) => self.quit(Fate::StartFailed(why)),
+            // Somebody asked for an end meanwhile.
+            _ => Vec::new(),
+        }
+    }
+
     fn resume(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
         self.phase = Phase::Resuming;
         // QEMU itself would start a guest anew that resets, which is one of three actions.
         if self.holds_reboots() {
             before.push(Effect::Send(Command::RebootShutsDown));
         }
-        before.extend((0..self.orders).map(|order| Effect::Send(Command::Order(order))));
+        before.extend((0..self.start.orders).map(|order| Effect::Send(Command::Order(order))));
         before.push(Effect::Send(Command::Cont));
         before
     }
@@ -279,6 +332,8 @@ impl Guest {
         match command {
             Command::Capabilities
             | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
             | Command::RebootShutsDown
             | Command::Order(_)
             | Command::Cont
@@ -289,6 +344,8 @@ impl Guest {
             Command::Quit => vec![Effect::Warn(words), Effect::Terminate],
             Command::Capabilities
             | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
             | Command::RebootShutsDown
             | Command::RebootResets
             | Command::Order(_)
@@ -423,6 +480,7 @@ impl Guest {
             Phase::Greeting
             | Phase::Negotiating
             | Phase::Asking
+            | Phase::Pinning
             | Phase::Resuming
             | Phase::Paused
             | Phase::Quitting
@@ -454,7 +512,11 @@ impl Guest {
                 self.phase = Phase::Killed;
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming => {
+            Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Asking
+            | Phase::Pinning
+            | Phase::Resuming => {
                 self.fate =
                     Some(Fate::StartFailed("QEMU did not answer its monitor in time".to_owned()));
                 self.phase = Phase::Killed;
@@ -476,7 +538,11 @@ impl Guest {
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming => {
+            Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Asking
+            | Phase::Pinning
+            | Phase::Resuming => {
                 vec![Effect::Deadline(Some(QUIT_TIMEOUT))]
             }
             Phase::Running | Phase::Paused => {

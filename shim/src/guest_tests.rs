@@ -5,6 +5,7 @@ use serde_json::json;
 
 const DESTROY: Actions =
     Actions { on_poweroff: Action::Destroy, on_reboot: Action::Restart, on_crash: Action::Destroy };
+const CONSOLES: Start = Start { consoles: true, threads: false, orders: 0 };
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
 
 fn event(name: &str, data: Value) -> Input {
@@ -25,7 +26,7 @@ fn stop() -> Input {
 
 /// A guest brought to a phase in the way that guests come there.
 fn guest_in(phase: Phase, actions: Actions) -> Guest {
-    let mut guest = Guest::new(actions, true, 0);
+    let mut guest = Guest::new(actions, CONSOLES);
     let start = [
         (Phase::Negotiating, Input::Greeting),
         (Phase::Asking, ok(Command::Capabilities)),
@@ -47,8 +48,12 @@ fn guest_in(phase: Phase, actions: Actions) -> Guest {
             guest.handle(Input::Request(Request::Quit));
             guest.handle(Input::DeadlinePassed);
         }
-        Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming | Phase::Running => {
-        }
+        Phase::Greeting
+        | Phase::Negotiating
+        | Phase::Asking
+        | Phase::Pinning
+        | Phase::Resuming
+        | Phase::Running => {}
     }
     assert_eq!(guest.phase, phase);
     guest
@@ -60,7 +65,7 @@ fn quitting() -> Vec<Effect> {
 
 #[test]
 fn a_start_ends_with_ready_and_not_before() {
-    let mut guest = Guest::new(DESTROY, true, 0);
+    let mut guest = Guest::new(DESTROY, CONSOLES);
     assert_eq!(guest.handle(Input::Greeting), [Effect::Send(Command::Capabilities)]);
     assert_eq!(guest.handle(ok(Command::Capabilities)), [Effect::Send(Command::QueryChardev)]);
     let chardevs = json!([
@@ -255,11 +260,45 @@ fn requests_press_the_buttons() {
 
 #[test]
 fn orders_are_given_before_the_cpus_run() {
-    let mut guest = Guest::new(DESTROY, false, 2);
+    let mut guest = Guest::new(DESTROY, Start { orders: 2, ..Start::default() });
     guest.handle(Input::Greeting);
     let effects = guest.handle(ok(Command::Capabilities));
     let last = [Command::Order(0), Command::Order(1), Command::Cont].map(Effect::Send);
     assert!(effects.ends_with(&last), "{effects:?}");
     let error = CommandError { class: "DeviceNotFound".into(), desc: "no net7".into() };
     assert_eq!(guest.handle(Input::Reply(Command::Order(0), Err(error))), quitting());
+}
+
+#[test]
+fn threads_are_pinned_before_anything_else_is_ordered() {
+    let start = Start { threads: true, orders: 1, ..CONSOLES };
+    let asked = || {
+        let mut guest = Guest::new(DESTROY, start);
+        guest.handle(Input::Greeting);
+        guest.handle(ok(Command::Capabilities));
+        let effects = guest.handle(Input::Reply(Command::QueryChardev, Ok(json!([]))));
+        let asks = [Command::QueryCpus, Command::QueryIothreads].map(Effect::Send);
+        assert_eq!(effects[1..], asks);
+        let vcpus = json!([{ "cpu-index": 0, "thread-id": 7, "qom-path": "/machine" }]);
+        assert_eq!(guest.handle(Input::Reply(Command::QueryCpus, Ok(vcpus.clone()))), []);
+        let iothreads = json!([{ "id": "iothread2", "thread-id": 8, "poll-grow": 0 }]);
+        let mut threads = Threads::default();
+        threads.learn_vcpus(&vcpus);
+        threads.learn_iothreads(&iothreads);
+        let effects = guest.handle(Input::Reply(Command::QueryIothreads, Ok(iothreads)));
+        assert_eq!(effects, [Effect::Pin(threads)]);
+        guest
+    };
+    let mut guest = asked();
+    let run = [Effect::Send(Command::Order(0)), Effect::Send(Command::Cont)];
+    assert_eq!(guest.handle(Input::Pinned(Ok(()))), run);
+
+    let mut guest = asked();
+    assert_eq!(guest.handle(Input::Pinned(Err("no such CPU".into()))), quitting());
+    let fate = Fate::StartFailed("no such CPU".into());
+    assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(fate)]);
+
+    let mut guest = asked();
+    assert_eq!(guest.handle(stop()), quitting(), "as in every phase before the guest runs");
+    assert_eq!(guest.handle(Input::Pinned(Ok(()))), []);
 }

@@ -16,7 +16,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use crate::cli::{Cli, Register};
 use crate::definition::Source;
 use crate::fate::Fate;
-use crate::guest::{Action, Actions, Guest};
+use crate::guest::{Action, Actions, Guest, Start};
 use crate::keeper::Keeper;
 use crate::orders::before_running;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
@@ -25,7 +25,7 @@ use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
-use crate::{fds, host_files, log};
+use crate::{fds, host_files, log, pinning};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,7 @@ pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    pinning::check(&prepared)?;
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(signals, cli.stop_timeout.map(Duration::from_secs))
 }
@@ -96,8 +97,12 @@ impl Claimed {
         let pidfd =
             pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")?;
         let orders = before_running(plan);
-        let guest =
-            Guest::new(actions(&self.prepared.domain), !plan.consoles.is_empty(), orders.len());
+        let start = Start {
+            consoles: !plan.consoles.is_empty(),
+            threads: !plan.threads.is_empty(),
+            orders: orders.len(),
+        };
+        let guest = Guest::new(actions(&self.prepared.domain), start);
         let running = Running {
             qemu,
             pidfd,
@@ -107,6 +112,8 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            threads: &plan.threads,
+            file: &self.prepared.file,
             stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)

@@ -20,6 +20,7 @@ mod keeper;
 mod launch;
 mod log;
 mod orders;
+mod pinning;
 mod prepare;
 mod provide;
 mod registry;
@@ -137,7 +138,7 @@ fn run(cli: &Cli, source: &Source) -> Status {
 fn report(error: &PrepareError) -> Status {
     let status = match error {
         PrepareError::Definition(_) | PrepareError::Faulty(_) => Status::Definition,
-        PrepareError::HostFiles(_) => Status::HostFile,
+        PrepareError::HostFiles(_) | PrepareError::Placement(_) => Status::HostFile,
     };
     failed_status(status, &error.to_string())
 }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use qemu::Console;
+use qemu::{Console, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
@@ -21,7 +21,7 @@ use crate::keeper::Keeper;
 use crate::orders::Order;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::{self, Arrived, SignalSource};
-use crate::{consoles, log, service_manager};
+use crate::{consoles, log, pinning, service_manager};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -51,6 +51,10 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// The threads to pin before the guest runs.
+    pub(crate) threads: &'a [TunedThread],
+    /// How messages call the definition's file.
+    pub(crate) file: &'a str,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -224,6 +228,12 @@ impl Supervisor<'_> {
                         self.running.consoles,
                         &opened,
                     );
+                }
+                Effect::Pin(threads) => {
+                    let running = &self.running;
+                    let done =
+                        pinning::apply(running.threads, &threads, running.qemu, running.file);
+                    fate = self.feed(Input::Pinned(done))?;
                 }
                 Effect::Ready => self.ready(),
                 Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),

@@ -9,7 +9,7 @@ use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
-    PassedPci, UnpluggedLink, WrittenFile,
+    PassedPci, TunedThread, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -39,6 +39,7 @@ pub(crate) struct Command<'a> {
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
+    threads: Vec<TunedThread>,
 }
 
 impl<'a> Command<'a> {
@@ -65,6 +66,7 @@ impl<'a> Command<'a> {
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
+            threads: Vec::new(),
         }
     }
 
@@ -84,6 +86,7 @@ impl<'a> Command<'a> {
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
+            threads: self.threads,
         }
     }
 
@@ -146,6 +149,11 @@ impl<'a> Command<'a> {
     /// Notes a network device whose cable is unplugged before the guest runs.
     pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
         self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
+    }
+
+    /// Notes threads that have CPUs of the host or a policy of their own.
+    pub(crate) fn tunes_thread(&mut self, thread: TunedThread) {
+        self.threads.push(thread);
     }
 
     /// Sets a variable of QEMU's environment.

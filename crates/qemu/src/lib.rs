@@ -47,6 +47,7 @@ mod numatune;
 mod os;
 mod overrides;
 mod pci;
+mod pinning;
 mod plan;
 mod planner;
 mod pm;
@@ -70,7 +71,8 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
-    PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
+    PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, TunedThread, UnpluggedLink,
+    WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

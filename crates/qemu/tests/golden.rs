@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
     FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch,
-    LaunchPlan, StartMode,
+    LaunchPlan, StartMode, ThreadCpus, ThreadPolicy, TunedThread,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -105,11 +105,25 @@ fn show(plan: &LaunchPlan) -> String {
     for link in &plan.unplugged {
         writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
     }
+    for thread in &plan.threads {
+        writeln!(text, "thread {}", show_thread(thread)).unwrap();
+    }
     for (name, value) in &plan.environment {
         writeln!(text, "variable {name}={value}").unwrap();
     }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
+    }
+    text
+}
+
+fn show_thread(thread: &TunedThread) -> String {
+    let mut text = format!("{:?}", thread.thread);
+    if let Some(ThreadCpus { cpus, place }) = &thread.cpus {
+        write!(text, " on {cpus} by {}", place.path).unwrap();
+    }
+    if let Some(ThreadPolicy { policy, priority, place }) = &thread.policy {
+        write!(text, " {policy} {priority} by {}", place.path).unwrap();
     }
     text
 }
