@@ -8,6 +8,8 @@ mod daemon;
 mod fate;
 mod faults;
 mod path;
+mod pinning;
 mod stop;
 mod tools;
 mod user;
+mod vm;
