@@ -25,6 +25,7 @@ use crate::registry::{Answer, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
+use crate::thread_groups::ThreadGroups;
 use crate::{fds, host_files, log, pinning};
 
 /// Why no guest was started.
@@ -82,6 +83,8 @@ impl Claimed {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        // Asked for before QEMU is there, which is to be the only other process in it.
+        let groups = ThreadGroups::of_this_process();
         let spawn = Spawn {
             program: &plan.emulator,
             arguments: &plan.arguments,
@@ -99,7 +102,7 @@ impl Claimed {
         let orders = before_running(plan);
         let start = Start {
             consoles: !plan.consoles.is_empty(),
-            threads: !plan.threads.is_empty(),
+            threads: groups.is_some() || !plan.threads.is_empty(),
             orders: orders.len(),
         };
         let guest = Guest::new(actions(&self.prepared.domain), start);
@@ -113,6 +116,7 @@ impl Claimed {
             consoles: &plan.consoles,
             orders: &orders,
             threads: &plan.threads,
+            groups,
             file: &self.prepared.file,
             stop_timeout,
         };

@@ -28,6 +28,7 @@ mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod thread_groups;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -123,6 +123,11 @@ impl Threads {
         }));
     }
 
+    /// The threads, virtual CPUs first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (QemuThread, Pid)> {
+        self.0.iter().map(|(thread, id)| (*thread, *id))
+    }
+
     fn has(&self, thread: Pid) -> bool {
         self.0.values().any(|id| *id == thread)
     }

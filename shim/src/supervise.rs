@@ -19,8 +19,10 @@ use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
 use crate::keeper::Keeper;
 use crate::orders::Order;
+use crate::pinning::Threads;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::{self, Arrived, SignalSource};
+use crate::thread_groups::ThreadGroups;
 use crate::{consoles, log, pinning, service_manager};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
@@ -53,6 +55,8 @@ pub(crate) struct Running<'a> {
     pub(crate) orders: &'a [Order],
     /// The threads to pin before the guest runs.
     pub(crate) threads: &'a [TunedThread],
+    /// Where threads get control groups of their own.
+    pub(crate) groups: Option<ThreadGroups>,
     /// How messages call the definition's file.
     pub(crate) file: &'a str,
     /// How long a stop may take; `None` asks the service manager each time.
@@ -230,9 +234,7 @@ impl Supervisor<'_> {
                     );
                 }
                 Effect::Pin(threads) => {
-                    let running = &self.running;
-                    let done =
-                        pinning::apply(running.threads, &threads, running.qemu, running.file);
+                    let done = self.pin(&threads);
                     fate = self.feed(Input::Pinned(done))?;
                 }
                 Effect::Ready => self.ready(),
@@ -246,6 +248,17 @@ impl Supervisor<'_> {
             }
         }
         Ok(fate)
+    }
+
+    /// Groups come first: a kernel before 6.2 forgets a thread's CPUs when it gets into another group.
+    fn pin(&mut self, threads: &Threads) -> Result<(), String> {
+        let running = &mut self.running;
+        if let Some(Err(error)) = running.groups.as_mut().map(|groups| groups.place(threads)) {
+            log::warning(format_args!(
+                "the unit's control group is delegated but cannot be divided: {error}; threads stay in it"
+            ));
+        }
+        pinning::apply(running.threads, threads, running.qemu, running.file)
     }
 
     fn ready(&mut self) {
