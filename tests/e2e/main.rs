@@ -10,6 +10,7 @@ mod faults;
 mod path;
 mod pinning;
 mod stop;
+mod thread_groups;
 mod tools;
 mod user;
 mod vm;
