@@ -10,11 +10,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use domain::{DomainName, DomainUuid};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::log;
-use crate::registry::{Answer, Claim, Registry};
+use crate::registry::{Answer, Claim, Registrant, Registry};
 
 /// How long a claim is waited for when the directory of the socket cannot be watched, or a daemon was there
 /// and gave none.
@@ -37,8 +36,7 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct Registration {
     registry: Registry,
-    name: DomainName,
-    uuid: DomainUuid,
+    registrant: Registrant,
 }
 
 #[derive(Debug)]
@@ -59,25 +57,20 @@ impl Keeper {
     }
 
     /// A guest whose claim is held.
-    pub(crate) fn held(
-        registry: Registry,
-        name: DomainName,
-        uuid: DomainUuid,
-        claim: Claim,
-    ) -> Self {
+    pub(crate) fn held(registry: Registry, registrant: Registrant, claim: Claim) -> Self {
         Self {
-            registration: Some(Registration { registry, name, uuid }),
+            registration: Some(Registration { registry, registrant }),
             state: State::Held(claim),
             patience: FIRST_RETRY,
         }
     }
 
     /// A guest that is registered as soon as a daemon comes.
-    pub(crate) fn waiting(registry: Registry, name: DomainName, uuid: DomainUuid) -> Self {
+    pub(crate) fn waiting(registry: Registry, registrant: Registrant) -> Self {
         // The socket may have appeared since the claim was tried, before there was a watch.
         let state = State::wait(&registry).with_retry(FIRST_RETRY);
         Self {
-            registration: Some(Registration { registry, name, uuid }),
+            registration: Some(Registration { registry, registrant }),
             state,
             patience: FIRST_RETRY,
         }
@@ -109,7 +102,7 @@ impl Keeper {
         }
         // The watch is made before the claim is tried, so that a socket that appears in between is seen.
         let waiting = State::wait(&registration.registry);
-        self.state = match registration.registry.claim(&registration.name, &registration.uuid) {
+        self.state = match registration.registry.claim(&registration.registrant) {
             Answer::Held(claim) => {
                 log::info("the guest is registered");
                 self.patience = FIRST_RETRY;

@@ -18,6 +18,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use zbus::{Connection, Fd, connection::Builder};
 
+use crate::log;
+
 /// How long the daemon may take to answer; a guest that need not be registered then starts without.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,6 +47,15 @@ pub(crate) enum Answer {
     Unreachable(String),
 }
 
+/// What is claimed, and what the daemon is told with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registrant {
+    pub(crate) name: DomainName,
+    pub(crate) uuid: DomainUuid,
+    /// Whether the guest's definition is gone with the guest.
+    pub(crate) transient: bool,
+}
+
 /// The way to the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
@@ -56,14 +67,14 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Claims name and UUID. Blocks for at most a few seconds.
-    pub(crate) fn claim(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+    pub(crate) fn claim(&self, registrant: &Registrant) -> Answer {
         zruntime::block_on(async {
             let runtime = match zruntime::Runtime::current() {
                 Ok(runtime) => runtime,
                 Err(error) => return Answer::Unreachable(error.to_string()),
             };
             // The whole exchange is bounded, for zbus bounds a call but not the handshake before it.
-            match runtime.timeout(ANSWER_TIMEOUT, self.register(name, uuid)).await {
+            match runtime.timeout(ANSWER_TIMEOUT, self.register(registrant)).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     Answer::Unreachable(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))
@@ -72,7 +83,19 @@ impl Registry {
         })
     }
 
-    async fn register(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+    async fn register(&self, registrant: &Registrant) -> Answer {
+        match self.call(registrant).await {
+            Answer::Refused(words) if registrant.transient && is_too_old(&words) => {
+                log::warning(
+                    "the management daemon is too old to know a transient guest; it takes this one for a persistent one",
+                );
+                self.call(&Registrant { transient: false, ..registrant.clone() }).await
+            }
+            answer @ (Answer::Held(_) | Answer::Refused(_) | Answer::Unreachable(_)) => answer,
+        }
+    }
+
+    async fn call(&self, registrant: &Registrant) -> Answer {
         let (ours, theirs, leader) = match handles() {
             Ok(handles) => handles,
             Err(error) => {
@@ -83,10 +106,13 @@ impl Registry {
             Ok(connection) => connection,
             Err(error) => return Answer::Unreachable(error.to_string()),
         };
-        let options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
+        let mut options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
+        if registrant.transient {
+            options.insert(dbus_api::OPTION_TRANSIENT, true.into());
+        }
         let body = (
-            name.as_str(),
-            uuid.to_string(),
+            registrant.name.as_str(),
+            registrant.uuid.to_string(),
             Fd::from(leader.as_fd()),
             Fd::from(theirs.as_fd()),
             options,
@@ -149,6 +175,11 @@ fn handles() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
     Ok((ours, theirs, leader))
 }
 
+/// Whether a daemon refused the one option that it can be asked for. It names the keys that it does not know.
+fn is_too_old(words: &str) -> bool {
+    words.starts_with("options: unknown key") && words.contains(dbus_api::OPTION_TRANSIENT)
+}
+
 fn no_listener(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
@@ -156,7 +187,7 @@ fn no_listener(error: &io::Error) -> bool {
 /// An error of the daemon's own is its answer; one on the way to it is none.
 fn refusal(error: &zbus::Error) -> Answer {
     if let zbus::Error::MethodError(name, words, _) = error
-        && name.starts_with(dbus_api::BUS_NAME)
+        && (name.starts_with(dbus_api::BUS_NAME) || *name == dbus_api::ERROR_INVALID_ARGS)
     {
         return Answer::Refused(words.clone().unwrap_or_else(|| name.to_string()));
     }

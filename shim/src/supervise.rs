@@ -15,15 +15,17 @@ use qemu::{Console, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
+use crate::caller::Caller;
 use crate::fate::Fate;
-use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
+use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
 use crate::pinning::Threads;
 use crate::runtime_dir::RuntimeDir;
+use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::thread_groups::ThreadGroups;
-use crate::{consoles, log, pinning, service_manager};
+use crate::{caller, consoles, log, pinning};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -32,10 +34,17 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 /// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The signals that ask something of the shim.
-pub(crate) fn signals() -> [i32; 5] {
+/// The signals that ask something of the shim, or tell it something.
+pub(crate) fn signals() -> [i32; 6] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, machined_poweroff]
+    [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        caller::LOST as i32,
+        machined_poweroff,
+    ]
 }
 
 /// A QEMU that was just started, with all that its supervision needs.
@@ -49,6 +58,8 @@ pub(crate) struct Running<'a> {
     pub(crate) monitor: UnixStream,
     pub(crate) signals: SignalSource,
     pub(crate) keeper: Keeper,
+    pub(crate) caller: Caller,
+    pub(crate) manager: ServiceManager,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
@@ -107,6 +118,7 @@ struct Ready {
     signal: bool,
     monitor: bool,
     registry: bool,
+    caller: bool,
 }
 
 impl Supervisor<'_> {
@@ -118,6 +130,7 @@ impl Supervisor<'_> {
             Some(self.running.signals.file().as_fd()),
             monitor,
             self.running.keeper.fd(),
+            self.running.caller.fd(),
         ];
         let mut polled: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
@@ -126,9 +139,9 @@ impl Supervisor<'_> {
             Err(error) => return Err(error.into()),
         }
         let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
-        let [ended, signal, monitor, registry] =
+        let [ended, signal, monitor, registry, caller] =
             sources.map(|source| source.is_some() && happened.next().unwrap_or_default());
-        Ok(Ready { ended, signal, monitor, registry })
+        Ok(Ready { ended, signal, monitor, registry, caller })
     }
 
     /// Time until the next deadline; none when there is none.
@@ -149,6 +162,10 @@ impl Supervisor<'_> {
             let ended = reap(self.running.qemu)?;
             return self.feed(Input::Ended(ended));
         }
+        if ready.caller {
+            self.running.caller.forget();
+            self.feed(Input::Request(Request::CallerLost))?;
+        }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
                 if let Some(request) = self.request(arrived) {
@@ -168,7 +185,7 @@ impl Supervisor<'_> {
     }
 
     fn request(&self, arrived: Arrived) -> Option<Request> {
-        let timeout = || self.running.stop_timeout.or_else(service_manager::stop_timeout);
+        let timeout = || self.running.stop_timeout.or_else(|| self.running.manager.stop_timeout());
         match arrived.number {
             libc::SIGTERM | libc::SIGHUP => Some(Request::Stop { timeout: timeout() }),
             // A terminal's Ctrl-C; machinectl reboot sends the same signal, but as a process does.
@@ -176,6 +193,7 @@ impl Supervisor<'_> {
             libc::SIGINT => Some(Request::Reset),
             libc::SIGQUIT => Some(Request::Quit),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
+            number if self.running.caller.is_lost_by(number) => Some(Request::CallerLost),
             _ => None,
         }
     }
@@ -237,9 +255,11 @@ impl Supervisor<'_> {
                     let done = self.pin(&threads);
                     fate = self.feed(Input::Pinned(done))?;
                 }
-                Effect::Ready => self.ready(),
-                Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),
-                Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
+                Effect::Ready(standing) => self.ready(standing),
+                Effect::Stopping => self.running.manager.notify(&[NotifyState::Stopping]),
+                Effect::Status(status) => {
+                    self.running.manager.notify(&[NotifyState::Status(&status)]);
+                }
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
@@ -261,15 +281,20 @@ impl Supervisor<'_> {
         pinning::apply(running.threads, threads, running.qemu, running.file)
     }
 
-    fn ready(&mut self) {
+    fn ready(&mut self, standing: Standing) {
         self.deadline = None;
-        let mut status = format!("running, QEMU is process {}", self.running.qemu);
+        let what = match standing {
+            Standing::Running => "running",
+            Standing::Paused => "paused until somebody resumes it",
+            Standing::Incoming => "waiting for a migration to come in",
+        };
+        let mut status = format!("{what}, QEMU is process {}", self.running.qemu);
         for place in &self.places {
             status.push_str("; console ");
             status.push_str(place);
         }
         log::info(format_args!("the guest is {status}"));
-        service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.running.manager.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
         sys::release_code();
     }
 

@@ -43,6 +43,7 @@ mod pm;
 mod qemu_namespace;
 mod reader;
 mod resource;
+mod resources;
 mod seclabel;
 mod sysinfo;
 mod throttle_groups;
@@ -101,6 +102,7 @@ pub use qemu_namespace::{
 };
 pub use reader::{Keyword, OnOff, Reader, YesNo};
 pub use resource::Resource;
+pub use resources::Resources;
 pub use seclabel::{DeviceLabel, LabelType, SecurityLabel};
 pub use sysinfo::{FirmwareConfig, SmbiosBlock, SmbiosTable, Sysinfo, SysinfoType};
 pub use throttle_groups::ThrottleGroups;

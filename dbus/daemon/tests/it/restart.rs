@@ -1,11 +1,12 @@
 //! A daemon that dies loses no claim, for the service manager keeps what makes one.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::{Host, end, lifeline, register, run, uuid};
+use crate::host::{Host, end, lifeline, pidfd, register, register_with, run, uuid};
 use crate::registry::{CLAIMED, list, property, wait_until_empty};
 
 /// The names in the store of the claims on these UUIDs.
@@ -52,6 +53,36 @@ fn a_killed_daemon_loses_no_claim() {
         wait_until_empty(&bus).await;
     });
     host.manager.wait_for_stored(&[]);
+}
+
+#[test]
+fn what_is_kept_of_a_guest_is_told_by_the_next_daemon_too() {
+    let mut host = Host::start();
+    let mut lifelines = Vec::new();
+    let mut paths = Vec::new();
+    for (number, persistent) in [(1, true), (2, false)] {
+        let (kept, handed) = lifeline();
+        lifelines.push(kept);
+        let options = HashMap::from([("transient", (!persistent).into())]);
+        let (name, uuid) = (format!("guest-{number}"), uuid(number));
+        let path = run(async {
+            let peer = host.peer().await;
+            register_with(&peer, &name, &uuid, pidfd(), handed, options).await.unwrap()
+        });
+        paths.push((path, persistent));
+    }
+    host.manager.wait_for_stored(&names(&[1, 2]));
+    for _ in 0..2 {
+        run(async {
+            let bus = host.bus().await;
+            for (path, persistent) in &paths {
+                let told = bool::try_from(property(&bus, path, "Persistent").await).unwrap();
+                assert_eq!(told, *persistent, "{path}");
+            }
+        });
+        host.kill_daemon();
+        host.restart_daemon(None);
+    }
 }
 
 #[test]
