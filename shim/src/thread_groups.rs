@@ -54,6 +54,10 @@ impl ThreadGroups {
             // What the unit has is enabled for its subgroup; that there is less shows below.
             let _ = enable(parent);
         }
+        let available = fs::read_to_string(group.join("cgroup.controllers")).ok()?;
+        if wanted(&available).is_empty() {
+            return None; // What was delegated does not divide threads.
+        }
         let processes = fs::read_to_string(group.join("cgroup.procs")).ok()?;
         if processes.trim() != Pid::this().to_string() {
             log::info(
