@@ -133,6 +133,7 @@ impl Guest {
             Input::MonitorLost(why) => self.monitor_lost(&why),
             Input::Pinned(done) => self.pinned(done),
             Input::Request(request) => self.request(request),
+            Input::NotReady(words) => self.not_ready(words),
             Input::DeadlinePassed => self.deadline_passed(),
             Input::Ended(ended) => vec![Effect::Finish(self.end(ended))],
         }

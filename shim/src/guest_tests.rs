@@ -292,6 +292,21 @@ fn orders_are_given_before_the_cpus_run() {
 }
 
 #[test]
+fn an_aborted_guest_is_killed_and_lost() {
+    let words = "it was aborted, as a watchdog does when QEMU does not answer";
+    for phase in [Phase::Greeting, Phase::Running, Phase::Paused, Phase::PoweringOff] {
+        let mut guest = guest_in(phase, DESTROY);
+        let abort = || Input::Request(Request::Abort);
+        assert_eq!(guest.handle(abort()), [Effect::Stopping, Effect::Kill], "{phase:?}");
+        assert_eq!(guest.handle(abort()), []);
+        assert_eq!(
+            guest.handle(Input::Ended(Ended::Signalled(9))),
+            [Effect::Finish(Fate::Crashed(words.into()))]
+        );
+    }
+}
+
+#[test]
 fn a_guest_that_is_not_let_go_is_followed_to_where_others_bring_it() {
     let running = || vec![Effect::Status("running".into())];
     let resumed = || event("RESUME", json!({}));

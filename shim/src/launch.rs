@@ -21,11 +21,13 @@ use crate::cli::{Cli, Register};
 use crate::fate::Fate;
 use crate::guest::{Action, Actions, Beginning, Guest};
 use crate::keeper::Keeper;
+use crate::locks::Locks;
 use crate::orders::{Order, before_running, to_come_in};
 use crate::pidfile::Pidfile;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
-use crate::registry::{Answer, Registrant, Registry};
+use crate::readiness::Readiness;
+use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
@@ -96,17 +98,21 @@ struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
     directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
 }
 
 impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
+        // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
+        let locks = lock(&prepared, cli)?;
         let keeper = register(&prepared, cli)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
                 RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
             })?;
-        Ok(Self { prepared, keeper, directory })
+        Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
     fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
@@ -119,6 +125,8 @@ impl Claimed {
         let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
         // Asked for before QEMU is there, which is to be the only other process in it.
         let groups = ThreadGroups::of_this_process();
+        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
+        let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(with.start, Start::Boot);
         let (last, incoming) = to_come_in(with.start, fds.len());
         fds.extend(incoming);
@@ -158,6 +166,7 @@ impl Claimed {
             threads: &plan.threads,
             groups,
             file: &self.prepared.file,
+            readiness,
             stop_timeout: with.stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
@@ -170,6 +179,14 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
     pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
 }
 
+fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
+    if cli.standalone {
+        return Ok(Locks::default());
+    }
+    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
+        .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
     if cli.standalone || cli.register == Register::No {
         return Ok(Keeper::off());
@@ -180,13 +197,15 @@ fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
         uuid: prepared.uuid,
         transient: cli.transient,
     };
-    match registry.claim(&registrant) {
+    match registry.claim(&registrant, Occasion::Start) {
         Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),
         Answer::Refused(words) => Err(LaunchError::Claim(words)),
-        Answer::Unreachable(why) if cli.register == Register::Required => Err(LaunchError::Claim(
-            format!("the guest must be registered, but there is no daemon: {why}"),
-        )),
-        Answer::Unreachable(why) => {
+        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
+            Err(LaunchError::Claim(format!(
+                "the guest must be registered, but there is no daemon: {why}"
+            )))
+        }
+        Answer::Unreachable(why) | Answer::Silent(why) => {
             log::info(format_args!("the guest starts without a management daemon: {why}"));
             Ok(Keeper::waiting(registry, registrant))
         }

@@ -8,6 +8,7 @@
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
 mod asked;
+mod bell;
 mod caller;
 mod cli;
 mod consoles;
@@ -20,6 +21,7 @@ mod host_files;
 mod identity;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
 mod orders;
 mod overrides;
@@ -27,12 +29,15 @@ mod pidfile;
 mod pinning;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
 mod thread_groups;
+mod waiting;
+mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -12,6 +12,10 @@ use domain::UnitInstance;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 
+/// Where the directories of guests are that systemd made none for. It removes those of units below
+/// `glassbox/guest`, also of a unit whose start was refused because a guest of its name runs already.
+const SPAWNED: &str = "glassbox/spawned";
+
 /// The directory of one guest, held until it is dropped. Dropping removes what is in it, and the directory
 /// too unless systemd made it.
 #[derive(Debug)]
@@ -54,10 +58,9 @@ impl Place {
     pub(crate) fn of(instance: &UnitInstance) -> Self {
         match granted("RUNTIME_DIRECTORY") {
             Some(path) => Self { path, whose: Whose::Unit },
-            None => Self {
-                path: base().join("glassbox/guest").join(instance.directory()),
-                whose: Whose::Guest,
-            },
+            None => {
+                Self { path: base().join(SPAWNED).join(instance.directory()), whose: Whose::Guest }
+            }
         }
     }
 
@@ -74,7 +77,8 @@ pub(crate) fn granted(variable: &str) -> Option<PathBuf> {
     folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-fn base() -> PathBuf {
+/// The folder of what lasts until the next boot, or until the user's last logout.
+pub(crate) fn base() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(path) if !nix::unistd::geteuid().is_root() => PathBuf::from(path),
         _ => PathBuf::from("/run"),

@@ -34,6 +34,14 @@ impl ServiceManager {
             Self::Ignored => Some(DEFAULT_STOP_TIMEOUT),
         }
     }
+
+    /// The time within which its watchdog wants to be fed (`WatchdogSec=`), if it has set one for this process.
+    pub(crate) fn watchdog(self) -> Option<Duration> {
+        match self {
+            Self::Own => sd_notify::watchdog_enabled(),
+            Self::Ignored => None,
+        }
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -42,6 +42,7 @@ mod placeholder;
 mod pm;
 mod qemu_namespace;
 mod reader;
+mod readiness;
 mod resource;
 mod resources;
 mod seclabel;
@@ -101,6 +102,7 @@ pub use qemu_namespace::{
     QemuNamespace,
 };
 pub use reader::{Keyword, OnOff, Reader, YesNo};
+pub use readiness::{GLASSBOX_NAMESPACE, Readiness, ReadinessChannel};
 pub use resource::Resource;
 pub use resources::Resources;
 pub use seclabel::{DeviceLabel, LabelType, SecurityLabel};

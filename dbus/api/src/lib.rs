@@ -28,7 +28,11 @@
 //! `options` may have `transient`, a boolean: the guest's definition is not kept once the guest has ended. Any
 //! other key is refused by name, so that a newer client learns of an older daemon.
 
+mod holder;
+
 use domain::DomainUuid;
+
+pub use holder::{Holder, Placement};
 
 /// The well-known name on the bus, and the prefix of all interfaces and errors.
 pub const BUS_NAME: &str = "org.glassbox.Glassbox1";

@@ -36,6 +36,14 @@ impl Guest {
         }
     }
 
+    /// A guest that is not ready in time is like one that never ran.
+    pub(super) fn not_ready(&mut self, words: String) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Quitting | Phase::Killed) {
+            return Vec::new();
+        }
+        self.quit(Fate::StartFailed(words))
+    }
+
     pub(super) fn kill(&mut self, fate: Fate) -> Vec<Effect> {
         self.phase = Phase::Killed;
         self.fate = Some(fate);

@@ -28,6 +28,8 @@ pub(crate) enum Request {
     },
     /// QEMU is quit at once, disks flushed.
     Quit,
+    /// QEMU is killed at once, for it does not answer.
+    Abort,
     /// The process that the guest was to end with has ended.
     CallerLost,
 }
@@ -50,6 +52,8 @@ pub(crate) enum Input {
     /// What [`Effect::Pin`] came to: the reason if it failed.
     Pinned(Result<(), String>),
     Request(Request),
+    /// The guest does not say that it is ready, for this reason.
+    NotReady(String),
     /// The deadline that [`Effect::Deadline`] set has passed.
     DeadlinePassed,
     Ended(Ended),

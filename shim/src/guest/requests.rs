@@ -9,8 +9,10 @@ use crate::fate::Fate;
 impl Guest {
     pub(super) fn request(&mut self, request: Request) -> Vec<Effect> {
         match (request, self.phase) {
+            (_, Phase::Killed) => Vec::new(),
+            (Request::Abort, _) => self.abort(),
             (Request::CallerLost, _) => self.caller_lost(),
-            (_, Phase::Quitting | Phase::Killed) => Vec::new(),
+            (_, Phase::Quitting) => Vec::new(),
             (Request::Quit, _) => self.quit(Fate::Stopped),
             (Request::Interrupt { .. }, _) if self.interrupted => self.quit(Fate::Stopped),
             (Request::Interrupt { timeout }, _) => {
@@ -30,6 +32,13 @@ impl Guest {
             (Request::Poweroff, _) => self.quit(Fate::Stopped),
             (Request::Reset, _) => Vec::new(),
         }
+    }
+
+    /// Who does not answer cannot be asked to quit.
+    fn abort(&mut self) -> Vec<Effect> {
+        let words = "it was aborted, as a watchdog does when QEMU does not answer";
+        let kill = self.kill(Fate::Crashed(words.to_owned()));
+        [vec![Effect::Stopping], kill].concat()
     }
 
     /// QEMU ends now, with its disks flushed if it manages at once.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::{Host, end, lifeline, pidfd, register, register_with, run, uuid};
+use crate::host::{Host, PATIENCE, end, lifeline, pidfd, register, register_with, run, uuid};
 use crate::registry::{CLAIMED, list, property, wait_until_empty};
 
 /// The names in the store of the claims on these UUIDs.
@@ -101,11 +102,17 @@ fn a_daemon_may_die_again_and_again() {
 #[test]
 fn a_renewed_claim_is_stored_once() {
     let mut host = Host::start();
-    let second = run(async {
+    let (first, second) = run(async {
         let peer = host.peer().await;
-        let _first = register(&peer, "web", &uuid(1)).await.unwrap();
-        register(&peer, "web", &uuid(1)).await.unwrap()
+        let first = register(&peer, "web", &uuid(1)).await.unwrap();
+        (first, register(&peer, "web", &uuid(1)).await.unwrap())
     });
+    // The names in the store are the same before and after; it is the lifelines that tell.
+    let start = Instant::now();
+    while !is_closed(&first.0) {
+        assert!(start.elapsed() < PATIENCE, "the store keeps the former lifeline");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     host.manager.wait_for_stored(&names(&[1]));
     host.kill_daemon();
     host.restart_daemon(None);
