@@ -18,7 +18,8 @@ fn definition([first, second]: [u32; 2]) -> Result<Definition> {
     <emulatorpin cpuset="{second}"/>
     <iothreadpin iothread="1" cpuset="{first}-{second}"/>
     <vcpusched vcpus="1" scheduler="batch"/>
-    <emulatorsched scheduler="idle"/>
+    <emulatorsched scheduler="batch"/>
+    <iothreadsched iothreads="1" scheduler="idle"/>
   </cputune>"#
     );
     Definition::new("pinned")?.replace("<vcpu>1</vcpu>", &tuning)
@@ -63,12 +64,12 @@ fn first_two(host: &Host) -> Result<[u32; 2]> {
 fn runs_as_pinned(host: &Host, unit: &Unit<'_>, [first, second]: [u32; 2]) -> Result<()> {
     let both =
         if second == first + 1 { format!("{first}-{second}") } else { format!("{first},{second}") };
-    let own = (second.to_string(), "SCHED_IDLE");
+    let own = (second.to_string(), "SCHED_BATCH");
     for (name, thread) in threads(host, unit.processes()?.1)? {
         let expected = match name.as_str() {
             "CPU 0/TCG" => (first.to_string(), "SCHED_OTHER"),
             "CPU 1/TCG" => (second.to_string(), "SCHED_BATCH"),
-            "IO iothread1" => (both.clone(), "SCHED_OTHER"),
+            "IO iothread1" => (both.clone(), "SCHED_IDLE"),
             _ => own.clone(),
         };
         assert_eq!(thread, (expected.0, expected.1.to_owned()), "{name}");
