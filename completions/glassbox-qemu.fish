@@ -8,6 +8,7 @@ elvish\t''
 fish\t''
 powershell\t''
 zsh\t''"
+complete -c glassbox-qemu -l fd -d 'Use this open file descriptor for a device instead of opening one; may be repeated. NAME is an interface\'s alias such as net0 (a tap device, once for each pair of queues), net0-vhost, vsock0, a disk\'s target or fdgroup, or kvm' -r
 complete -c glassbox-qemu -l register -d 'Whether the management daemon must know of the guest' -r -f -a "auto\t'Claim the guest\'s name when there is a daemon; without one, start and register when it comes'
 required\t'Do not start without a claim'
 no\t'Start without a claim, and never register'"

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::{CrashAction, Domain, LifecycleAction};
+use domain::{CrashAction, Domain, LifecycleAction, UnitInstance};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -19,7 +19,9 @@ use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
 use crate::cli::{Cli, Register};
 use crate::fate::Fate;
+use crate::fds::{OpenError, Opened};
 use crate::guest::{Action, Actions, Beginning, Guest};
+use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
 use crate::orders::{Order, before_running, to_come_in};
@@ -28,7 +30,7 @@ use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
 use crate::readiness::Readiness;
 use crate::registry::{Answer, Occasion, Registrant, Registry};
-use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
+use crate::runtime_dir::{RuntimeDir, RuntimeDirError, granted};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
@@ -72,9 +74,13 @@ pub(crate) fn launch(
     }
     host_files::check(&prepared)?;
     pinning::check(&prepared)?;
+    for line in host_files::left_out(&prepared) {
+        log::warning(line);
+    }
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(Circumstances {
         start: asked.start,
+        inheritance: asked.inheritance,
         signals,
         caller,
         manager,
@@ -86,6 +92,7 @@ pub(crate) fn launch(
 /// What a start depends on beside the guest.
 struct Circumstances<'a> {
     start: Start,
+    inheritance: Inheritance,
     signals: SignalSource,
     caller: Caller,
     manager: ServiceManager,
@@ -115,16 +122,18 @@ impl Claimed {
         Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
+    fn start(self, mut with: Circumstances<'_>) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let pidfile = with
             .pidfile
             .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
             .transpose()?;
-        let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
         // Asked for before QEMU is there, which is to be the only other process in it.
         let groups = ThreadGroups::of_this_process();
+        // What was made for the guest goes when this function ends, and with it the guest.
+        let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
+            .map_err(|error| unopened(error, &self.prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
         let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(with.start, Start::Boot);
@@ -166,11 +175,19 @@ impl Claimed {
             threads: &plan.threads,
             groups,
             file: &self.prepared.file,
+            dump: &dump_path(&self.prepared.instance),
             readiness,
             stop_timeout: with.stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }
+}
+
+/// Where the guest's memory goes when it panics: with what else it keeps between runs.
+fn dump_path(instance: &UnitInstance) -> PathBuf {
+    let state =
+        granted("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("/var/lib/glassbox/guest"));
+    state.join("dump").join(instance.directory())
 }
 
 /// A pidfd of QEMU.
@@ -185,6 +202,15 @@ fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
         .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
+fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
+    match error {
+        OpenError::Device(fault) => {
+            PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+        }
+        OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
+    }
 }
 
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
@@ -237,9 +263,17 @@ fn actions(domain: &Domain) -> Actions {
         }
         CrashAction::Preserve => Action::Preserve,
     };
+    let dumps = match domain.lifecycle.crash() {
+        CrashAction::CoredumpDestroy | CrashAction::CoredumpRestart => true,
+        CrashAction::Destroy
+        | CrashAction::Restart
+        | CrashAction::RenameRestart
+        | CrashAction::Preserve => false,
+    };
     Actions {
         on_poweroff: lifecycle(domain.lifecycle.poweroff()),
         on_reboot: lifecycle(domain.lifecycle.reboot()),
         on_crash,
+        dumps,
     }
 }

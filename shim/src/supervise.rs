@@ -5,15 +5,17 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use qemu::{Console, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
+use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::fate::Fate;
@@ -21,6 +23,7 @@ use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
 use crate::pinning::Threads;
+use crate::provide::make_folder;
 use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
@@ -41,7 +44,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(600);
 const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
 /// The signals that ask something of the shim, or tell it something.
-pub(crate) fn signals() -> [i32; 7] {
+pub(crate) fn signals() -> [i32; 8] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
     [
@@ -49,6 +52,7 @@ pub(crate) fn signals() -> [i32; 7] {
         libc::SIGINT,
         libc::SIGQUIT,
         libc::SIGHUP,
+        libc::SIGCHLD,
         caller::LOST as i32,
         watchdog,
         machined_poweroff,
@@ -78,6 +82,8 @@ pub(crate) struct Running<'a> {
     pub(crate) groups: Option<ThreadGroups>,
     /// How messages call the definition's file.
     pub(crate) file: &'a str,
+    /// Where the guest's memory is written to when it panics, without the time and the ending.
+    pub(crate) dump: &'a Path,
     /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
     pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
@@ -186,6 +192,9 @@ impl Supervisor<'_> {
         }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
+                if arrived.number == libc::SIGCHLD {
+                    reap_others(self.running.qemu);
+                }
                 if let Some(request) = self.request(arrived) {
                     if request != Request::Reset {
                         self.running.readiness = None;
@@ -400,11 +409,23 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = if let Command::Order(index) = command {
-            let order = &self.running.orders[index];
-            self.session.execute(order.name, order.arguments.clone())
-        } else {
-            self.session.execute(command.name(), command.arguments())
+        let id = match command {
+            Command::Order(index) => {
+                let order = &self.running.orders[index];
+                self.session.execute(order.name, order.arguments.clone())
+            }
+            Command::Dump => self.session.execute(command.name(), dump(self.running.dump)),
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
+            | Command::RebootShutsDown
+            | Command::RebootResets
+            | Command::Cont
+            | Command::QueryStatus
+            | Command::Powerdown
+            | Command::Reset
+            | Command::Quit => self.session.execute(command.name(), command.arguments()),
         };
         self.sent.push((id, command));
         self.write_out()
@@ -422,10 +443,35 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
+        }
+    }
+}
+
+/// What `dump-guest-memory` takes (QEMU's qapi/dump.json): a file of its own for each panic, in a folder that only
+/// this account reads, for it holds all that the guest knew.
+fn dump(path: &Path) -> Value {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let file = format!("{}-{time}.core", path.display());
+    match make_folder(path, 0o700) {
+        Ok(()) => log::warning(format_args!("the guest's memory is written to {file}")),
+        // QEMU will not be able to make the file either, and ends the matter.
+        Err(error) => log::warning(format_args!("the folder of {file} cannot be made: {error}")),
+    }
+    json!({ "paging": false, "protocol": format!("file:{file}"), "detach": true })
+}
+
+/// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that
+/// lost their parents, and one that was started by exec may have children of before.
+fn reap_others(qemu: Pid) {
+    let ended =
+        || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+    // QEMU's own end is left for its pidfd to tell, and with it this process ends.
+    while let Some(pid) = ended().ok().and_then(|status| status.pid()).filter(|pid| *pid != qemu) {
+        if waitpid(pid, None).is_err() {
+            return;
         }
     }
 }

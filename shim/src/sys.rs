@@ -1,5 +1,5 @@
-//! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, and CPU
-//! masks for more than 1024 CPUs.
+//! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, file descriptors
+//! that the caller left open, ioctls of network and vhost devices, and masks of more than 1024 CPUs.
 //!
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
@@ -9,7 +9,7 @@ use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use domain::CpuSet;
@@ -38,6 +38,8 @@ pub(crate) struct SignalSource {
     file: File,
     /// The mask that a child gets: the one that this process was started with, and [`TERMINAL_SIGNALS`].
     for_children: libc::sigset_t,
+    /// What this process was started to do with SIGCHLD, for children as well.
+    inherited_chld: libc::sighandler_t,
 }
 
 impl SignalSource {
@@ -46,8 +48,8 @@ impl SignalSource {
         let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
         let mut inherited = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given, so that sigaddset and sigprocmask find an
-        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then.
-        // signalfd returns a descriptor that nobody else owns, or -1.
+        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then; signal sets
+        // no function of this program's. signalfd returns a descriptor that nobody else owns, or -1.
         unsafe {
             libc::sigemptyset(wanted.as_mut_ptr());
             for number in numbers {
@@ -56,11 +58,13 @@ impl SignalSource {
             check(libc::sigprocmask(libc::SIG_BLOCK, wanted.as_ptr(), inherited.as_mut_ptr()))?;
             let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
             let fd = check(libc::signalfd(-1, wanted.as_ptr(), flags))?;
+            // Where it is ignored, a child's end leaves nothing to wait for, QEMU's included (wait(2)).
+            let inherited_chld = libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let mut for_children = inherited.assume_init();
             for number in TERMINAL_SIGNALS {
                 check(libc::sigaddset(&raw mut for_children, number))?;
             }
-            Ok(Self { file: File::from_raw_fd(fd), for_children })
+            Ok(Self { file: File::from_raw_fd(fd), for_children, inherited_chld })
         }
     }
 
@@ -87,17 +91,19 @@ impl SignalSource {
     }
 }
 
-/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+/// A file descriptor that this process inherited.
 ///
 /// # Errors
-/// When nothing is open at this number.
+/// When nothing is open at this number, or this process opened it itself or has taken it over before.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl with F_GETFD only asks, of any number. A number that is open then belongs to nobody in this
-    // process, as the caller of this function sees to, and so this descriptor is the only owner.
-    let fd = unsafe {
-        check(libc::fcntl(number, libc::F_GETFD))?;
-        OwnedFd::from_raw_fd(number)
-    };
+    // SAFETY: fcntl with F_GETFD only asks, of any number.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        // It would not have survived the caller's exec: this process opened it, or has taken it over before.
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is open and was never taken over, so this descriptor is the only owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(fd)
 }
@@ -152,6 +158,7 @@ impl Spawn<'_> {
             sources: &raw_sources,
             reporter: reporter.as_raw_fd(),
             mask: &self.signals.for_children,
+            chld: self.signals.inherited_chld,
             // SAFETY: getpid has no condition.
             parent: unsafe { libc::getpid() },
         };
@@ -182,6 +189,7 @@ struct Child<'a> {
     sources: &'a [RawFd],
     reporter: RawFd,
     mask: &'a libc::sigset_t,
+    chld: libc::sighandler_t,
     parent: libc::pid_t,
 }
 
@@ -203,7 +211,7 @@ impl Child<'_> {
     fn exec(&self) -> io::Result<std::convert::Infallible> {
         // SAFETY: each call is async-signal-safe and gets plain numbers, or pointers to memory that `start`
         // holds until the child has its own image: the arrays of arguments and variables end with a null
-        // pointer and their strings with NUL, the mask was filled by sigprocmask.
+        // pointer and their strings with NUL, the mask was filled by sigprocmask, and what SIGCHLD did came from signal.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             if libc::getppid() != self.parent {
@@ -220,6 +228,7 @@ impl Child<'_> {
             check(libc::close_range(first, libc::c_uint::MAX, flags))?;
             // Rust's runtime ignores SIGPIPE, which would survive exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::signal(libc::SIGCHLD, self.chld);
             check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;
             libc::execve(self.program, self.arguments, self.environment);
         }
@@ -269,6 +278,62 @@ pub(crate) fn set_scheduler(thread: Pid, policy: i32, priority: i32) -> io::Resu
     // SAFETY: the kernel only reads the structure, which lives beyond the call.
     check(unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const parameters) })
         .map(drop)
+}
+
+/// `struct ifreq` as tun devices use it (linux/if.h).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct TapRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    /// The rest of the union, of which the kernel copies all.
+    rest: [u8; 22],
+}
+
+/// The flags of the device behind a queue of a tap, tun or macvtap device (`TUNGETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// ENOTTY or EBADFD when there is none.
+pub(crate) fn tap_flags(queue: impl AsFd) -> io::Result<libc::c_int> {
+    let mut request = TapRequest::default();
+    tap_ioctl(queue, libc::TUNGETIFF, &mut request)?;
+    Ok(libc::c_int::from(request.flags))
+}
+
+/// Makes an open `/dev/net/tun` a queue of the device `name`, which is made when there is none. In a new name the
+/// kernel puts the first free number for `%d`. The result is the name (`TUNSETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// What the kernel says, such as EPERM to an account that neither owns the device nor may make one.
+pub(crate) fn attach_tap(queue: impl AsFd, name: &str, flags: libc::c_int) -> io::Result<String> {
+    let mut request =
+        TapRequest { flags: flags.try_into().map_err(io::Error::other)?, ..TapRequest::default() };
+    // The last byte stays NUL.
+    let room = request.name[..libc::IFNAMSIZ - 1].get_mut(..name.len());
+    room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+    tap_ioctl(queue, libc::TUNSETIFF, &mut request)?;
+    let name = request.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Gives a guest's vsock, an open `/dev/vhost-vsock`, its number (`VHOST_VSOCK_SET_GUEST_CID`, linux/vhost.h).
+///
+/// # Errors
+/// EADDRINUSE when another guest has the number.
+pub(crate) fn set_guest_cid(vsock: impl AsFd, cid: u32) -> io::Result<()> {
+    let request = libc::_IOW::<u64>(0xaf, 0x60);
+    let cid = u64::from(cid);
+    // SAFETY: the descriptor is open, and the request reads the eight bytes of a number.
+    check(unsafe { libc::ioctl(vsock.as_fd().as_raw_fd(), request, std::ptr::from_ref(&cid)) })?;
+    Ok(())
+}
+
+fn tap_ioctl(queue: impl AsFd, what: libc::Ioctl, request: &mut TapRequest) -> io::Result<()> {
+    let queue = queue.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and both requests read and write no more than a struct ifreq, whose size
+    // `TapRequest` has.
+    check(unsafe { libc::ioctl(queue, what, std::ptr::from_mut(request)) })?;
+    Ok(())
 }
 
 /// Gives the pages of the program's code back to the page cache.

@@ -76,7 +76,7 @@ pub use header::{DomainType, Header};
 pub use id_map::{IdMap, IdRange};
 pub use iothreads::{IoThread, IoThreadPoll, IoThreads, ThreadPool};
 pub use launch_security::{LaunchSecurity, LaunchSecurityType};
-pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};
+pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailure, LockFailureAction};
 pub use mac_address::{MacAddress, MacAddressError};
 pub use memory::{MaxMemory, Memory};
 pub use memory_backing::{

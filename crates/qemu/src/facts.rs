@@ -112,8 +112,10 @@ pub struct SevFacts {
 /// The accelerators that the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accelerators {
-    /// KVM: `/dev/kvm` opens.
+    /// KVM: `/dev/kvm` opens, or was opened by the caller.
     pub kvm: bool,
+    /// Whether QEMU can be told by which path it opens KVM, as it can from version 8.2 on.
+    pub kvm_by_path: bool,
     /// QEMU's translator.
     pub tcg: bool,
 }
@@ -224,7 +226,7 @@ impl Default for HostFacts {
             emulator: "/usr/bin/qemu-system-x86_64".to_owned(),
             default_machine: "pc".to_owned(),
             machine_aliases: BTreeMap::new(),
-            accelerators: Accelerators { kvm: true, tcg: true },
+            accelerators: Accelerators { kvm: true, kvm_by_path: true, tcg: true },
             default_cpu: "qemu64".to_owned(),
             host_models: HostModels::default(),
             directories: Directories::of("guest"),

@@ -4,6 +4,7 @@ use domain::{Domain, DomainType, Faults, Features, IoApicDriver, Loader, TimerNa
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::inherited::{self, Opened};
 
 /// The families of machine types that differ in their buses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,16 +106,32 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         DomainType::Kvm => "kvm",
         DomainType::Qemu => "tcg",
     };
+    let device = kvm_device(command);
     let ring = features.kvm.as_ref().and_then(|kvm| kvm.dirty_ring).filter(|ring| ring.state);
     let ring = ring.and_then(|ring| ring.size).filter(|_| domain.kind == DomainType::Kvm);
     let cache = features.translation_cache.filter(|_| domain.kind == DomainType::Qemu);
     let options = Options::new(accelerator)
+        .some("device", device)
         .some("dirty-ring-size", ring)
         .some("tb-size", cache.map(domain::MemorySize::mebibytes));
     command.argv.options("-accel", options);
     if let Some(apart) = features.async_teardown {
         command.argv.options("-run-with", Options::pair("async-teardown", on_off(apart)));
     }
+}
+
+/// KVM's device, if the caller opened it.
+fn kvm_device(command: &mut Command<'_>) -> Option<String> {
+    if command.domain.kind != DomainType::Kvm {
+        return None;
+    }
+    let place = &command.domain.place;
+    let set = command.inherits_set(inherited::KVM, &Opened::Kvm, place)?;
+    if !command.facts.accelerators.kvm_by_path {
+        let what = "this QEMU opens /dev/kvm itself and takes no file descriptor 'kvm'";
+        command.refuse(place, format!("{what}; do without it, or use QEMU 8.2 or newer"));
+    }
+    Some(set)
 }
 
 fn on_off(on: bool) -> &'static str {

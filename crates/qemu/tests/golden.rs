@@ -1,5 +1,6 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
-//! the user sees. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
+//! line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch,
-    LaunchPlan, StartMode, ThreadCpus, ThreadPolicy, TunedThread,
+    Access, FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder,
+    Inherited, Launch, LaunchPlan, Opened, StartMode, ThreadCpus, ThreadPolicy, TunedThread,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -40,10 +41,30 @@ fn host(name: &str) -> HostFacts {
     }
 }
 
+/// What the caller of a case opened.
+fn inherited(case: &Path) -> Inherited {
+    let text = std::fs::read_to_string(case.join("inherited.txt")).unwrap_or_default();
+    let opened = |kind| match kind {
+        "tap" => Opened::Tap,
+        "vhost-net" => Opened::VhostNet,
+        "vhost-vsock" => Opened::VhostVsock,
+        "kvm" => Opened::Kvm,
+        "file" => Opened::File(Access::ReadWrite),
+        "file-for-reading" => Opened::File(Access::Read),
+        "block" => Opened::Block(Access::ReadWrite),
+        "block-for-reading" => Opened::Block(Access::Read),
+        other => Opened::Other(format!("a {other}")),
+    };
+    text.lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, kind)| (name.to_owned(), opened(kind)))
+        .collect()
+}
+
 /// The name of the file that is expected, and its text.
-fn translate(xml: &str) -> (&'static str, String) {
+fn translate(xml: &str, inherited: Inherited) -> (&'static str, String) {
     let faults = Faults::new();
-    let launch = Launch { start: StartMode::Boot, shim_monitor: true };
+    let launch = Launch { start: StartMode::Boot, shim_monitor: true, inherited };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
@@ -142,7 +163,8 @@ fn show_fd(kind: &FdKind) -> String {
         | FdKind::Listener { .. }
         | FdKind::Output { .. }
         | FdKind::Device { .. }
-        | FdKind::Connection { .. } => format!("{kind:?}"),
+        | FdKind::Connection { .. }
+        | FdKind::Inherited { .. } => format!("{kind:?}"),
     }
 }
 
@@ -152,7 +174,7 @@ fn plans_and_messages_are_as_accepted() {
     let mut wrong = Vec::new();
     for case in cases() {
         let xml = std::fs::read_to_string(case.join("domain.xml")).unwrap();
-        let (name, got) = translate(&xml);
+        let (name, got) = translate(&xml, inherited(&case));
         if update {
             for old in ["argv.txt", "error.txt"].iter().filter(|old| **old != name) {
                 let _ = std::fs::remove_file(case.join(old)); // Mostly there is none.

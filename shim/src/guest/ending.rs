@@ -32,7 +32,9 @@ impl Guest {
             | Phase::Preparing => {
                 self.kill(Fate::StartFailed("QEMU did not answer its monitor in time".to_owned()))
             }
-            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Killed => Vec::new(),
+            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Dumping | Phase::Killed => {
+                Vec::new()
+            }
         }
     }
 
@@ -74,6 +76,7 @@ impl Guest {
                     "{why}; the guest runs on and can only be stopped by ending QEMU"
                 ))]
             }
+            Phase::Dumping => self.quit(Fate::Panicked),
             Phase::PoweringOff => self.quit(Fate::Stopped),
         }
     }
@@ -88,7 +91,10 @@ impl Guest {
                 Fate::StartFailed(format!("{words} (it ended with status {status})"))
             }
             (Ended::Exited(status), _) if !self.started => {
-                Fate::StartFailed(format!("QEMU ended with status {status} before the guest ran"))
+                // Its standard error is the caller's own, for good: what it said stands there, before this.
+                Fate::StartFailed(format!(
+                    "QEMU ended with status {status} before the guest ran, and said why before this"
+                ))
             }
             (Ended::Exited(status), _) => Fate::Crashed(format!("QEMU ended with status {status}")),
             (Ended::Signalled(signal), _) => {
