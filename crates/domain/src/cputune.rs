@@ -19,21 +19,22 @@ crate::keywords! {
     }
 }
 
-crate::attributes! {
-    /// A thread that runs on chosen CPUs of the host.
-    pub struct Pin {
-        /// The number of the virtual CPU.
-        pub vcpu: u32 = number "vcpu",
-        /// The number of the I/O thread.
-        pub iothread: u32 = number "iothread",
-        /// The host's CPUs.
-        pub cpuset: CpuSet = value "cpuset",
-    }
+/// Threads that run on chosen CPUs of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Where the element stands.
+    pub place: Place,
+    /// The number of the virtual CPU or the I/O thread; none for QEMU's own threads.
+    pub thread: Option<u32>,
+    /// The host's CPUs.
+    pub cpus: CpuSet,
 }
 
 /// Threads with a policy of the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduling {
+    /// Where the element stands.
+    pub place: Place,
     /// The numbers of the threads; none for QEMU's own.
     pub threads: Option<CpuSet>,
     /// The policy.
@@ -90,16 +91,13 @@ impl CpuTuning {
             place: reader.place(),
             shares: reader.child("shares").and_then(|shares| shares.text_number()),
             limits: LIMITS.into_iter().filter_map(limit).collect(),
-            vcpu_pins: pins(&vcpus, "vcpu", |pin| pin.vcpu),
-            emulator_pin: reader.child("emulatorpin").map(|pin| Pin::parse(&pin)),
-            iothread_pins: pins(&iothreads, "iothread", |pin| pin.iothread),
+            vcpu_pins: pins(&vcpus, "vcpu"),
+            emulator_pin: reader.child("emulatorpin").and_then(|pin| Pin::parse(&pin, None)),
+            iothread_pins: pins(&iothreads, "iothread"),
             vcpu_scheduling,
             emulator_scheduling: Scheduling::parse_all(reader, "emulatorsched", None).pop(),
             iothread_scheduling: Scheduling::parse_all(reader, "iothreadsched", Some("iothreads")),
         };
-        if tuning.emulator_pin.as_ref().is_some_and(|pin| pin.cpuset.is_none()) {
-            reader.refuse("<emulatorpin> has no attribute 'cpuset'; give such as cpuset='0-1'");
-        }
         let nothing = Self { place: tuning.place.clone(), ..Self::default() };
         (tuning != nothing).then_some(tuning)
     }
@@ -112,11 +110,13 @@ impl CpuTuning {
             for (name, value) in &self.limits {
                 w.element(name).text(value);
             }
-            self.vcpu_pins.iter().for_each(|pin| pin.write("vcpupin", w));
+            self.vcpu_pins.iter().for_each(|pin| pin.write("vcpupin", Some("vcpu"), w));
             if let Some(pin) = &self.emulator_pin {
-                pin.write("emulatorpin", w);
+                pin.write("emulatorpin", None, w);
             }
-            self.iothread_pins.iter().for_each(|pin| pin.write("iothreadpin", w));
+            for pin in &self.iothread_pins {
+                pin.write("iothreadpin", Some("iothread"), w);
+            }
             for scheduling in &self.vcpu_scheduling {
                 scheduling.write("vcpusched", Some("vcpus"), w);
             }
@@ -131,18 +131,43 @@ impl CpuTuning {
 }
 
 /// The pins of one kind of thread, each thread once, ascending.
-fn pins(readers: &[Reader<'_>], name: &str, id: fn(&Pin) -> Option<u32>) -> Vec<Pin> {
+fn pins(readers: &[Reader<'_>], name: &str) -> Vec<Pin> {
     let mut pins: Vec<Pin> = Vec::new();
     for reader in readers {
-        let _ = (reader.required(name, "0"), reader.required("cpuset", "0-1")); // Read next.
-        let pin = Pin::parse(reader);
-        if pins.iter().any(|other| id(other) == id(&pin)) {
+        let Some(pin) = Pin::parse(reader, Some(name)) else { continue };
+        if pins.iter().any(|other| other.thread == pin.thread) {
             reader.refuse(format!("this {name} is pinned above already; remove one"));
         }
         pins.push(pin);
     }
-    pins.sort_by_key(id);
+    pins.sort_by_key(|pin| pin.thread);
     pins
+}
+
+impl Pin {
+    /// Reads a pin whose attribute `thread` numbers what is pinned.
+    fn parse(reader: &Reader<'_>, thread: Option<&str>) -> Option<Self> {
+        let number = thread.map(|name| {
+            let _ = reader.required(name, "0"); // The number itself is read next.
+            reader.number(name)
+        });
+        let _ = reader.required("cpuset", "0-1"); // The set itself is read next.
+        let cpus = reader.value("cpuset")?;
+        let thread = match number {
+            Some(number) => Some(number?),
+            None => None,
+        };
+        Some(Self { place: reader.place(), thread, cpus })
+    }
+
+    fn write(&self, element: &'static str, thread: Option<&'static str>, w: &mut Writer) {
+        let open = w.element(element);
+        let open = match thread {
+            Some(name) => open.optional(name, self.thread),
+            None => open,
+        };
+        open.attribute("cpuset", &self.cpus).empty();
+    }
 }
 
 impl Scheduling {
@@ -199,7 +224,8 @@ impl Scheduling {
             Some(set) => Some(set?),
             None => None,
         };
-        Some(Self { threads, policy, priority: priority.filter(|_| real_time) })
+        let priority = priority.filter(|_| real_time);
+        Some(Self { place: reader.place(), threads, policy, priority })
     }
 
     fn write(&self, element: &'static str, threads: Option<&str>, w: &mut Writer) {

@@ -10,7 +10,7 @@ use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, TunedThread, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -42,6 +42,7 @@ pub(crate) struct Command<'a> {
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
+    threads: Vec<TunedThread>,
     /// What the guest says when it is ready.
     pub(crate) ready: Option<GuestReady>,
 }
@@ -71,6 +72,7 @@ impl<'a> Command<'a> {
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
+            threads: Vec::new(),
             ready: None,
         }
     }
@@ -91,6 +93,7 @@ impl<'a> Command<'a> {
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
+            threads: self.threads,
             ready: self.ready,
         }
     }
@@ -161,6 +164,11 @@ impl<'a> Command<'a> {
     /// Notes a network device whose cable is unplugged before the guest runs.
     pub(crate) fn unplugs(&mut self, device: &str, place: &Place) {
         self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
+    }
+
+    /// Notes threads that have CPUs of the host or a policy of their own.
+    pub(crate) fn tunes_thread(&mut self, thread: TunedThread) {
+        self.threads.push(thread);
     }
 
     /// Sets a variable of QEMU's environment.

@@ -51,6 +51,7 @@ mod numatune;
 mod os;
 mod overrides;
 mod pci;
+mod pinning;
 mod plan;
 mod planner;
 mod pm;
@@ -76,7 +77,8 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, TunedThread,
+    UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -15,7 +15,7 @@ pub(crate) fn complete(domain: &mut Domain) {
 }
 
 /// How many virtual CPUs are there from the start and stay. Those that can be removed are plugged later.
-fn fixed(vcpus: &Vcpus) -> u32 {
+pub(crate) fn fixed(vcpus: &Vcpus) -> u32 {
     let plugged = vcpus.each.iter().filter(|vcpu| is_plugged(vcpu)).count();
     vcpus.online().saturating_sub(u32::try_from(plugged).unwrap_or(u32::MAX))
 }

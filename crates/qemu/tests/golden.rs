@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
     Access, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts, HostNuma,
-    HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode, VirtualNetwork,
+    HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode, ThreadCpus,
+    ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -136,11 +137,25 @@ fn show(plan: &LaunchPlan) -> String {
     for link in &plan.unplugged {
         writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
     }
+    for thread in &plan.threads {
+        writeln!(text, "thread {}", show_thread(thread)).unwrap();
+    }
     for (name, value) in &plan.environment {
         writeln!(text, "variable {name}={value}").unwrap();
     }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
+    }
+    text
+}
+
+fn show_thread(thread: &TunedThread) -> String {
+    let mut text = format!("{:?}", thread.thread);
+    if let Some(ThreadCpus { cpus, place }) = &thread.cpus {
+        write!(text, " on {cpus} by {}", place.path).unwrap();
+    }
+    if let Some(ThreadPolicy { policy, priority, place }) = &thread.policy {
+        write!(text, " {policy} {priority} by {}", place.path).unwrap();
     }
     text
 }
