@@ -52,6 +52,8 @@ pub(crate) struct Actions {
     pub(crate) on_poweroff: Action,
     pub(crate) on_reboot: Action,
     pub(crate) on_crash: Action,
+    /// Whether the guest's memory is written to a file before that.
+    pub(crate) dumps: bool,
 }
 
 /// What is done with a guest before the start is over.
@@ -74,6 +76,8 @@ enum Phase {
     Incoming,
     Running,
     Paused,
+    /// The guest panicked and its memory is being written to a file.
+    Dumping,
     PoweringOff,
     Quitting,
     Killed,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::{CrashAction, Domain, LifecycleAction};
+use domain::{CrashAction, Domain, LifecycleAction, UnitInstance};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -30,7 +30,7 @@ use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
 use crate::readiness::Readiness;
 use crate::registry::{Answer, Occasion, Registrant, Registry};
-use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
+use crate::runtime_dir::{RuntimeDir, RuntimeDirError, granted};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
@@ -169,12 +169,20 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            dump: &dump_path(&self.prepared.instance),
             readiness,
             stop_timeout: with.stop_timeout,
             start_timeout: with.start_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }
+}
+
+/// Where the guest's memory goes when it panics: with what else it keeps between runs.
+fn dump_path(instance: &UnitInstance) -> PathBuf {
+    let state =
+        granted("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("/var/lib/glassbox/guest"));
+    state.join("dump").join(instance.directory())
 }
 
 /// A pidfd of QEMU.
@@ -184,7 +192,7 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
 }
 
 fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone {
+    if cli.standalone || cli.register == Register::No {
         return Ok(Locks::default());
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
@@ -250,9 +258,17 @@ fn actions(domain: &Domain) -> Actions {
         }
         CrashAction::Preserve => Action::Preserve,
     };
+    let dumps = match domain.lifecycle.crash() {
+        CrashAction::CoredumpDestroy | CrashAction::CoredumpRestart => true,
+        CrashAction::Destroy
+        | CrashAction::Restart
+        | CrashAction::RenameRestart
+        | CrashAction::Preserve => false,
+    };
     Actions {
         on_poweroff: lifecycle(domain.lifecycle.poweroff()),
         on_reboot: lifecycle(domain.lifecycle.reboot()),
         on_crash,
+        dumps,
     }
 }

@@ -13,6 +13,7 @@ mod caller;
 mod cli;
 mod consoles;
 mod definition;
+mod dump;
 mod facts;
 mod fate;
 mod fds;

@@ -5,11 +5,12 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use qemu::Console;
 use qmp::{CommandId, Message, Session};
@@ -25,7 +26,7 @@ use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::watchdog::Watchdog;
-use crate::{caller, consoles, log};
+use crate::{caller, consoles, dump, log};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -44,7 +45,7 @@ const READ_AT_END: usize = 1 << 20;
 const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
 /// The signals that ask something of the shim, or tell it something.
-pub(crate) fn signals() -> [i32; 7] {
+pub(crate) fn signals() -> [i32; 8] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
     [
@@ -52,6 +53,7 @@ pub(crate) fn signals() -> [i32; 7] {
         libc::SIGINT,
         libc::SIGQUIT,
         libc::SIGHUP,
+        libc::SIGCHLD,
         caller::LOST as i32,
         watchdog,
         machined_poweroff,
@@ -75,6 +77,8 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// Where the guest's memory is written to when it panics, without the time and the ending.
+    pub(crate) dump: &'a Path,
     /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
     pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
@@ -192,6 +196,9 @@ impl Supervisor<'_> {
         }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
+                if arrived.number == libc::SIGCHLD {
+                    reap_others(self.running.qemu);
+                }
                 if let Some(request) = self.request(arrived) {
                     if request != Request::Reset {
                         self.running.readiness = None;
@@ -402,11 +409,23 @@ impl Supervisor<'_> {
             ));
             return Ok(());
         }
-        let id = if let Command::Order(index) = command {
-            let order = &self.running.orders[index];
-            self.session.execute(order.name, order.arguments.clone())
-        } else {
-            self.session.execute(command.name(), command.arguments())
+        let id = match command {
+            Command::Order(index) => {
+                let order = &self.running.orders[index];
+                self.session.execute(order.name, order.arguments.clone())
+            }
+            Command::Dump => {
+                self.session.execute(command.name(), dump::arguments(self.running.dump))
+            }
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::RebootResets
+            | Command::Cont
+            | Command::QueryStatus
+            | Command::Powerdown
+            | Command::Reset
+            | Command::Quit => self.session.execute(command.name(), command.arguments()),
         };
         self.sent.push((id, command));
         self.write_out()
@@ -427,6 +446,19 @@ impl Supervisor<'_> {
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
+        }
+    }
+}
+
+/// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that
+/// lost their parents, and one that was started by exec may have children of before.
+fn reap_others(qemu: Pid) {
+    let ended =
+        || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+    // QEMU's own end is left for its pidfd to tell, and with it this process ends.
+    while let Some(pid) = ended().ok().and_then(|status| status.pid()).filter(|pid| *pid != qemu) {
+        if waitpid(pid, None).is_err() {
+            return;
         }
     }
 }

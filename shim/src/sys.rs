@@ -36,6 +36,8 @@ pub(crate) struct SignalSource {
     file: File,
     /// The mask that a child gets: the one that this process was started with, and [`TERMINAL_SIGNALS`].
     for_children: libc::sigset_t,
+    /// What this process was started to do with SIGCHLD, for children as well.
+    inherited_chld: libc::sighandler_t,
 }
 
 impl SignalSource {
@@ -44,8 +46,8 @@ impl SignalSource {
         let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
         let mut inherited = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given, so that sigaddset and sigprocmask find an
-        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then.
-        // signalfd returns a descriptor that nobody else owns, or -1.
+        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then; signal sets
+        // no function of this program's. signalfd returns a descriptor that nobody else owns, or -1.
         unsafe {
             libc::sigemptyset(wanted.as_mut_ptr());
             for number in numbers {
@@ -54,11 +56,13 @@ impl SignalSource {
             check(libc::sigprocmask(libc::SIG_BLOCK, wanted.as_ptr(), inherited.as_mut_ptr()))?;
             let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
             let fd = check(libc::signalfd(-1, wanted.as_ptr(), flags))?;
+            // Where it is ignored, a child's end leaves nothing to wait for, QEMU's included (wait(2)).
+            let inherited_chld = libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let mut for_children = inherited.assume_init();
             for number in TERMINAL_SIGNALS {
                 check(libc::sigaddset(&raw mut for_children, number))?;
             }
-            Ok(Self { file: File::from_raw_fd(fd), for_children })
+            Ok(Self { file: File::from_raw_fd(fd), for_children, inherited_chld })
         }
     }
 
@@ -152,6 +156,7 @@ impl Spawn<'_> {
             sources: &raw_sources,
             reporter: reporter.as_raw_fd(),
             mask: &self.signals.for_children,
+            chld: self.signals.inherited_chld,
             // SAFETY: getpid has no condition.
             parent: unsafe { libc::getpid() },
         };
@@ -182,6 +187,7 @@ struct Child<'a> {
     sources: &'a [RawFd],
     reporter: RawFd,
     mask: &'a libc::sigset_t,
+    chld: libc::sighandler_t,
     parent: libc::pid_t,
 }
 
@@ -203,7 +209,7 @@ impl Child<'_> {
     fn exec(&self) -> io::Result<std::convert::Infallible> {
         // SAFETY: each call is async-signal-safe and gets plain numbers, or pointers to memory that `start`
         // holds until the child has its own image: the arrays of arguments and variables end with a null
-        // pointer and their strings with NUL, the mask was filled by sigprocmask.
+        // pointer and their strings with NUL, the mask was filled by sigprocmask, and what SIGCHLD did came from signal.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             if libc::getppid() != self.parent {
@@ -218,6 +224,7 @@ impl Child<'_> {
             let first = libc::c_uint::try_from(target).unwrap_or_default();
             let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
             check(libc::close_range(first, libc::c_uint::MAX, flags))?;
+            libc::signal(libc::SIGCHLD, self.chld);
             // Rust's runtime ignores SIGPIPE, which would survive exec.
             libc::signal(libc::SIGPIPE, PIPE_ACTION.load(Ordering::Relaxed));
             check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;

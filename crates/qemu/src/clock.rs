@@ -3,6 +3,7 @@
 use domain::{Clock, ClockBasis, ClockOffset, Domain, TickPolicy, Timer, TimerName, TimerTrack};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::facts::HostFacts;
 
@@ -21,13 +22,14 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
             return;
         }
     };
+    let is_pc = Board::of_domain(command.domain).is_pc();
     let rtc = clock.timer(TimerName::Rtc);
     let source = rtc.and_then(|timer| timer.track).and_then(clock_source);
     let slews = rtc.and_then(|timer| timer.tick_policy) == Some(TickPolicy::Catchup);
     let options =
         Options::pair("base", base).some("clock", source).some("driftfix", slews.then_some("slew"));
     command.argv.options("-rtc", options);
-    if let Some(policy) = clock.timer(TimerName::Pit).and_then(lost_ticks) {
+    if let Some(policy) = clock.timer(TimerName::Pit).filter(|_| is_pc).and_then(lost_ticks) {
         let options = Options::pair("kvm-pit.lost_tick_policy", policy);
         command.argv.options("-global", options);
     }

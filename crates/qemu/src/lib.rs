@@ -24,7 +24,9 @@
 //! `Command::inherits`. What cannot be honoured is refused with
 //! `Command::refuse` or a fault at the element's place: nothing is dropped in silence.
 
+mod arch;
 mod argv;
+mod board;
 mod boot;
 mod clock;
 mod command;
@@ -60,6 +62,7 @@ mod throttle_groups;
 mod tuning;
 mod vcpu;
 
+pub use arch::emulator;
 pub use complete::complete;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,

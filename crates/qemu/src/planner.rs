@@ -135,3 +135,29 @@ fn incoming(command: &mut Command<'_>) {
         command.argv.plain("-incoming", address);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::complete;
+
+    #[test]
+    fn only_a_guest_that_comes_in_is_not_held() {
+        let text = "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os></domain>";
+        for (start, held, incoming) in [
+            (StartMode::Boot, true, None),
+            (StartMode::Paused, true, None),
+            (StartMode::Incoming("defer".to_owned()), false, Some("defer")),
+        ] {
+            let faults = Faults::new();
+            let facts = HostFacts::local("a");
+            let mut domain = Domain::parse(text, &faults).unwrap();
+            complete(&mut domain, &facts, &faults);
+            let launch = Launch { start, ..Launch::default() };
+            let arguments = plan(&domain, &facts, &launch, &faults).unwrap().arguments;
+            assert_eq!(arguments.iter().any(|argument| argument == "-S"), held);
+            let given = arguments.iter().position(|argument| argument == "-incoming");
+            assert_eq!(given.map(|at| arguments[at + 1].as_str()), incoming);
+        }
+    }
+}

@@ -30,7 +30,9 @@ impl Guest {
                 let why = self.monitor_lost.take().unwrap_or_else(late);
                 self.kill(Fate::StartFailed(why))
             }
-            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Killed => Vec::new(),
+            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Dumping | Phase::Killed => {
+                Vec::new()
+            }
         }
     }
 
@@ -71,6 +73,7 @@ impl Guest {
                     "{why}; the guest runs on and can only be stopped by ending QEMU"
                 ))]
             }
+            Phase::Dumping => self.quit(Fate::Panicked),
             Phase::PoweringOff => self.quit(Fate::Stopped),
         }
     }
@@ -85,7 +88,10 @@ impl Guest {
                 Fate::StartFailed(format!("{words} (it ended with status {status})"))
             }
             (Ended::Exited(status), _) if !self.started => {
-                Fate::StartFailed(format!("QEMU ended with status {status} before the guest ran"))
+                // Its standard error is the caller's own, for good: what it said stands there, before this.
+                Fate::StartFailed(format!(
+                    "QEMU ended with status {status} before the guest ran, and said why before this"
+                ))
             }
             (Ended::Exited(status), _) => Fate::Crashed(format!("QEMU ended with status {status}")),
             (Ended::Signalled(signal), _) => {

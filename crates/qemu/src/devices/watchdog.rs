@@ -4,10 +4,10 @@ use domain::Domain;
 use domain::devices::{DeviceInfo, Watchdog, WatchdogAction, WatchdogModel};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
 
 /// Adds the watchdog of the q35 chipset, which bites as the first one does.
 pub(crate) fn add_implicit(domain: &mut Domain) {
