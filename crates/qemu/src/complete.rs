@@ -17,7 +17,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     boot::complete(domain);
     memory::complete(domain, faults);
     memory_backing::complete(domain, facts, faults);
-    vcpu::complete(domain);
+    vcpu::complete(domain, faults);
     domain.iothreads.complete();
     numa::complete(domain, faults);
     numatune::complete(domain, facts, faults);

@@ -4,13 +4,34 @@ use domain::{CpuPlacement, Domain, Fault, Faults, Vcpu, Vcpus};
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::machine::Board;
 
 /// Fills in who places the virtual CPUs.
-pub(crate) fn complete(domain: &mut Domain) {
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    check(domain, faults);
     domain.vcpus.placement.get_or_insert(CpuPlacement::Static);
     if let Some(topology) = domain.cpu.as_mut().and_then(|cpu| cpu.topology.as_mut()) {
         topology.dies.get_or_insert(1);
         topology.clusters.get_or_insert(1);
+    }
+}
+
+/// The most virtual CPUs that the newest machine of a board has (`query-machines`, `cpu-max`, in QEMU 10.0).
+fn most(board: Board) -> u32 {
+    match board {
+        Board::Q35 => 4096,
+        Board::I440fx => 255,
+        Board::Microvm => 288,
+        Board::Isa => 1,
+    }
+}
+
+fn check(domain: &Domain, faults: &Faults) {
+    let (count, most) = (domain.vcpus.maximum, most(Board::of_domain(domain)));
+    if count > most {
+        let what = format!("the machine has at most {most} virtual CPUs; give fewer than {count}");
+        let place = &domain.vcpus.place;
+        faults.push(if place.path.is_empty() { &domain.place } else { place }.refused(what));
     }
 }
 
