@@ -27,6 +27,10 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
     let options =
         Options::pair("base", base).some("clock", source).some("driftfix", slews.then_some("slew"));
     command.argv.options("-rtc", options);
+    if clock.timers.iter().any(|timer| timer.catchup.is_some()) {
+        let what = "QEMU decides how fast a timer catches up and ignores the numbers; remove them";
+        command.ignore(&command.domain.place.child("clock/timer/catchup"), what);
+    }
     if let Some(policy) = clock.timer(TimerName::Pit).and_then(lost_ticks) {
         let options = Options::pair("kvm-pit.lost_tick_policy", policy);
         command.argv.options("-global", options);

@@ -25,6 +25,7 @@ pub(crate) mod memory_device;
 pub(crate) mod panic;
 pub(crate) mod parallel;
 pub(crate) mod pstore;
+pub(crate) mod raw_scsi;
 pub(crate) mod redirdev;
 pub(crate) mod rng;
 pub(crate) mod serial;

@@ -4,7 +4,7 @@
 //! The unit `qemu@.service` is where the host's control groups and the scheduler are told such things, so
 //! a domain that says them is warned instead of believed.
 
-use domain::{CpuTuning, Domain, Fault, Faults, LabelType, NumaPlacement, Place};
+use domain::{CpuTuning, Domain, Faults, LabelType, NumaPlacement, Place};
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
@@ -16,7 +16,7 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
 /// Says what is not carried out.
 pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     let ignored = |place: &Place, what: &str| {
-        faults.push(Fault::ignored(place.position, &place.path, what));
+        faults.push(place.ignored(what));
     };
     if let Some(tuning) = &domain.cputune {
         let what = "glassbox leaves CPU time to systemd and ignores this; set CPUWeight=, CPUQuota= or \
@@ -37,6 +37,10 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     for lease in &domain.devices.leases {
         let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
         ignored(&lease.place, what);
+    }
+    if domain.lifecycle.on_lock_failure.is_some() {
+        let what = "glassbox has no lock manager, so no lock is ever lost; remove this";
+        ignored(&domain.place.child("on_lockfailure"), what);
     }
     if let Some(map) = &domain.id_map {
         ignored(&map.place, "a map of ids is for containers and is ignored; remove it");

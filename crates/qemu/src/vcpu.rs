@@ -1,6 +1,6 @@
 //! How many virtual CPUs there are and how they are arranged: `-smp`.
 
-use domain::{CpuPlacement, Domain, Fault, Faults, Vcpu, Vcpus};
+use domain::{CpuPlacement, Domain, Faults, Vcpu, Vcpus};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -51,7 +51,7 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
         let place = domain.place.child("vcpus");
         let what =
             "glassbox starts the guest without CPUs that are hotpluggable='yes'; plug them later";
-        faults.push(Fault::ignored(place.position, &place.path, what));
+        faults.push(place.ignored(what));
     }
 }
 

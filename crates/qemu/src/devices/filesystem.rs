@@ -3,7 +3,7 @@
 use domain::devices::{
     AccessMode, Filesystem, FsBinary, FsDriverType, FsIdRange, FsType, MultiDevices, VirtioModel,
 };
-use domain::{Domain, Fault, Faults};
+use domain::{Domain, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -148,7 +148,7 @@ fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
     if lock.posix == Some(true) || lock.flock == Some(true) {
         let place = filesystem.place.child("binary");
         let what = "virtiofsd keeps locks in the guest and passes none on; turn <lock> off";
-        command.faults.push(Fault::ignored(place.position, &place.path, what));
+        command.ignore(&place, what);
     }
     let program =
         filesystem.binary.path.as_ref().unwrap_or(&command.facts.storage.virtiofsd).clone();

@@ -1,6 +1,6 @@
 //! Video cards.
 
-use domain::devices::{Video, VideoBackend, VideoModel};
+use domain::devices::{Video, VideoBackend, VideoModel, VirtioOptions};
 use domain::{Domain, Faults};
 
 use crate::argv::Options;
@@ -108,6 +108,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
     let device = Object::new("driver", driver);
     // The primary card is a VGA with a virtio device in it, which has no such options.
     let device = if primary { device } else { virtio(&video.virtio, device) };
+    warn(command, video, primary);
     let device = properties(video, model, device);
     let device = if is_vhost_user(video) { vhost_user(command, video, device) } else { device };
     let device = placed(command, &video.info, device);
@@ -117,6 +118,18 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
         .some("xres", resolution.and_then(|resolution| resolution.x))
         .some("yres", resolution.and_then(|resolution| resolution.y));
     command.device(&device);
+}
+
+/// Says what is not carried out.
+fn warn(command: &Command<'_>, video: &Video, primary: bool) {
+    if primary && video.virtio != VirtioOptions::default() {
+        let what = "the primary card is a VGA and has no options of virtio; remove them";
+        command.ignore(&video.place.child("driver"), what);
+    }
+    if video.acceleration.as_ref().is_some_and(|it| it.render_node.is_some()) {
+        let what = "the display renders, or vhost-user-gpu; name the device in <gl rendernode='...'/> instead";
+        command.ignore(&video.place.child("model/acceleration"), what);
+    }
 }
 
 fn is_vhost_user(video: &Video) -> bool {

@@ -3,11 +3,11 @@
 //! Each image is a storage node, a node for the used slice if there is one, and a node for its format unless
 //! it is plain raw. The lowest image comes first; the disk's filters stand on the highest.
 
+use domain::MemorySize;
 use domain::devices::{
     Backing, CacheMode, DetectZeroes, DiscardMode, Disk, DiskFormat, DiskSource, Encryption,
     EncryptionEngine, SourceKind,
 };
-use domain::{Fault, MemorySize};
 
 use crate::command::Command;
 use crate::json::{Json, Object};
@@ -122,8 +122,8 @@ fn layer_arguments(
     if let Some(label) = layer.source.labels.first() {
         let model = label.model.as_deref().unwrap_or("any module");
         let what = format!("labels for {model} are not set by glassbox; label the image yourself");
-        let place = &layer.source.place;
-        command.faults.push(Fault::ignored(place.position, &place.path, what));
+        let place = layer.source.place.child("seclabel");
+        command.ignore(&place, what);
     }
     let has_format = layer.has_format_node();
     let storage = layer.node("storage");

@@ -143,7 +143,10 @@ fn lun(disk: &Disk) -> Rule {
     unless(lun && !iscsi, "device='lun' lies on a block device or iSCSI; use one of them")?;
     let raw = disk.driver.format.is_none_or(|format| format == DiskFormat::Raw);
     unless(lun && !raw, "device='lun' has no format; use <driver type='raw'/>")?;
-    unless(disk.rawio.is_some() && !lun, "'rawio' is for device='lun'; remove it")?;
+    unless(
+        (disk.rawio.is_some() || disk.sgio.is_some()) && !lun,
+        "'rawio' and 'sgio' are for device='lun'; remove them",
+    )?;
     unless(lun && disk.wwn.is_some(), "device='lun' has a <wwn> of its own; remove it")?;
     unless(
         lun && (disk.vendor.is_some() || disk.product.is_some()),
@@ -156,10 +159,6 @@ fn lun(disk: &Disk) -> Rule {
     unless(
         !lun && disk.source.reservations.is_some(),
         "<reservations> is for device='lun'; remove it",
-    )?;
-    unless(
-        disk.rawio == Some(true),
-        "rawio='yes' would need rights that glassbox does not give QEMU; remove it",
     )
 }
 

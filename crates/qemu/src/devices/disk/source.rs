@@ -4,7 +4,7 @@ use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
 
 use crate::command::Command;
 use crate::json::Object;
-use crate::plan::{Access, Helper};
+use crate::plan::{Access, FdKind, Helper};
 
 use super::block::Layer;
 use super::remote;
@@ -46,10 +46,11 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
                 .set("device", nvme.address.to_string())
                 .set("namespace", nvme.namespace),
         ),
-        SourceKind::VhostVdpa(_) => {
-            let what = "vDPA disks are not supported yet by glassbox; use another type";
-            command.refuse(&layer.source.place, what);
-            None
+        SourceKind::VhostVdpa(path) => {
+            needs(command, layer, path);
+            let purpose = format!("{}-vdpa", layer.node("storage"));
+            let device = command.pass_fd_set(FdKind::device(path), &purpose);
+            Some(Object::new("driver", "virtio-blk-vhost-vdpa").set("path", device))
         }
         SourceKind::File(None)
         | SourceKind::Block(None)

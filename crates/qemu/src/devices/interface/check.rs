@@ -15,7 +15,7 @@ pub(super) fn all(domain: &Domain, faults: &Faults) {
         if limited && !is_tap(interface) {
             let what = "an interface of this type is not limited; use type='bridge'";
             let place = interface.place.child("bandwidth");
-            faults.push(domain::Fault::ignored(place.position, &place.path, what));
+            faults.push(place.ignored(what));
         }
     }
 }
