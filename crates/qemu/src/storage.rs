@@ -60,7 +60,9 @@ pub struct StorageFacts {
 pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
     let mut needs: BTreeSet<SecretNeed> =
         domain.devices.hostdevs.iter().filter_map(login).collect();
-    for source in domain.devices.disks.iter().flat_map(|disk| disk.source.chain()) {
+    let variables = domain.os.nvram.iter().filter_map(|nvram| nvram.source.as_ref());
+    let disks = domain.devices.disks.iter().flat_map(|disk| disk.source.chain());
+    for source in disks.chain(variables) {
         let keys = source.encryption.iter().flat_map(|encryption| encryption.secrets.clone());
         needs.extend(keys.map(SecretNeed::Stored));
         if !matches!(source.kind, SourceKind::Volume(_)) {

@@ -19,6 +19,7 @@ mod remote;
 mod source;
 
 pub(crate) use check::check;
+pub(crate) use remote::firmware_storage;
 pub(crate) use source::managed_reservations;
 
 /// Fills in buses and what drives imply, and puts disks in order: buses in the order in which they first

@@ -229,6 +229,10 @@ fn driver(disk: &Disk) -> Rule {
         "discard_no_unref is for qcow2 images that are written; remove it",
     )?;
     unless(
+        disk.source.data.is_some() && !qcow2,
+        "<dataStore> is of qcow2 images; remove it or use <driver type='qcow2'/>",
+    )?;
+    unless(
         disk.metadata_cache.is_some() && !qcow2,
         "<metadata_cache> is for qcow2 images; remove it",
     )?;

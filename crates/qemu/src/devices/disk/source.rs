@@ -4,16 +4,16 @@ use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
 
 use crate::command::Command;
 use crate::json::Object;
-use crate::plan::{Access, FdKind, Helper};
+use crate::plan::{Access, FdKind, Helper, PassedPci};
 
 use super::block::Layer;
 use super::remote;
 
 /// The driver and options of an image's storage node; nothing when it is refused.
 pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<Object> {
-    if layer.source.fd_group.is_some() {
+    if layer.image.source.fd_group.is_some() {
         let what = "groups of descriptors are not supported yet by glassbox; remove 'fdgroup'";
-        command.refuse(&layer.source.place, what);
+        command.refuse(&layer.image.source.place, what);
     }
     let reservations = reservations(command, layer);
     let driver = &layer.disk.driver;
@@ -40,15 +40,17 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
             let node = Object::new("driver", "vvfat").set("dir", path);
             Some(node.set("floppy", floppy).set("rw", false))
         }
-        SourceKind::Network(network) => remote::properties(command, layer, network),
-        SourceKind::Nvme(nvme) => Some(
-            Object::new("driver", "nvme")
-                .set("device", nvme.address.to_string())
-                .set("namespace", nvme.namespace),
-        ),
+        SourceKind::Network(network) => remote::properties(command, &layer.image, network),
+        SourceKind::Nvme(nvme) => {
+            let place = layer.image.source.place.clone();
+            let managed = nvme.managed == Some(true);
+            command.takes_pci(PassedPci { address: nvme.address, managed, place });
+            let node = Object::new("driver", "nvme").set("device", nvme.address.to_string());
+            Some(node.set("namespace", nvme.namespace))
+        }
         SourceKind::VhostVdpa(path) => {
             needs(command, layer, path);
-            let purpose = format!("{}-vdpa", layer.node("storage"));
+            let purpose = format!("{}-vdpa", layer.image.node("storage"));
             let device = command.pass_fd_set(FdKind::device(path), &purpose);
             Some(Object::new("driver", "virtio-blk-vhost-vdpa").set("path", device))
         }
@@ -62,7 +64,7 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
 
 fn needs(command: &mut Command<'_>, layer: &Layer<'_>, path: &str) {
     let access = if layer.readonly() { Access::Read } else { Access::ReadWrite };
-    command.needs_file(path, access, &layer.source.place);
+    command.needs_file(path, access, &layer.image.source.place);
 }
 
 /// CD-ROM drives of the host are passed through as such.
@@ -77,11 +79,11 @@ fn block_driver(command: &Command<'_>, layer: &Layer<'_>, path: &str) -> &'stati
 
 /// Adds the helper for reservations; the result is its id.
 fn reservations(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<String> {
-    match layer.source.reservations.as_ref()? {
+    match layer.image.source.reservations.as_ref()? {
         // All disks share it; see `managed_reservations`.
         Reservations::Managed => Some(MANAGED.to_owned()),
         Reservations::At(path) => {
-            let id = format!("pr-helper-{}", layer.node("storage"));
+            let id = format!("pr-helper-{}", layer.image.node("storage"));
             let helper = Object::new("qom-type", "pr-manager-helper").set("id", &id);
             command.object(&helper.set("path", path));
             Some(id)
