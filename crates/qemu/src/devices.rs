@@ -17,6 +17,7 @@ pub(crate) mod filesystem;
 pub(crate) mod graphics;
 pub(crate) mod hostdev;
 pub(crate) mod hub;
+pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod interface;
 pub(crate) mod iommu;

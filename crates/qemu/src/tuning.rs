@@ -8,6 +8,11 @@ use domain::{CpuTuning, Domain, Faults, LabelType, NumaPlacement, Place};
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+    let memtune = domain.memtune.as_ref();
+    if let Some(tuning) = memtune.filter(|tuning| tuning.min_guarantee.is_some()) {
+        let what = "QEMU guarantees no memory; remove <min_guarantee>";
+        faults.push(tuning.place.refused(what));
+    }
     if let Some(tuning) = &domain.cputune {
         check_threads(domain, tuning, faults);
     }

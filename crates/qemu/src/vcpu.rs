@@ -27,11 +27,21 @@ fn most(board: Board) -> u32 {
 }
 
 fn check(domain: &Domain, faults: &Faults) {
+    let place = &domain.vcpus.place;
+    let place = if place.path.is_empty() { &domain.place } else { place };
+    let topology = domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    let arranged = topology.map(|it| {
+        let parts = [it.sockets, it.dies, it.clusters, it.cores, it.threads];
+        parts.into_iter().fold(1, |all: u32, part| all.saturating_mul(part.unwrap_or(1)))
+    });
+    if let Some(arranged) = arranged.filter(|arranged| *arranged != domain.vcpus.maximum) {
+        let what = format!("<topology> arranges {arranged} virtual CPUs; give as many here");
+        faults.push(place.refused(what));
+    }
     let (count, most) = (domain.vcpus.maximum, most(Board::of_domain(domain)));
     if count > most {
         let what = format!("the machine has at most {most} virtual CPUs; give fewer than {count}");
-        let place = &domain.vcpus.place;
-        faults.push(if place.path.is_empty() { &domain.place } else { place }.refused(what));
+        faults.push(place.refused(what));
     }
 }
 

@@ -109,6 +109,17 @@ impl MemoryDevice {
     }
 
     fn check(&self, reader: &Reader<'_>) {
+        let nvdimm = self.model == MemoryModel::Nvdimm;
+        let pmem = self.model == MemoryModel::VirtioPmem;
+        if nvdimm && self.uuid.is_some() {
+            reader.refuse("a module of model='nvdimm' has no <uuid> in an x86 guest; remove it");
+        }
+        if pmem && self.access != Some(MemoryAccess::Shared) {
+            reader.refuse("model='virtio-pmem' writes to its file; add access='shared'");
+        }
+        if pmem && self.target.node.is_some() {
+            reader.refuse("model='virtio-pmem' stands on no <node>; remove it");
+        }
         let in_file = matches!(self.model, MemoryModel::Nvdimm | MemoryModel::VirtioPmem);
         if in_file && self.source.path.is_none() {
             reader.refuse("<source><path> is missing; name the file that holds the content");

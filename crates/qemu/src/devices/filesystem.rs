@@ -14,6 +14,15 @@ use crate::plan::{Access, Helper};
 
 /// Fills in what is served and with whose rights, and checks it.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let filesystems = &domain.devices.filesystems;
+    for (index, filesystem) in filesystems.iter().enumerate() {
+        let virtiofs = |it: &Filesystem| it.driver_type() == FsDriverType::Virtiofs;
+        let same = |other: &Filesystem| virtiofs(other) && other.target == filesystem.target;
+        if virtiofs(filesystem) && filesystems[..index].iter().any(same) {
+            let what = "another filesystem has this target; give another";
+            faults.push(filesystem.place.refused(what));
+        }
+    }
     let shared = memory_backing::is_shared(domain);
     for filesystem in &mut domain.devices.filesystems {
         filesystem.kind.get_or_insert(FsType::Mount);

@@ -13,7 +13,7 @@ pub(crate) fn warn(command: &Command<'_>, place: &Place, raw: Option<bool>, sgio
         command.ignore(place, what);
     }
     if sgio == Some(Sgio::Unfiltered) {
-        let what = "no kernel has a switch for sgio='unfiltered', which is ignored; remove it";
-        command.ignore(place, what);
+        let what = "no kernel has a switch for sgio='unfiltered'; remove it";
+        command.refuse(place, what);
     }
 }

@@ -8,6 +8,7 @@ use crate::command::Command;
 use crate::devices::{placed, virtio};
 use crate::json::Object;
 use crate::plan::FdKind;
+use crate::rules::refuse_broken;
 
 /// The memory of a card, in KiB, when the domain does not say.
 const DEFAULT_VRAM: u32 = 16 * 1024;
@@ -16,7 +17,11 @@ const DEFAULT_VRAM: u32 = 16 * 1024;
 const DEFAULT_QXL: u32 = 64 * 1024;
 
 /// Adds a card for a display, fills in models and memory, and puts the primary one first.
-pub(crate) fn complete(domain: &mut Domain) {
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let mut primary = domain.devices.videos.iter().filter(|video| video.primary == Some(true));
+    if let Some(second) = primary.nth(1) {
+        faults.push(second.place.refused("one card is primary; remove the attribute here"));
+    }
     let devices = &mut domain.devices;
     if devices.videos.is_empty() && !devices.graphics.is_empty() {
         devices.videos.push(Video::new(VideoModel::Cirrus));
@@ -58,10 +63,8 @@ fn memory(video: &mut Video, model: VideoModel) {
 /// Refuses cards that no guest has together, or in such a place.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
     let videos = &domain.devices.videos;
-    if videos.iter().filter(|video| video.primary == Some(true)).count() > 1 {
-        faults.push(videos[1].place.refused("one card is primary; remove the attribute here"));
-    }
     for (index, video) in videos.iter().enumerate() {
+        refuse_broken(faults, &video.place, alone(video));
         match video.model.unwrap_or(VideoModel::Default) {
             VideoModel::None if videos.len() > 1 => {
                 let what = "a card of type 'none' stands alone; remove the others or this one";
@@ -92,6 +95,33 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
             | VideoModel::Ramfb => {}
         }
     }
+}
+
+/// What a card cannot have, whatever stands beside it.
+fn alone(video: &Video) -> [(bool, &'static str); 4] {
+    let resolves = matches!(
+        video.model,
+        Some(VideoModel::Vga | VideoModel::Qxl | VideoModel::Virtio | VideoModel::Bochs)
+    );
+    let rendering = video.acceleration.as_ref().is_some_and(|it| it.render_node.is_some());
+    [
+        (
+            rendering && !is_vhost_user(video),
+            "'rendernode' is for <driver name='vhostuser'>; name the device in the display's <gl>",
+        ),
+        (
+            video.virtio != VirtioOptions::default() && video.model != Some(VideoModel::Virtio),
+            "<driver> is for <model type='virtio'/>; remove its attributes",
+        ),
+        (
+            video.resolution.is_some() && !resolves,
+            "a card of this type has no <resolution>; remove it",
+        ),
+        (
+            video.model == Some(VideoModel::Qxl) && video.memory.vgamem.is_some_and(|it| it < 1024),
+            "vgamem below 1 MiB is too little; give vgamem='1024'",
+        ),
+    ]
 }
 
 /// Adds a card.
@@ -125,10 +155,6 @@ fn warn(command: &Command<'_>, video: &Video, primary: bool) {
     if primary && video.virtio != VirtioOptions::default() {
         let what = "the primary card is a VGA and has no options of virtio; remove them";
         command.ignore(&video.place.child("driver"), what);
-    }
-    if video.acceleration.as_ref().is_some_and(|it| it.render_node.is_some()) {
-        let what = "the display renders, or vhost-user-gpu; name the device in <gl rendernode='...'/> instead";
-        command.ignore(&video.place.child("model/acceleration"), what);
     }
 }
 

@@ -214,12 +214,19 @@ fn fill(domain: &mut Domain, descriptor: &FirmwareDescriptor) {
         domain.features.present = true;
         domain.features.smm.get_or_insert_with(Smm::default).state = Some(true);
     }
+    // Keys stand in the variables, and what a server has of them is not known.
+    let unknown = domain.os.nvram.as_ref().is_some_and(on_server);
+    let known = |(name, _): &(FirmwareFeatureName, FirmwareTrait)| {
+        !unknown || *name != FirmwareFeatureName::EnrolledKeys
+    };
     domain.os.firmware_features = [
         (FirmwareFeatureName::EnrolledKeys, FirmwareTrait::EnrolledKeys),
         (FirmwareFeatureName::SecureBoot, FirmwareTrait::SecureBoot),
     ]
+    .into_iter()
+    .filter(known)
     .map(|(name, wanted)| FirmwareFeature { name, enabled: descriptor.has(wanted) })
-    .to_vec();
+    .collect();
 }
 
 /// Fills in what is known of firmware that no descriptor describes.

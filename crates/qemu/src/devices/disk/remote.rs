@@ -168,6 +168,10 @@ fn rbd(command: &mut Command<'_>, image: &Image<'_>, network: &NetworkSource) ->
         let what = format!("'{name}' is no image of Ceph; write pool and image, pool/image");
         command.refuse(&image.source.place, what);
     }
+    if network.hosts.iter().any(|host| host.transport.is_some_and(|it| it != NetworkTransport::Tcp))
+    {
+        command.refuse(&image.source.place, "'rbd' is reached by TCP only; remove 'transport'");
+    }
     let servers: Vec<Object> = network.hosts.iter().map(plain_address).collect();
     let encryption = image.source.encryption.as_ref();
     let encrypt = encryption.filter(|_| image.encryption().is_none()).and_then(|encryption| {
