@@ -12,6 +12,7 @@ CARGO   ?= cargo
 bindir  := $(PREFIX)/bin
 sbindir := $(PREFIX)/sbin
 mandir  := $(PREFIX)/share/man
+datadir := $(PREFIX)/share
 # Cargo's directory for a profile is its name, but for `dev`.
 built   := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
@@ -47,6 +48,9 @@ define FILES
 0644 units/glassbox.tmpfiles $(tmpfiles)/glassbox.conf
 0644 units/org.glassbox.Glassbox1.conf $(dbus)/system.d/org.glassbox.Glassbox1.conf
 0644 units/org.glassbox.Glassbox1.service $(dbus)/system-services/org.glassbox.Glassbox1.service
+0644 completions/glassbox-qemu $(datadir)/bash-completion/completions/glassbox-qemu
+0644 completions/_glassbox-qemu $(datadir)/zsh/site-functions/_glassbox-qemu
+0644 completions/glassbox-qemu.fish $(datadir)/fish/vendor_completions.d/glassbox-qemu.fish
 $(foreach page,$(pages),0644 $(page) $(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))
 )
 endef
@@ -59,7 +63,7 @@ help:
 	@echo 'make test       format, lints and all tests; those on a real systemd need root and the network once'
 	@echo 'make bench      the benchmarks'
 	@echo 'make demo       a guest as a unit, step by step, on a real systemd in a container'
-	@echo 'make man        the man pages, from man/*.md and the options of the programs'
+	@echo 'make man        the man pages and completions, from man/*.md and the options of the programs'
 	@echo 'make install    what make build made; PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make uninstall  remove what make install put there'
 

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use domain::{SearchPath, UserEnvironment};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use crate::drop_in::Surroundings;
 
 /// Whose manager the units are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub(crate) struct Environment {
     /// Where definitions are looked for, as the running system names the directories.
     pub(crate) search: SearchPath,
     root: Option<Root>,
+    /// Whether udev runs.
+    devices: bool,
+    /// The manager's runtime directory.
+    runtime: PathBuf,
 }
 
 /// The directory that stands for `/`.
@@ -39,11 +46,12 @@ struct Root {
 }
 
 impl Environment {
-    /// The environment of this process.
-    pub(crate) fn of_process() -> Self {
+    /// The environment of this process, for the manager that `asked` names or that calls.
+    pub(crate) fn of_process(asked: Option<Scope>) -> Self {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let called_as = env::args_os().next().map(PathBuf::from);
-        let scope = scope(env::var_os("SYSTEMD_SCOPE").as_deref(), called_as.as_deref());
+        let calling = || scope(env::var_os("SYSTEMD_SCOPE").as_deref(), called_as.as_deref());
+        let scope = asked.unwrap_or_else(calling);
         let search = match scope {
             Scope::System => SearchPath::system(),
             Scope::User => SearchPath::user(&UserEnvironment {
@@ -57,7 +65,23 @@ impl Environment {
             let directory = File::open(&path).ok();
             Root { path, directory }
         });
-        Self { scope, search, root }
+        // An image that is not running is taken for a machine.
+        let devices = root.is_some() || !is_read_only("/sys");
+        let runtime = match scope {
+            Scope::System => None,
+            Scope::User => path("XDG_RUNTIME_DIR"),
+        };
+        Self { scope, search, root, devices, runtime: runtime.unwrap_or_else(|| "/run".into()) }
+    }
+
+    /// Where the manager has generated units, systemd.unit(5).
+    pub(crate) fn generated(&self) -> PathBuf {
+        self.runtime.join("systemd/generator")
+    }
+
+    /// Which units there are beside those of guests.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        Surroundings { devices: self.devices, scope: self.scope }
     }
 
     /// Where a directory of the system is found by this process: below `GLASSBOX_ROOT` if that is set.
@@ -81,6 +105,12 @@ impl Environment {
             OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         Ok(openat2(directory, path, how)?.into())
     }
+}
+
+/// Whether a file system is mounted read-only, as /sys is in containers: systemd-udevd.service has the condition
+/// that it is not.
+fn is_read_only(path: &str) -> bool {
+    statvfs(path).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// The scope by `SYSTEMD_SCOPE`, which managers set since systemd 251, or else by the directory that holds

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 
 use domain::tree::{self, Element};
-use domain::{DomainName, Fault, Faults, Header, definition_text};
+use domain::{DomainName, Fault, Faults, Header, Resources, definition_text};
+
+/// Where systemd mounts huge pages, dev-hugepages.mount.
+const HUGE_PAGES: &str = "/dev/hugepages";
 
 /// The facts of a definition; none of a broken one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,16 @@ pub(crate) struct Facts {
     pub(crate) title: Option<String>,
     /// The files that must be there before the guest starts, as they are written: perhaps empty or relative.
     pub(crate) files: BTreeSet<String>,
+    /// Block devices of the host, as they are written.
+    pub(crate) block_devices: BTreeSet<String>,
+    /// Network interfaces of the host that the guest's stand on: bridges, and devices of macvtap.
+    pub(crate) network_devices: BTreeSet<String>,
+    /// Whether a disk comes from a server.
+    pub(crate) network: bool,
+    /// How many devices of the host have the guest's memory mapped for themselves, by VFIO or vDPA.
+    pub(crate) mapping_devices: u64,
+    /// What is asked of control groups and limits.
+    pub(crate) resources: Resources,
 }
 
 /// The facts of the definition of `name`, and what is wrong with it. When something is, its unit waits for no
@@ -33,10 +46,16 @@ pub(crate) fn read(bytes: &[u8], name: &DomainName) -> (Facts, Vec<Fault>) {
     if !faults.is_empty() {
         return (Facts::default(), faults);
     }
-    let mut files = BTreeSet::new();
-    boot_files(&root, &mut files);
-    device_files(&root, &mut files);
-    (Facts { title: header.title, files }, faults)
+    let mut facts = Facts { title: header.title, ..Facts::default() };
+    facts.resources = Resources::read(&root);
+    if facts.resources.memory_backing.hugepages.is_some() {
+        facts.files.insert(HUGE_PAGES.to_owned());
+    }
+    boot_files(&root, &mut facts.files);
+    for devices in children(&root, "devices") {
+        device_facts(devices, &mut facts);
+    }
+    (facts, faults)
 }
 
 /// Kernel, initial RAM disk, device tree, firmware and its variables, below `<os>`.
@@ -51,19 +70,48 @@ fn boot_files(root: &Element<'_>, files: &mut BTreeSet<String>) {
     }
 }
 
-/// The images of disks with what they are layers of, and the directories that are shared with the guest.
-fn device_files(root: &Element<'_>, files: &mut BTreeSet<String>) {
-    for devices in children(root, "devices") {
-        for disk in children(devices, "disk").filter(|disk| !may_be_missing(disk)) {
-            let mut layer = Some(disk);
-            while let Some(element) = layer {
-                sources(element, files);
-                layer = children(element, "backingStore").next();
-            }
+/// What the devices of one `<devices>` stand on.
+fn device_facts(devices: &Element<'_>, facts: &mut Facts) {
+    for device in devices.elements().filter(|device| device.namespace.is_none()) {
+        match device.name {
+            "disk" if !may_be_missing(device) => disk(device, facts),
+            "filesystem" => sources(device, &mut facts.files),
+            "interface" => interface(device, facts),
+            "hostdev" if attribute(device, "type") == Some("pci") => facts.mapping_devices += 1,
+            _ => {}
         }
-        for filesystem in children(devices, "filesystem") {
-            sources(filesystem, files);
+    }
+}
+
+/// The disk's image with what it is a layer of, on files, devices and servers.
+fn disk(disk: &Element<'_>, facts: &mut Facts) {
+    let mut layer = Some(disk);
+    while let Some(element) = layer {
+        sources(element, &mut facts.files);
+        for source in children(element, "source") {
+            facts.block_devices.extend(attribute(source, "dev").map(str::to_owned));
+            facts.network |= is_remote(source);
+            // A disk that is an NVMe device of the host.
+            facts.mapping_devices += u64::from(attribute(source, "type") == Some("pci"));
         }
+        layer = children(element, "backingStore").next();
+    }
+}
+
+/// Whether a source is a server that is reached over the network; one on a Unix socket is not.
+fn is_remote(source: &Element<'_>) -> bool {
+    let local = |host: &Element<'_>| attribute(host, "transport") == Some("unix");
+    attribute(source, "protocol").is_some() && !children(source, "host").any(local)
+}
+
+/// What the guest's network interface stands on.
+fn interface(interface: &Element<'_>, facts: &mut Facts) {
+    let source = |name| children(interface, "source").find_map(|source| attribute(source, name));
+    match attribute(interface, "type") {
+        Some("bridge") => facts.network_devices.extend(source("bridge").map(str::to_owned)),
+        Some("direct") => facts.network_devices.extend(source("dev").map(str::to_owned)),
+        Some("hostdev" | "vdpa") => facts.mapping_devices += 1,
+        _ => {}
     }
 }
 
@@ -128,6 +176,37 @@ mod tests {
         assert_eq!(facts.title.as_deref(), Some("Shop"));
         let files: Vec<&str> = facts.files.iter().map(String::as_str).collect();
         assert_eq!(files, ["", "/d/0", "/d/1", "/dir", "/i", "/k", "/l", "/n", "/srv"]);
+    }
+
+    #[test]
+    fn what_devices_stand_on_is_found() {
+        let (facts, faults) = facts(
+            "<domain type='kvm'><name>web</name><memoryBacking><hugepages/></memoryBacking><devices>
+              <disk type='block'><source dev='/dev/vg/a'/>
+                <backingStore type='block'><source dev='/dev/vg/b'/></backingStore></disk>
+              <disk type='block'><source dev='/dev/sr0' startupPolicy='optional'/></disk>
+              <disk type='network'><source protocol='nbd'><host transport='unix' socket='/s'/></source></disk>
+              <interface type='bridge'><source bridge='br0'/></interface>
+              <interface type='direct'><source dev='eth0' mode='bridge'/></interface>
+              <interface type='user'/><interface type='hostdev'/>
+              <hostdev type='pci'/><hostdev type='usb'/>
+            </devices></domain>",
+        );
+        assert!(faults.is_empty());
+        assert!(facts.files.iter().eq(["/dev/hugepages"]));
+        assert!(facts.block_devices.iter().eq(["/dev/vg/a", "/dev/vg/b"]));
+        assert!(facts.network_devices.iter().eq(["br0", "eth0"]));
+        assert!(!facts.network, "a server on a Unix socket is on this host");
+        assert_eq!(facts.mapping_devices, 2);
+    }
+
+    #[test]
+    fn a_server_needs_the_network() {
+        let source = "<source protocol='rbd' name='p/i'><host name='ceph'/></source>";
+        let text = format!(
+            "<domain type='kvm'><name>web</name><devices><disk type='network'>{source}</disk></devices></domain>"
+        );
+        assert!(facts(&text).0.network);
     }
 
     #[test]

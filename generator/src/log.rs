@@ -27,12 +27,15 @@ const LONGEST_KERNEL_MESSAGE: usize = 900;
 pub(crate) struct Log {
     scope: Scope,
     sink: Option<Sink>,
+    errors: bool,
 }
 
 #[derive(Debug)]
 enum Sink {
     Kernel(File),
     Stderr,
+    /// Standard error with a person before it, without priorities.
+    Terminal,
 }
 
 /// How bad it is, with the number that syslog(3) gives it.
@@ -47,7 +50,17 @@ enum Level {
 impl Log {
     /// A log of which nothing is opened before the first message.
     pub(crate) fn new(scope: Scope) -> Self {
-        Self { scope, sink: None }
+        Self { scope, sink: None, errors: false }
+    }
+
+    /// A log for the person who called the program by hand.
+    pub(crate) fn for_people(scope: Scope) -> Self {
+        Self { scope, sink: Some(Sink::Terminal), errors: false }
+    }
+
+    /// Whether something was said that keeps a guest from starting.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors
     }
 
     /// What is wrong in the text of a definition.
@@ -72,6 +85,7 @@ impl Log {
     }
 
     fn line(&mut self, level: Level, message: &str) {
+        self.errors |= matches!(level, Level::Error);
         let message = one_line(message);
         let scope = self.scope;
         // A message that can't be written is lost: there is no third place, and units matter more.
@@ -80,6 +94,7 @@ impl Log {
             Sink::Stderr => {
                 io::stderr().write_all(format!("<{}>{message}\n", level as u8).as_bytes())
             }
+            Sink::Terminal => writeln!(io::stderr(), "{message}"),
         };
     }
 }

@@ -8,53 +8,94 @@
 //! It starts nothing, talks to no bus, and no definition makes it fail: a broken one is logged with
 //! FILE:LINE:COL and gets its unit, which then fails to start with the same message. With `GLASSBOX_ROOT=DIR`
 //! it reads everything below DIR, for tests and for images that are not running; it writes to the directories
-//! in its arguments and nowhere else.
+//! in its arguments and nowhere else. With `--dry-run` it writes nothing and shows what it would write.
 
 mod autostart;
+mod directive;
 mod drop_in;
 mod environment;
 mod facts;
+#[cfg(test)]
+mod hostile;
 mod log;
 mod output;
 mod read;
+mod resources;
 mod scan;
 mod value;
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use domain::{DomainName, UnitInstance};
 
 use autostart::Autostart;
-use environment::Environment;
+use environment::{Environment, Scope};
 use facts::Facts;
 use log::Log;
 use output::Output;
 use scan::{Listing, State};
 
-const USAGE: &str = "usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]";
+const USAGE: &str = "\
+usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]
+       glassbox-generator --dry-run [--user]";
 
 /// Exit status of a wrong call, as systemd.exec(5) lists it (`EXIT_INVALIDARGUMENT`).
 const WRONG_CALL: u8 = 2;
 
+/// What the program is called for.
+enum Call {
+    /// To write units; given by the manager.
+    Generate {
+        /// Only the first directory is used: what is generated yields to /etc and wins over /usr.
+        normal: PathBuf,
+    },
+    /// To show what it would write; `Some` is whose manager is meant.
+    DryRun(Option<Scope>),
+}
+
 fn main() -> ExitCode {
-    let environment = Environment::of_process();
-    let log = Log::new(environment.scope);
-    let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    // Only the first directory is used: what is generated yields to /etc and wins over /usr.
-    let ([normal] | [normal, _, _]) = arguments.as_slice() else {
-        log.plain(USAGE);
-        return ExitCode::from(WRONG_CALL);
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let call = call(&arguments);
+    let environment = Environment::of_process(match call {
+        Some(Call::DryRun(scope)) => scope,
+        Some(Call::Generate { .. }) | None => None,
+    });
+    let (log, output) = match &call {
+        None => {
+            Log::new(environment.scope).plain(USAGE);
+            return ExitCode::from(WRONG_CALL);
+        }
+        Some(Call::Generate { normal }) => {
+            (Log::new(environment.scope), Output::new(normal, environment.scope))
+        }
+        Some(Call::DryRun(_)) => {
+            let directory = environment.generated();
+            (Log::for_people(environment.scope), Output::shown(&directory, environment.scope))
+        }
     };
-    if normal.as_os_str().as_encoded_bytes().starts_with(b"-") {
-        log.plain(USAGE);
-        return ExitCode::from(WRONG_CALL);
-    }
-    let output = Output::new(normal, environment.scope);
     let mut generator = Generator { environment: &environment, output, log, buffer: Vec::new() };
     generator.run();
-    if generator.output.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    // A boot goes on whatever a definition holds; a person who asks is told by the status too.
+    let wrong = matches!(call, Some(Call::DryRun(_))) && generator.log.has_errors();
+    if generator.output.failed() || wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The call that the arguments stand for, if they stand for one.
+fn call(arguments: &[OsString]) -> Option<Call> {
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    match (words.as_slice(), arguments) {
+        (["--dry-run"], _) => Some(Call::DryRun(None)),
+        (["--dry-run", "--user"] | ["--user", "--dry-run"], _) => {
+            Some(Call::DryRun(Some(Scope::User)))
+        }
+        (_, [normal] | [normal, _, _]) if !normal.as_encoded_bytes().starts_with(b"-") => {
+            Some(Call::Generate { normal: normal.into() })
+        }
+        _ => None,
+    }
 }
 
 /// One run of the program.
@@ -98,7 +139,9 @@ impl Generator<'_> {
                 Facts::default()
             }
         };
-        self.output.drop_in(instance, &drop_in::text(name, &file, &facts), &mut self.log);
+        let surroundings = self.environment.surroundings();
+        let text = drop_in::text(name, &file, &facts, surroundings);
+        self.output.drop_in(instance, &text, &mut self.log);
         State::DefinedIn(directory)
     }
 

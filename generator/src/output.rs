@@ -1,7 +1,7 @@
-//! The files that are written: only here, and only below the directory that systemd gave.
+//! The files that are written: only here, and only below the directory that systemd gave; or shown instead.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -18,13 +18,19 @@ const DROP_IN: &str = "50-glassbox.conf";
 pub(crate) struct Output {
     directory: PathBuf,
     scope: Scope,
+    shown: bool,
     failed: bool,
 }
 
 impl Output {
     /// Output below `directory`, which is made when the first file is written if it isn't there.
     pub(crate) fn new(directory: &Path, scope: Scope) -> Self {
-        Self { directory: directory.to_owned(), scope, failed: false }
+        Self { directory: directory.to_owned(), scope, shown: false, failed: false }
+    }
+
+    /// Output that is printed, as `systemctl cat` does, and not written.
+    pub(crate) fn shown(directory: &Path, scope: Scope) -> Self {
+        Self { shown: true, ..Self::new(directory, scope) }
     }
 
     /// Whether something could not be written.
@@ -36,15 +42,18 @@ impl Output {
     pub(crate) fn drop_in(&mut self, instance: &UnitInstance, text: &str, log: &mut Log) {
         let directory = self.directory.join(format!("qemu@{instance}.service.d"));
         let file = directory.join(DROP_IN);
-        let written = make_directory(&directory).and_then(|()| fs::write(&file, text));
+        let written = if self.shown {
+            writeln!(io::stdout(), "# {}\n{text}", file.display())
+        } else {
+            make_directory(&directory).and_then(|()| fs::write(&file, text))
+        };
         self.note(&file, written, log);
     }
 
     /// Makes the guest's unit one that can't be started, as `systemctl mask` does.
     pub(crate) fn mask(&mut self, instance: &UnitInstance, log: &mut Log) {
         let link = self.directory.join(format!("qemu@{instance}.service"));
-        let made = make_directory(&self.directory).and_then(|()| make_link("/dev/null", &link));
-        self.note(&link, made, log);
+        self.link("/dev/null", &link, log);
     }
 
     /// Has the guest started with the manager's usual target, by the link that `systemctl enable` would make.
@@ -55,10 +64,18 @@ impl Output {
             Scope::System => ("multi-user.target.wants", "/usr/lib/systemd/system/qemu@.service"),
             Scope::User => ("default.target.wants", "/usr/lib/systemd/user/qemu@.service"),
         };
-        let directory = self.directory.join(wants);
-        let link = directory.join(format!("qemu@{instance}.service"));
-        let made = make_directory(&directory).and_then(|()| make_link(template, &link));
-        self.note(&link, made, log);
+        let link = self.directory.join(wants).join(format!("qemu@{instance}.service"));
+        self.link(template, &link, log);
+    }
+
+    fn link(&mut self, target: &str, link: &Path, log: &mut Log) {
+        let made = if self.shown {
+            writeln!(io::stdout(), "# {} -> {target}\n", link.display())
+        } else {
+            let directory = link.parent().unwrap_or(&self.directory);
+            make_directory(directory).and_then(|()| make_link(target, link))
+        };
+        self.note(link, made, log);
     }
 
     fn note(&mut self, path: &Path, result: io::Result<()>, log: &mut Log) {

@@ -3,8 +3,12 @@
 //! Whatever stands in a definition, a value here is one line that systemd reads back as that text: no newline
 //! or trailing backslash that would start or swallow a directive, no specifier, no quote that changes words.
 
+mod unit_name;
+
 use std::fmt;
 use std::path::{Component, Path};
+
+use domain::{CpuSet, UnitInstance};
 
 /// Longest text for people to read, in characters: a description stands in every list of units.
 const LONGEST_TEXT: usize = 200;
@@ -38,6 +42,42 @@ impl UnitValue {
             value.push('\\');
         }
         Self(value)
+    }
+
+    /// A word of the program's own.
+    pub(crate) fn word(word: &'static str) -> Self {
+        Self(word.to_owned())
+    }
+
+    /// A number without unit.
+    pub(crate) fn number(number: u64) -> Self {
+        Self(number.to_string())
+    }
+
+    /// A time, systemd.time(7).
+    pub(crate) fn microseconds(number: u64) -> Self {
+        Self(format!("{number}us"))
+    }
+
+    /// A share, given in hundredths of a percent.
+    pub(crate) fn percent(hundredths: u64) -> Self {
+        let (whole, part) = (hundredths / 100, hundredths % 100);
+        Self(if part == 0 { format!("{whole}%") } else { format!("{whole}.{part:02}%") })
+    }
+
+    /// Numbers of CPUs or NUMA nodes, with ranges.
+    pub(crate) fn set(set: &CpuSet) -> Self {
+        Self(set.to_string())
+    }
+
+    /// The directory of a guest below the manager's directory for such; its alphabet needs no escapes.
+    pub(crate) fn runtime_directory(instance: &UnitInstance) -> Self {
+        Self(format!("glassbox/guest/{}", instance.directory()))
+    }
+
+    /// A device and a number for it, as in `IOReadBandwidthMax=`; `None` where the path is none for systemd.
+    pub(crate) fn of_device(path: &str, number: u64) -> Option<Self> {
+        Some(Self(format!("{} {number}", Self::path_word(Path::new(path))?)))
     }
 
     /// A path that is the whole value, as in `SourcePath=`, where quotes mean nothing.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgGroup, Parser, ValueEnum, ValueHint};
+use clap_complete::Shell;
 
 /// Start a guest from a libvirt domain XML file and stay beside it until it ends
 ///
@@ -10,19 +11,41 @@ use clap::{Parser, ValueEnum};
 /// user, limits, CPU affinity. The exit status says how the guest ended.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "glassbox-qemu", version, max_term_width = 100)]
+#[command(group = ArgGroup::new("definition").required(true))]
 pub(crate) struct Cli {
     /// The domain XML; `-` reads standard input
-    #[arg(value_name = "FILE", required_unless_present = "instance", conflicts_with = "instance")]
+    #[arg(value_name = "FILE", group = "definition", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 
     /// Start the guest of unit qemu@INSTANCE.service, whose NAME.xml is looked for in the
     /// directories of definitions
-    #[arg(long, value_name = "INSTANCE")]
+    #[arg(long, value_name = "INSTANCE", group = "definition")]
     pub(crate) instance: Option<String>,
+
+    /// Read the domain XML from this inherited file descriptor to its end
+    #[arg(long, value_name = "N", group = "definition")]
+    pub(crate) xml_fd: Option<i32>,
 
     /// Look for the definition and the registry in the user's directories instead of the system's
     #[arg(long)]
     pub(crate) user: bool,
+
+    /// The guest's name, instead of the definition's
+    #[arg(long, value_name = "NAME", conflicts_with = "instance")]
+    pub(crate) name: Option<String>,
+
+    /// The guest's UUID, instead of the definition's
+    #[arg(long, value_name = "UUID")]
+    pub(crate) uuid: Option<String>,
+
+    /// Leave the guest's CPUs stopped until somebody resumes them over the guest's other monitor
+    #[arg(long, conflicts_with = "incoming")]
+    pub(crate) paused: bool,
+
+    /// Wait for a migration to come in instead of booting: from a URI of QEMU's, from an inherited file
+    /// descriptor, or from where the other monitor says (`defer`)
+    #[arg(long, value_name = "URI|fd:N|defer")]
+    pub(crate) incoming: Option<String>,
 
     /// Print QEMU's command line, one argument a line, and start nothing
     #[arg(long, group = "mode")]
@@ -36,18 +59,41 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode")]
     pub(crate) check: bool,
 
+    /// Print the completions of this program for a shell, and start nothing
+    #[arg(long, value_name = "SHELL", group = "mode", group = "definition", value_enum)]
+    pub(crate) completions: Option<Shell>,
+
     /// Whether the management daemon must know of the guest
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Register::Auto)]
     pub(crate) register: Register,
 
     /// The registry's socket
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) registry: Option<PathBuf>,
+
+    /// Tell the registry that the definition is not kept once the guest has ended
+    #[arg(long)]
+    pub(crate) transient: bool,
+
+    /// Talk to no registry, no bus and no service manager, claim nothing, and use a runtime directory
+    /// of this run's own
+    #[arg(long, conflicts_with_all = ["register", "registry", "transient", "instance"])]
+    pub(crate) standalone: bool,
 
     /// How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit
     /// the default is most of its TimeoutStopSec=, elsewhere 80
     #[arg(long, value_name = "SECONDS")]
     pub(crate) stop_timeout: Option<u64>,
+
+    /// Write the id of this process, the guest's main one, to a file once QEMU is started; removed
+    /// when the guest has ended
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// End QEMU at once when the process that started this program has ended; its PID, if given, also
+    /// tells when it ended before this program could watch it
+    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true)]
+    pub(crate) die_with_parent: Option<Option<i32>>,
 }
 
 /// When a guest is registered.

@@ -8,10 +8,17 @@ use std::path::{Path, PathBuf};
 use domain::{DomainName, LARGEST_DEFINITION, SearchPath, UserEnvironment};
 
 /// Where the definition comes from, as the command line names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Source {
     /// This file; `-` is standard input.
     File(PathBuf),
+    /// What is left to read in a file, pipe or socket of the caller's.
+    Descriptor {
+        /// The number that the caller gives it.
+        number: i32,
+        /// It.
+        file: File,
+    },
     /// `NAME.xml` in the directories of definitions.
     Named {
         /// The guest's name.
@@ -56,6 +63,11 @@ pub(crate) fn read(source: &Source) -> Result<Definition, DefinitionError> {
         Source::File(path) => {
             let bytes = contents(path).map_err(|source| unreadable(path, source))?;
             Ok(Definition { file: path.display().to_string(), expected_name: None, bytes })
+        }
+        Source::Descriptor { number, file } => {
+            let name = format!("<fd {number}>");
+            let bytes = bounded(file).map_err(|source| unreadable(Path::new(&name), source))?;
+            Ok(Definition { file: name, expected_name: None, bytes })
         }
         Source::Named { name, search } => named(name, search),
     }

@@ -7,12 +7,12 @@ use domain::UnitInstance;
 use qemu::HostFacts;
 
 use crate::prepare::Purpose;
-use crate::runtime_dir;
+use crate::runtime_dir::{self, Place};
 
 /// The facts of this host. The folders are those that systemd has given the unit, else the usual ones.
-pub(crate) fn of_host(instance: &UnitInstance, purpose: Purpose) -> HostFacts {
+pub(crate) fn of_host(instance: &UnitInstance, place: &Place, purpose: Purpose) -> HostFacts {
     let mut facts = HostFacts::local(instance.as_str());
-    let guest = runtime_dir::locate(instance).display().to_string();
+    let guest = place.path.display().to_string();
     facts.directories.channel = format!("{guest}/channel");
     facts.directories.memory = format!("{guest}/memory");
     facts.directories.passt = format!("{guest}/passt-");

@@ -11,6 +11,8 @@ pub(crate) enum Fate {
     Panicked,
     /// The guest was asked to shut down and did not; QEMU was quit.
     StopTimeout,
+    /// The process that started the shim has ended, and the guest was to end with it.
+    CallerLost,
     /// QEMU ended before the guest ran.
     StartFailed(String),
     /// QEMU ended by itself.
@@ -32,6 +34,7 @@ pub(crate) enum Status {
     Crashed = 7,
     Panicked = 8,
     StopTimeout = 9,
+    CallerLost = 10,
 }
 
 impl From<Status> for ExitCode {
@@ -47,6 +50,7 @@ impl Fate {
             Self::Stopped => Status::Success,
             Self::Panicked => Status::Panicked,
             Self::StopTimeout => Status::StopTimeout,
+            Self::CallerLost => Status::CallerLost,
             Self::StartFailed(_) => Status::StartFailed,
             Self::Crashed(_) => Status::Crashed,
         }
@@ -58,6 +62,9 @@ impl Fate {
             Self::Stopped => "the guest is shut down".to_owned(),
             Self::Panicked => "the guest panicked".to_owned(),
             Self::StopTimeout => "the guest did not power down in time; QEMU was quit".to_owned(),
+            Self::CallerLost => {
+                "the process that started glassbox-qemu has ended, and the guest with it".to_owned()
+            }
             Self::StartFailed(words) => format!("the guest was not started: {words}"),
             Self::Crashed(words) => format!("the guest is lost: {words}"),
         }

@@ -1,10 +1,14 @@
 //! The states of a guest and what each event does in them, as tables.
 
+use super::ending::QUIT_TIMEOUT;
 use super::*;
-use serde_json::json;
+use qmp::{CommandError, Event};
+use serde_json::{Value, json};
+use std::time::Duration;
 
 const DESTROY: Actions =
     Actions { on_poweroff: Action::Destroy, on_reboot: Action::Restart, on_crash: Action::Destroy };
+const BOOT: Beginning = Beginning { has_consoles: true, orders: 0, resumes: true };
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
 
 fn event(name: &str, data: Value) -> Input {
@@ -25,11 +29,14 @@ fn stop() -> Input {
 
 /// A guest brought to a phase in the way that guests come there.
 fn guest_in(phase: Phase, actions: Actions) -> Guest {
-    let mut guest = Guest::new(actions, true, 0);
+    if phase == Phase::Incoming {
+        return guest_that_waits(actions, "inmigrate");
+    }
+    let mut guest = Guest::new(actions, BOOT);
     let start = [
         (Phase::Negotiating, Input::Greeting),
         (Phase::Asking, ok(Command::Capabilities)),
-        (Phase::Resuming, Input::Reply(Command::QueryChardev, Ok(json!([])))),
+        (Phase::Preparing, Input::Reply(Command::QueryChardev, Ok(json!([])))),
         (Phase::Running, ok(Command::Cont)),
     ];
     for (reached, input) in start {
@@ -47,10 +54,27 @@ fn guest_in(phase: Phase, actions: Actions) -> Guest {
             guest.handle(Input::Request(Request::Quit));
             guest.handle(Input::DeadlinePassed);
         }
-        Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Resuming | Phase::Running => {
-        }
+        Phase::Greeting
+        | Phase::Negotiating
+        | Phase::Asking
+        | Phase::Preparing
+        | Phase::Incoming
+        | Phase::Running => {}
     }
     assert_eq!(guest.phase, phase);
+    guest
+}
+
+/// A guest that was not let go at its start and of which QEMU then said this.
+fn guest_that_waits(actions: Actions, status: &str) -> Guest {
+    let waits = Beginning { has_consoles: false, orders: 1, resumes: false };
+    let mut guest = Guest::new(actions, waits);
+    guest.handle(Input::Greeting);
+    let asked = [Command::Order(0), Command::QueryStatus].map(Effect::Send);
+    assert!(guest.handle(ok(Command::Capabilities)).ends_with(&asked));
+    assert_eq!(guest.handle(ok(Command::Order(0))), [], "not ready before all is done");
+    let said = Input::Reply(Command::QueryStatus, Ok(json!({ "status": status })));
+    assert!(matches!(guest.handle(said)[..], [Effect::Ready(_)]));
     guest
 }
 
@@ -60,7 +84,7 @@ fn quitting() -> Vec<Effect> {
 
 #[test]
 fn a_start_ends_with_ready_and_not_before() {
-    let mut guest = Guest::new(DESTROY, true, 0);
+    let mut guest = Guest::new(DESTROY, BOOT);
     assert_eq!(guest.handle(Input::Greeting), [Effect::Send(Command::Capabilities)]);
     assert_eq!(guest.handle(ok(Command::Capabilities)), [Effect::Send(Command::QueryChardev)]);
     let chardevs = json!([
@@ -73,7 +97,7 @@ fn a_start_ends_with_ready_and_not_before() {
         [Effect::Consoles(vec![console]), Effect::Send(Command::Cont)]
     );
     assert_eq!(guest.handle(event("RESUME", json!({}))), []);
-    assert_eq!(guest.handle(ok(Command::Cont)), [Effect::Ready]);
+    assert_eq!(guest.handle(ok(Command::Cont)), [Effect::Ready(Standing::Running)]);
 }
 
 #[test]
@@ -92,7 +116,8 @@ fn a_stop_in_each_phase() {
         (Phase::Greeting, quitting()),
         (Phase::Negotiating, quitting()),
         (Phase::Asking, quitting()),
-        (Phase::Resuming, quitting()),
+        (Phase::Preparing, quitting()),
+        (Phase::Incoming, quitting()),
         (Phase::Running, asked()),
         (Phase::Paused, woken),
         (Phase::PoweringOff, vec![]),
@@ -144,7 +169,7 @@ fn a_reboot_is_held_when_it_is_not_to_restart() {
         assert_eq!(guest.handle(event("RESET", json!({}))), [Effect::Send(Command::Cont)]);
     }
     let error = CommandError { class: "CommandNotFound".into(), desc: "old".into() };
-    let mut guest = guest_in(Phase::Resuming, DESTROY);
+    let mut guest = guest_in(Phase::Preparing, DESTROY);
     assert_eq!(guest.handle(Input::Reply(Command::RebootShutsDown, Err(error))), quitting());
 }
 
@@ -233,7 +258,7 @@ fn a_lost_monitor_leaves_the_guest_running_and_stoppable() {
 
 #[test]
 fn a_refused_start_is_told_in_qemus_words() {
-    let mut guest = guest_in(Phase::Resuming, DESTROY);
+    let mut guest = guest_in(Phase::Preparing, DESTROY);
     let error = CommandError { class: "GenericError".into(), desc: "no".into() };
     assert_eq!(guest.handle(Input::Reply(Command::Cont, Err(error))), quitting());
     let fate = Fate::StartFailed("QEMU refused cont: no (GenericError)".into());
@@ -255,11 +280,86 @@ fn requests_press_the_buttons() {
 
 #[test]
 fn orders_are_given_before_the_cpus_run() {
-    let mut guest = Guest::new(DESTROY, false, 2);
+    let mut guest = Guest::new(DESTROY, Beginning { has_consoles: false, orders: 2, ..BOOT });
     guest.handle(Input::Greeting);
     let effects = guest.handle(ok(Command::Capabilities));
     let last = [Command::Order(0), Command::Order(1), Command::Cont].map(Effect::Send);
     assert!(effects.ends_with(&last), "{effects:?}");
     let error = CommandError { class: "DeviceNotFound".into(), desc: "no net7".into() };
     assert_eq!(guest.handle(Input::Reply(Command::Order(0), Err(error))), quitting());
+}
+
+#[test]
+fn an_aborted_guest_is_killed_and_lost() {
+    let words = "it was aborted, as a watchdog does when QEMU does not answer";
+    for phase in [Phase::Greeting, Phase::Running, Phase::Paused, Phase::PoweringOff] {
+        let mut guest = guest_in(phase, DESTROY);
+        let abort = || Input::Request(Request::Abort);
+        assert_eq!(guest.handle(abort()), [Effect::Stopping, Effect::Kill], "{phase:?}");
+        assert_eq!(guest.handle(abort()), []);
+        assert_eq!(
+            guest.handle(Input::Ended(Ended::Signalled(9))),
+            [Effect::Finish(Fate::Crashed(words.into()))]
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_is_not_let_go_is_followed_to_where_others_bring_it() {
+    let running = || vec![Effect::Status("running".into())];
+    let resumed = || event("RESUME", json!({}));
+    let through = || event("MIGRATION", json!({ "status": "completed" }));
+
+    let mut paused = guest_that_waits(DESTROY, "prelaunch");
+    assert_eq!(paused.handle(stop()), quitting(), "it never ran, so there is nobody to ask");
+    let mut paused = guest_that_waits(DESTROY, "prelaunch");
+    assert_eq!(paused.handle(resumed()), running());
+    assert!(paused.handle(stop()).contains(&Effect::Send(Command::Powerdown)));
+
+    let mut incoming = guest_that_waits(DESTROY, "inmigrate");
+    assert_eq!(incoming.handle(event("MIGRATION", json!({ "status": "active" }))), []);
+    assert_eq!(incoming.handle(resumed()), running());
+    assert_eq!(incoming.handle(through()), [], "it ran where it came from");
+    assert_eq!(incoming.phase, Phase::Running);
+
+    let mut incoming = guest_that_waits(DESTROY, "inmigrate");
+    let status = Effect::Status("paused, as it came in".into());
+    assert_eq!(incoming.handle(through()), [status]);
+    assert_eq!(incoming.handle(resumed()), running());
+
+    let came_in_at_once = guest_that_waits(DESTROY, "running");
+    assert_eq!((came_in_at_once.phase, came_in_at_once.started), (Phase::Running, true));
+}
+
+#[test]
+fn a_migration_that_fails_is_a_failed_start() {
+    let mut guest = guest_in(Phase::Incoming, DESTROY);
+    let words = "QEMU ended with status 1 before the guest ran".to_owned();
+    let end = guest.handle(Input::Ended(Ended::Exited(1)));
+    assert_eq!(end, [Effect::Finish(Fate::StartFailed(words))]);
+}
+
+#[test]
+fn a_lost_caller_ends_qemu_at_once_in_each_phase() {
+    let soon = || Effect::Deadline(Some(super::ending::LOST_TIMEOUT));
+    let flushed = || [quitting(), vec![soon()]].concat();
+    for (phase, effects, fate) in [
+        (Phase::Greeting, vec![Effect::Kill], Fate::CallerLost),
+        (Phase::Negotiating, vec![Effect::Kill], Fate::CallerLost),
+        (Phase::Asking, vec![Effect::Kill], Fate::CallerLost),
+        (Phase::Preparing, vec![Effect::Kill], Fate::CallerLost),
+        (Phase::Incoming, flushed(), Fate::CallerLost),
+        (Phase::Running, flushed(), Fate::CallerLost),
+        (Phase::Paused, flushed(), Fate::CallerLost),
+        (Phase::PoweringOff, flushed(), Fate::CallerLost),
+        (Phase::Quitting, vec![soon()], Fate::Stopped),
+        (Phase::Killed, vec![], Fate::Stopped),
+    ] {
+        let mut guest = guest_in(phase, DESTROY);
+        let told = guest.handle(Input::Request(Request::CallerLost));
+        assert_eq!(told, effects, "{phase:?}");
+        guest.handle(Input::DeadlinePassed);
+        let end = guest.handle(Input::Ended(Ended::Signalled(9)));
+        assert_eq!(end, [Effect::Finish(fate)], "{phase:?}");
+    }
 }

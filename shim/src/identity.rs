@@ -19,6 +19,13 @@ fn machine_id() -> Option<[u8; 16]> {
     Some(*id.as_bytes())
 }
 
+/// A word that no other run has, for names of files.
+pub(crate) fn mark() -> String {
+    // Without randomness there is still the pid, which nobody else has at this time in this place.
+    let bytes = random().map_or(u128::from(std::process::id()), u128::from_ne_bytes);
+    format!("{:016x}", bytes & u128::from(u64::MAX))
+}
+
 fn random() -> std::io::Result<[u8; 16]> {
     use std::io::Read;
     let mut bytes = [0; 16];

@@ -1,28 +1,29 @@
 //! Keeps a running guest registered while daemons come and go.
 //!
 //! ```text
-//!            lifeline hangs up                    the socket appears, or a while has passed
-//!   Held ----------------------> Waiting ------------------------------------------> claim again
-//!     ^                                                                                   |
-//!     +----------------------------------- held ------------------------------------------+
+//!            lifeline hangs up                    a daemon may have come
+//!   Held ----------------------> Waiting -------------------------------> claim again
+//!     ^                                                                        |
+//!     +------------------------------ held ------------------------------------+
 //! ```
+//!
+//! What a daemon that comes is told by is [`crate::waiting`]'s. A clock is used where nothing else tells: for a
+//! socket that exists and takes no connection yet, and for a daemon that answers nothing or refuses.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use domain::{DomainName, DomainUuid};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
 use crate::log;
-use crate::registry::{Answer, Claim, Registry};
+use crate::registry::{Answer, Claim, Occasion, Registrant, Registry};
+use crate::waiting::Waiting;
 
-/// How long a claim is waited for when the directory of the socket cannot be watched, or a daemon was there
-/// and gave none.
+/// When to look again where nothing tells that it is worth it.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// How long a socket that is there and takes no connection is given at first. Whoever makes one binds it,
-/// which shows the file, gives it to its owner, and only then listens.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// which shows the file, gives it to its owner, and only then listens. It doubles each time up to [`RETRY`];
+/// what does not listen by then is no daemon's, and the one that comes makes a new file.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 
 /// The guest's standing with the daemon.
 #[derive(Debug)]
@@ -30,23 +31,24 @@ pub(crate) struct Keeper {
     /// None when the guest is not to be registered.
     registration: Option<Registration>,
     state: State,
-    /// How long the next socket that takes no connection is given; it doubles each time, up to [`RETRY`].
+    /// How long the next socket that takes no connection is given.
     patience: Duration,
+    /// The last refusal, which is not logged again and again.
+    refused: Option<String>,
 }
 
 #[derive(Debug)]
 struct Registration {
     registry: Registry,
-    name: DomainName,
-    uuid: DomainUuid,
+    registrant: Registrant,
 }
 
 #[derive(Debug)]
 enum State {
     Held(Claim),
     Waiting {
-        /// A watch on the directory of the socket; readable when something appears in it.
-        watch: Option<Inotify>,
+        /// None when nothing can be watched, or the guest is not to be registered.
+        waiting: Option<Waiting>,
         retry_at: Option<Instant>,
     },
 }
@@ -54,40 +56,30 @@ enum State {
 impl Keeper {
     /// A guest that is not registered and never will be.
     pub(crate) fn off() -> Self {
-        let state = State::Waiting { watch: None, retry_at: None };
-        Self { registration: None, state, patience: FIRST_RETRY }
+        Self::new(None, State::Waiting { waiting: None, retry_at: None })
     }
 
     /// A guest whose claim is held.
-    pub(crate) fn held(
-        registry: Registry,
-        name: DomainName,
-        uuid: DomainUuid,
-        claim: Claim,
-    ) -> Self {
-        Self {
-            registration: Some(Registration { registry, name, uuid }),
-            state: State::Held(claim),
-            patience: FIRST_RETRY,
-        }
+    pub(crate) fn held(registry: Registry, registrant: Registrant, claim: Claim) -> Self {
+        Self::new(Some(Registration { registry, registrant }), State::Held(claim))
     }
 
     /// A guest that is registered as soon as a daemon comes.
-    pub(crate) fn waiting(registry: Registry, name: DomainName, uuid: DomainUuid) -> Self {
-        // The socket may have appeared since the claim was tried, before there was a watch.
-        let state = State::wait(&registry).with_retry(FIRST_RETRY);
-        Self {
-            registration: Some(Registration { registry, name, uuid }),
-            state,
-            patience: FIRST_RETRY,
-        }
+    pub(crate) fn waiting(registry: Registry, registrant: Registrant) -> Self {
+        // The daemon may have come since the claim was tried, before anything was watched.
+        let state = State::wait(&registry, Some(FIRST_RETRY));
+        Self::new(Some(Registration { registry, registrant }), state)
+    }
+
+    fn new(registration: Option<Registration>, state: State) -> Self {
+        Self { registration, state, patience: FIRST_RETRY, refused: None }
     }
 
     /// What to poll for input and hang-up.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Held(claim) => Some(claim.as_fd()),
-            State::Waiting { watch, .. } => watch.as_ref().map(AsFd::as_fd),
+            State::Waiting { waiting, .. } => waiting.as_ref().map(AsFd::as_fd),
         }
     }
 
@@ -99,58 +91,63 @@ impl Keeper {
         }
     }
 
-    /// Goes on after the fd became ready or the deadline passed: claims the name again.
+    /// Goes on after the fd became ready or the deadline passed: claims the name again if it is time.
     pub(crate) fn turn(&mut self) {
         let Some(registration) = &self.registration else { return };
-        if matches!(self.state, State::Held(_)) {
-            log::info(
+        match &mut self.state {
+            State::Held(_) => log::info(
                 "the management daemon is gone; the guest runs on and is registered when one is back",
-            );
+            ),
+            State::Waiting { waiting, retry_at } => {
+                if waiting.as_mut().is_some_and(Waiting::is_over) {
+                    self.patience = FIRST_RETRY;
+                } else if retry_at.is_none_or(|at| at > Instant::now()) {
+                    return;
+                }
+            }
         }
-        // The watch is made before the claim is tried, so that a socket that appears in between is seen.
-        let waiting = State::wait(&registration.registry);
-        self.state = match registration.registry.claim(&registration.name, &registration.uuid) {
+        // The wait begins before the claim is tried, so that a daemon that comes in between is seen.
+        let Registration { registry, registrant } = registration;
+        let waiting = State::wait(registry, None);
+        self.state = match registry.claim(registrant, Occasion::Running) {
             Answer::Held(claim) => {
                 log::info("the guest is registered");
-                self.patience = FIRST_RETRY;
+                (self.patience, self.refused) = (FIRST_RETRY, None);
                 State::Held(claim)
             }
             Answer::Refused(words) => {
-                log::error(format_args!("the running guest is not registered: {words}"));
+                if self.refused.as_ref() != Some(&words) {
+                    log::error(format_args!("the running guest is not registered: {words}"));
+                }
+                self.refused = Some(words);
                 waiting.with_retry(RETRY)
             }
-            Answer::Unreachable(_) if registration.registry.socket.exists() => {
+            Answer::Silent(_) => waiting.with_retry(RETRY),
+            Answer::Unreachable(_)
+                if registration.registry.socket.exists() && self.patience < RETRY =>
+            {
                 let patience = self.patience;
-                self.patience = (patience * 2).min(RETRY);
+                self.patience *= 2;
                 waiting.with_retry(patience)
             }
-            Answer::Unreachable(_) => {
-                self.patience = FIRST_RETRY;
-                waiting
-            }
+            Answer::Unreachable(_) => waiting,
         };
     }
 }
 
 impl State {
-    fn wait(registry: &Registry) -> Self {
-        let directory = registry.directory();
-        let watch =
-            Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).and_then(|watch| {
-                let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-                watch.add_watch(directory, flags).map(|_| watch)
-            });
-        match watch {
-            Ok(watch) => Self::Waiting { watch: Some(watch), retry_at: None },
-            // Without the directory there is nothing to watch; looking now and then finds it.
-            Err(_) => Self::Waiting { watch: None, retry_at: Some(Instant::now() + RETRY) },
-        }
+    /// Waits for a daemon, and looks again after this time at the latest.
+    fn wait(registry: &Registry, retry: Option<Duration>) -> Self {
+        let waiting = Waiting::begin(registry).ok();
+        // What cannot be watched is looked for now and then.
+        let retry = retry.or_else(|| waiting.is_none().then_some(RETRY));
+        Self::Waiting { waiting, retry_at: retry.map(|after| Instant::now() + after) }
     }
 
     fn with_retry(self, after: Duration) -> Self {
         match self {
-            Self::Waiting { watch, .. } => {
-                Self::Waiting { watch, retry_at: Some(Instant::now() + after) }
+            Self::Waiting { waiting, .. } => {
+                Self::Waiting { waiting, retry_at: Some(Instant::now() + after) }
             }
             Self::Held(claim) => Self::Held(claim),
         }

@@ -6,23 +6,30 @@
 //!
 //! What is dropped on the way is undone: the claim with its lifeline, the runtime directory with its lock.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use domain::{CrashAction, Domain, LifecycleAction};
+use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use crate::asked::{Asked, Start};
+use crate::caller::{Caller, CallerError};
 use crate::cli::{Cli, Register};
-use crate::definition::Source;
 use crate::fate::Fate;
-use crate::guest::{Action, Actions, Guest};
+use crate::guest::{Action, Actions, Beginning, Guest};
 use crate::keeper::Keeper;
-use crate::orders::before_running;
+use crate::locks::Locks;
+use crate::orders::{Order, before_running, to_come_in};
+use crate::pidfile::Pidfile;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
-use crate::registry::{Answer, Registry};
+use crate::readiness::Readiness;
+use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
+use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
 use crate::{fds, host_files, log};
@@ -36,6 +43,9 @@ pub(crate) enum LaunchError {
     /// Somebody else holds the name or the UUID, or there is no daemon where one is required.
     #[error("{0}")]
     Claim(String),
+    /// The caller has ended, or its end would not be noticed.
+    #[error(transparent)]
+    Caller(#[from] CallerError),
     /// QEMU could not be executed.
     #[error("{0}")]
     Start(String),
@@ -45,15 +55,40 @@ pub(crate) enum LaunchError {
 }
 
 /// Starts the guest and stays beside it.
-pub(crate) fn launch(cli: &Cli, source: &Source) -> Result<Fate, LaunchError> {
+pub(crate) fn launch(
+    cli: &Cli,
+    asked: Asked,
+    manager: ServiceManager,
+) -> Result<Fate, LaunchError> {
     let signals = SignalSource::block(&signals()).context("the signals cannot be blocked")?;
-    let prepared = prepare::prepare(source, Purpose::Start)?;
+    let caller = match cli.die_with_parent {
+        Some(expected) => Caller::watch(expected)?,
+        None => Caller::ignored(),
+    };
+    let prepared = prepare::prepare(&asked, Purpose::Start)?;
     for line in &prepared.ignored {
         log::warning(line);
     }
     host_files::check(&prepared)?;
     let claimed = Claimed::claim(prepared, cli)?;
-    claimed.start(signals, cli.stop_timeout.map(Duration::from_secs))
+    claimed.start(Circumstances {
+        start: asked.start,
+        signals,
+        caller,
+        manager,
+        stop_timeout: cli.stop_timeout.map(Duration::from_secs),
+        pidfile: cli.pidfile.as_deref(),
+    })
+}
+
+/// What a start depends on beside the guest.
+struct Circumstances<'a> {
+    start: Start,
+    signals: SignalSource,
+    caller: Caller,
+    manager: ServiceManager,
+    stop_timeout: Option<Duration>,
+    pidfile: Option<&'a Path>,
 }
 
 /// A guest whose name and UUID are ours.
@@ -61,73 +96,107 @@ struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
     directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
 }
 
 impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
+        // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
+        let locks = lock(&prepared, cli)?;
         let keeper = register(&prepared, cli)?;
-        let directory = RuntimeDir::make(&prepared.instance).map_err(|error| match error {
-            RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
-            RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
-        })?;
-        Ok(Self { prepared, keeper, directory })
+        let directory =
+            RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
+                RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
+                RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
+            })?;
+        Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(
-        self,
-        signals: SignalSource,
-        stop_timeout: Option<Duration>,
-    ) -> Result<Fate, LaunchError> {
+    fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
-        let (fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        let pidfile = with
+            .pidfile
+            .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
+            .transpose()?;
+        let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
+        let readiness = readiness.context("the port by which the guest says that it is ready")?;
+        let resumes = matches!(with.start, Start::Boot);
+        let (last, incoming) = to_come_in(with.start, fds.len());
+        fds.extend(incoming);
         let spawn = Spawn {
             program: &plan.emulator,
             arguments: &plan.arguments,
             environment: &plan.environment,
             fds,
-            signals: &signals,
+            signals: &with.signals,
         };
+        with.caller.check()?;
         let qemu = spawn.start().map_err(|error| {
             LaunchError::Start(format!("{} cannot be run: {error}", plan.emulator))
         })?;
-        let raw =
-            rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
-        let pidfd =
-            pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")?;
-        let orders = before_running(plan);
-        let guest =
-            Guest::new(actions(&self.prepared.domain), !plan.consoles.is_empty(), orders.len());
+        if let Some(pidfile) = &pidfile {
+            pidfile.publish();
+        }
+        let orders: Vec<Order> = before_running(plan).into_iter().chain(last).collect();
+        let beginning =
+            Beginning { has_consoles: !plan.consoles.is_empty(), orders: orders.len(), resumes };
+        let guest = Guest::new(actions(&self.prepared.domain), beginning);
         let running = Running {
             qemu,
-            pidfd,
+            pidfd: watch(qemu)?,
             monitor,
-            signals,
+            signals: with.signals,
             keeper: self.keeper,
+            caller: with.caller,
+            manager: with.manager,
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
-            stop_timeout,
+            readiness,
+            stop_timeout: with.stop_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }
 }
 
+/// A pidfd of QEMU.
+fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
+    let raw = rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
+    pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
+}
+
+fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
+    if cli.standalone {
+        return Ok(Locks::default());
+    }
+    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
+        .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
-    if cli.register == Register::No {
+    if cli.standalone || cli.register == Register::No {
         return Ok(Keeper::off());
     }
     let registry = registry(cli);
-    let (name, uuid) = (prepared.domain.name.clone(), prepared.uuid);
-    match registry.claim(&name, &uuid) {
-        Answer::Held(claim) => Ok(Keeper::held(registry, name, uuid, claim)),
+    let registrant = Registrant {
+        name: prepared.domain.name.clone(),
+        uuid: prepared.uuid,
+        transient: cli.transient,
+    };
+    match registry.claim(&registrant, Occasion::Start) {
+        Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),
         Answer::Refused(words) => Err(LaunchError::Claim(words)),
-        Answer::Unreachable(why) if cli.register == Register::Required => Err(LaunchError::Claim(
-            format!("the guest must be registered, but there is no daemon: {why}"),
-        )),
-        Answer::Unreachable(why) => {
+        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
+            Err(LaunchError::Claim(format!(
+                "the guest must be registered, but there is no daemon: {why}"
+            )))
+        }
+        Answer::Unreachable(why) | Answer::Silent(why) => {
             log::info(format_args!("the guest starts without a management daemon: {why}"));
-            Ok(Keeper::waiting(registry, name, uuid))
+            Ok(Keeper::waiting(registry, registrant))
         }
     }
 }

@@ -7,6 +7,9 @@
 //! It needs no privilege and no daemon, changes nothing that it inherited, never ends before QEMU did and never
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
+mod asked;
+mod bell;
+mod caller;
 mod cli;
 mod consoles;
 mod definition;
@@ -18,70 +21,70 @@ mod host_files;
 mod identity;
 mod keeper;
 mod launch;
+mod locks;
 mod log;
 mod orders;
+mod overrides;
+mod pidfile;
 mod prepare;
 mod provide;
+mod readiness;
 mod registry;
 mod runtime_dir;
 mod service_manager;
 mod supervise;
 mod sys;
+mod waiting;
+mod watchdog;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use domain::{SearchPath, UnitInstance};
+use clap::{CommandFactory, Parser};
 use sd_notify::NotifyState;
 
+use crate::asked::Asked;
 use crate::cli::Cli;
-use crate::definition::Source;
 use crate::fate::Status;
 use crate::launch::LaunchError;
 use crate::prepare::{PrepareError, Prepared, Purpose};
+use crate::service_manager::ServiceManager;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let source = match source(&cli) {
-        Ok(source) => source,
-        Err(message) => return failed(Status::Definition, &message),
-    };
-    let status = if cli.check {
-        check(&source)
-    } else if cli.print_args {
-        print(&source, |prepared| {
+    let manager = if cli.standalone { ServiceManager::Ignored } else { ServiceManager::Own };
+    if let Some(shell) = cli.completions {
+        return completions(shell).into();
+    }
+    let status = match Asked::read(&cli) {
+        Ok(asked) if cli.check => check(&asked),
+        Ok(asked) if cli.print_args => print(&asked, |prepared| {
             let mut lines = vec![prepared.plan.emulator];
             lines.extend(prepared.plan.arguments);
             lines
-        })
-    } else if cli.print_xml {
-        print(&source, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
-    } else {
-        run(&cli, &source)
+        }),
+        Ok(asked) if cli.print_xml => {
+            print(&asked, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
+        }
+        Ok(asked) => run(&cli, asked, manager),
+        Err(message) => failed(Status::Definition, &message, manager),
     };
     status.into()
 }
 
-fn source(cli: &Cli) -> Result<Source, String> {
-    match (&cli.instance, &cli.file) {
-        (Some(instance), _) => {
-            let name = UnitInstance::try_from(instance.as_str())
-                .and_then(|instance| instance.domain_name())
-                .map_err(|error| format!("--instance {instance}: {error}"))?;
-            let search =
-                if cli.user { definition::user_search_path() } else { SearchPath::system() };
-            Ok(Source::Named { name, search })
-        }
-        (None, Some(file)) => Ok(Source::File(file.clone())),
-        (None, None) => Ok(Source::File(PathBuf::from("-"))),
+/// `--completions`: a script for a shell, on standard output.
+fn completions(shell: clap_complete::Shell) -> Status {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "glassbox-qemu", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => Status::Success,
+        Err(error) => unprinted(&error),
     }
 }
 
 /// `--check`: all faults and all parts left out, on standard output.
-fn check(source: &Source) -> Status {
-    match prepare::check(source, Purpose::Look) {
+fn check(asked: &Asked) -> Status {
+    match prepare::check(asked, Purpose::Look) {
         Ok(checked) => {
             let lines: Vec<String> =
                 checked.refused.iter().chain(&checked.ignored).cloned().collect();
@@ -91,15 +94,15 @@ fn check(source: &Source) -> Status {
             }
             printed
         }
-        Err(error) => report(&error),
+        Err(error) => report(&error, ServiceManager::Ignored),
     }
 }
 
 /// Prints lines made of a guest that could be started, on standard output.
-fn print(source: &Source, lines: impl FnOnce(Prepared) -> Vec<String>) -> Status {
-    match prepare::prepare(source, Purpose::Look) {
+fn print(asked: &Asked, lines: impl FnOnce(Prepared) -> Vec<String>) -> Status {
+    match prepare::prepare(asked, Purpose::Look) {
         Ok(prepared) => print_lines(&lines(prepared)),
-        Err(error) => report(&error),
+        Err(error) => report(&error, ServiceManager::Ignored),
     }
 }
 
@@ -107,15 +110,19 @@ fn print_lines(lines: &[String]) -> Status {
     let mut out = std::io::stdout().lock();
     for line in lines {
         if let Err(error) = writeln!(out, "{line}") {
-            return failed_status(Status::Internal, &format!("standard output: {error}"));
+            return unprinted(&error);
         }
     }
     Status::Success
 }
 
+fn unprinted(error: &std::io::Error) -> Status {
+    failed(Status::Internal, &format!("standard output: {error}"), ServiceManager::Ignored)
+}
+
 /// Starts the guest and stays until it has ended.
-fn run(cli: &Cli, source: &Source) -> Status {
-    match launch::launch(cli, source) {
+fn run(cli: &Cli, asked: Asked, manager: ServiceManager) -> Status {
+    match launch::launch(cli, asked, manager) {
         Ok(fate) => {
             let status = fate.status();
             let summary = fate.summary();
@@ -124,33 +131,32 @@ fn run(cli: &Cli, source: &Source) -> Status {
             } else {
                 log::error(&summary);
             }
-            service_manager::notify(&[NotifyState::Status(&summary)]);
+            manager.notify(&[NotifyState::Status(&summary)]);
             status
         }
-        Err(LaunchError::Prepare(error)) => report(&error),
-        Err(LaunchError::Claim(words)) => failed_status(Status::Claim, &words),
-        Err(LaunchError::Start(words)) => failed_status(Status::StartFailed, &words),
-        Err(LaunchError::Internal(error)) => failed_status(Status::Internal, &format!("{error:#}")),
+        Err(LaunchError::Prepare(error)) => report(&error, manager),
+        Err(LaunchError::Claim(words)) => failed(Status::Claim, &words, manager),
+        Err(LaunchError::Start(words)) => failed(Status::StartFailed, &words, manager),
+        Err(LaunchError::Caller(error)) => failed(error.status(), &error.to_string(), manager),
+        Err(LaunchError::Internal(error)) => {
+            failed(Status::Internal, &format!("{error:#}"), manager)
+        }
     }
 }
 
-fn report(error: &PrepareError) -> Status {
+fn report(error: &PrepareError, manager: ServiceManager) -> Status {
     let status = match error {
         PrepareError::Definition(_) | PrepareError::Faulty(_) => Status::Definition,
         PrepareError::HostFiles(_) => Status::HostFile,
     };
-    failed_status(status, &error.to_string())
+    failed(status, &error.to_string(), manager)
 }
 
 /// Says why there is no guest: each line to the log, the first one to `systemctl status`.
-fn failed_status(status: Status, message: &str) -> Status {
+fn failed(status: Status, message: &str, manager: ServiceManager) -> Status {
     for line in message.lines() {
         log::error(line);
     }
-    service_manager::notify(&[NotifyState::Status(message.lines().next().unwrap_or_default())]);
+    manager.notify(&[NotifyState::Status(message.lines().next().unwrap_or_default())]);
     status
-}
-
-fn failed(status: Status, message: &str) -> ExitCode {
-    failed_status(status, message).into()
 }

@@ -1,7 +1,12 @@
 //! What QEMU is told over QMP before its guest runs, for it has no arguments for these.
 
+use std::os::fd::OwnedFd;
+
 use qemu::{DisplayPassword, LaunchPlan, UnpluggedLink};
 use serde_json::{Value, json};
+
+use crate::asked::{Incoming, Start};
+use crate::sys::FIRST_FD;
 
 /// A QMP command whose success the guest's start depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +27,28 @@ pub(crate) fn before_running(plan: &LaunchPlan) -> Vec<Order> {
 /// The guest gives memory back as soon as its driver runs.
 fn balloon(bytes: u64) -> Order {
     Order { name: "balloon", arguments: json!({ "value": bytes }) }
+}
+
+/// The last orders, which have QEMU take a migration in, and the file descriptor that QEMU is to inherit for it
+/// after `before` others.
+///
+/// QEMU could listen from its start on, but then a guest might run before it is prepared.
+pub(crate) fn to_come_in(start: Start, before: usize) -> (Vec<Order>, Option<OwnedFd>) {
+    let (address, fd) = match start {
+        Start::Boot | Start::Paused => return (Vec::new(), None),
+        Start::Incoming(Incoming::Deferred) => (None, None),
+        Start::Incoming(Incoming::Address(address)) => (Some(address), None),
+        Start::Incoming(Incoming::Descriptor(fd)) => {
+            (Some(format!("fd:{}", FIRST_FD as usize + before)), Some(fd))
+        }
+    };
+    // Without it QEMU would not tell of a guest that came in paused (qapi/migration.json, `events`).
+    let told = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+    let mut orders = vec![Order { name: "migrate-set-capabilities", arguments: told }];
+    orders.extend(
+        address.map(|uri| Order { name: "migrate-incoming", arguments: json!({ "uri": uri }) }),
+    );
+    (orders, fd)
 }
 
 fn unplug(link: &UnpluggedLink) -> Order {

@@ -5,7 +5,9 @@ use domain::{
 };
 use qemu::{Launch, LaunchPlan};
 
-use crate::definition::{self, Definition, DefinitionError, Source};
+use crate::asked::Asked;
+use crate::definition::{self, Definition, DefinitionError};
+use crate::runtime_dir::Place;
 use crate::{facts, identity};
 
 /// What a definition is read for.
@@ -22,8 +24,10 @@ pub(crate) enum Purpose {
 pub(crate) struct Prepared {
     /// The domain as the file has it, completed.
     pub(crate) domain: Domain,
-    /// The domain's name as the name of its runtime directory.
+    /// The domain's name as the name of its unit.
     pub(crate) instance: UnitInstance,
+    /// Where its runtime directory is.
+    pub(crate) place: Place,
     /// The UUID, derived if the file has none.
     pub(crate) uuid: DomainUuid,
     /// What to do.
@@ -63,8 +67,8 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
-pub(crate) fn prepare(source: &Source, purpose: Purpose) -> Result<Prepared, PrepareError> {
-    let checked = check(source, purpose)?;
+pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, PrepareError> {
+    let checked = check(asked, purpose)?;
     match checked.prepared {
         Some(prepared) => Ok(prepared),
         None => Err(PrepareError::Faulty(checked.refused)),
@@ -75,10 +79,10 @@ pub(crate) fn prepare(source: &Source, purpose: Purpose) -> Result<Prepared, Pre
 ///
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
-pub(crate) fn check(source: &Source, purpose: Purpose) -> Result<Checked, PrepareError> {
-    let definition = definition::read(source)?;
+pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
+    let definition = definition::read(&asked.source)?;
     let faults = Faults::new();
-    let planned = plan(&definition, purpose, &faults);
+    let planned = plan(asked, &definition, purpose, &faults);
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_sorted().into_iter().partition(|fault| fault.severity == Severity::Refused);
     let lines = |faults: &[Fault]| {
@@ -88,6 +92,7 @@ pub(crate) fn check(source: &Source, purpose: Purpose) -> Result<Checked, Prepar
     let prepared = planned.filter(|_| refused.is_empty()).map(|planned| Prepared {
         domain: planned.domain,
         instance: planned.instance,
+        place: planned.place,
         uuid: planned.uuid,
         plan: planned.plan,
         file: definition.file.clone(),
@@ -99,12 +104,18 @@ pub(crate) fn check(source: &Source, purpose: Purpose) -> Result<Checked, Prepar
 struct Planned {
     domain: Domain,
     instance: UnitInstance,
+    place: Place,
     uuid: DomainUuid,
     plan: LaunchPlan,
 }
 
-fn plan(definition: &Definition, purpose: Purpose, faults: &Faults) -> Option<Planned> {
-    let mut domain = domain(definition, faults)?;
+fn plan(
+    asked: &Asked,
+    definition: &Definition,
+    purpose: Purpose,
+    faults: &Faults,
+) -> Option<Planned> {
+    let mut domain = domain(asked, definition, faults)?;
     let instance = UnitInstance::from(&domain.name);
     let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
         Ok(uuid) => *domain.uuid.insert(uuid),
@@ -117,15 +128,24 @@ fn plan(definition: &Definition, purpose: Purpose, faults: &Faults) -> Option<Pl
             return None;
         }
     };
-    let facts = facts::of_host(&instance, purpose);
+    let place = if asked.standalone { private(purpose) } else { Place::of(&instance) };
+    let facts = facts::of_host(&instance, &place, purpose);
     qemu::complete(&mut domain, &facts, faults);
-    let launch = Launch { shim_monitor: true, ..Launch::default() };
+    let launch = Launch { shim_monitor: true, start: asked.start.mode() };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
-    Some(Planned { domain, instance, uuid, plan })
+    Some(Planned { domain, instance, place, uuid, plan })
 }
 
-fn domain(definition: &Definition, faults: &Faults) -> Option<Domain> {
-    let root = match definition_text(&definition.bytes).and_then(tree::parse) {
+/// A runtime directory of this run's own.
+fn private(purpose: Purpose) -> Place {
+    match purpose {
+        Purpose::Look => Place::of_run("run"),
+        Purpose::Start => Place::of_run(&identity::mark()),
+    }
+}
+
+fn domain(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
+    let mut root = match definition_text(&definition.bytes).and_then(tree::parse) {
         Ok(root) => root,
         Err(fault) => {
             faults.push(fault);
@@ -137,5 +157,6 @@ fn domain(definition: &Definition, faults: &Faults) -> Option<Domain> {
         let header = Header::read(&root, &Faults::new());
         header.misfiled(&root, expected).into_iter().for_each(|fault| faults.push(fault));
     }
+    asked.overrides.apply(&mut root);
     Domain::from_tree(&root, faults)
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use std::collections::BTreeMap;
@@ -18,8 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use zbus::{Connection, Fd, connection::Builder};
 
-/// How long the daemon may take to answer; a guest that need not be registered then starts without.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::log;
 
 /// A claim that the daemon holds.
 #[derive(Debug)]
@@ -41,8 +40,39 @@ pub(crate) enum Answer {
     Held(Claim),
     /// Another guest holds the name or the UUID, or the daemon will not have this one; in its words.
     Refused(String),
-    /// There is no daemon, or it does not answer.
+    /// There is no daemon.
     Unreachable(String),
+    /// There is one, or systemd holds its place, and it does not answer.
+    Silent(String),
+}
+
+/// For what a claim is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A guest that is to start.
+    Start,
+    /// A guest that runs and has lost its claim, or has had none.
+    Running,
+}
+
+impl Occasion {
+    /// How long the daemon may take to answer. A guest that need not be registered then starts without, and one
+    /// that runs is not supervised meanwhile.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Start => Duration::from_secs(5),
+            Self::Running => Duration::from_secs(2),
+        }
+    }
+}
+
+/// What is claimed, and what the daemon is told with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registrant {
+    pub(crate) name: DomainName,
+    pub(crate) uuid: DomainUuid,
+    /// Whether the guest's definition is gone with the guest.
+    pub(crate) transient: bool,
 }
 
 /// The way to the daemon.
@@ -55,45 +85,62 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Claims name and UUID. Blocks for at most a few seconds.
-    pub(crate) fn claim(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+    /// Claims name and UUID. Blocks until the daemon answers, for at most a few seconds.
+    pub(crate) fn claim(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
+        let patience = occasion.patience();
         zruntime::block_on(async {
             let runtime = match zruntime::Runtime::current() {
                 Ok(runtime) => runtime,
                 Err(error) => return Answer::Unreachable(error.to_string()),
             };
             // The whole exchange is bounded, for zbus bounds a call but not the handshake before it.
-            match runtime.timeout(ANSWER_TIMEOUT, self.register(name, uuid)).await {
+            match runtime.timeout(patience, self.register(registrant, occasion)).await {
                 Ok(answer) => answer,
-                Err(_) => {
-                    Answer::Unreachable(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))
-                }
+                Err(_) => Answer::Silent(format!("no answer in {} s", patience.as_secs())),
             }
         })
     }
 
-    async fn register(&self, name: &DomainName, uuid: &DomainUuid) -> Answer {
+    async fn register(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
+        match self.call(registrant, occasion).await {
+            Answer::Refused(words) if registrant.transient && is_too_old(&words) => {
+                log::warning(
+                    "the management daemon is too old to know a transient guest; it takes this one for a persistent one",
+                );
+                self.call(&Registrant { transient: false, ..registrant.clone() }, occasion).await
+            }
+            answer @ (Answer::Held(_)
+            | Answer::Refused(_)
+            | Answer::Unreachable(_)
+            | Answer::Silent(_)) => answer,
+        }
+    }
+
+    async fn call(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
         let (ours, theirs, leader) = match handles() {
             Ok(handles) => handles,
             Err(error) => {
                 return Answer::Unreachable(format!("no file descriptor for a claim: {error}"));
             }
         };
-        let (connection, destination) = match self.connect().await {
+        let (connection, destination) = match self.connect(occasion).await {
             Ok(connection) => connection,
             Err(error) => return Answer::Unreachable(error.to_string()),
         };
-        let options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
+        let mut options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
+        if registrant.transient {
+            options.insert(dbus_api::OPTION_TRANSIENT, true.into());
+        }
         let body = (
-            name.as_str(),
-            uuid.to_string(),
+            registrant.name.as_str(),
+            registrant.uuid.to_string(),
             Fd::from(leader.as_fd()),
             Fd::from(theirs.as_fd()),
             options,
         );
         let reply = connection
             .call_method(
-                destination,
+                destination.as_deref(),
                 dbus_api::ROOT_PATH,
                 Some(dbus_api::REGISTRY_INTERFACE),
                 "Register",
@@ -106,24 +153,34 @@ impl Registry {
         }
     }
 
-    async fn connect(&self) -> Result<(Connection, Option<&'static str>), ConnectError> {
+    async fn connect(&self, on: Occasion) -> Result<(Connection, Option<String>), ConnectError> {
         match UnixStream::connect(&self.socket) {
             Ok(stream) => {
                 let connection = Builder::unix_stream(stream).p2p().build().await;
                 Ok((connection.map_err(ConnectError::Bus)?, None))
             }
             Err(source) if self.bus && no_listener(&source) => {
-                let connection = Builder::system().build().await;
-                Ok((connection.map_err(ConnectError::Bus)?, Some(dbus_api::BUS_NAME)))
+                let bus = Builder::system().build().await.map_err(ConnectError::Bus)?;
+                let name = match on {
+                    Occasion::Start => dbus_api::BUS_NAME.to_owned(),
+                    Occasion::Running => owner(&bus).await.map_err(ConnectError::Bus)?,
+                };
+                Ok((bus, Some(name)))
             }
             Err(source) => Err(ConnectError::Socket { path: self.socket.clone(), source }),
         }
     }
+}
 
-    /// The directory in which the socket appears when a daemon comes.
-    pub(crate) fn directory(&self) -> &Path {
-        self.socket.parent().unwrap_or(Path::new("/"))
-    }
+/// The daemon's own name on the bus.
+///
+/// A call to the name that all know would start a daemon that an administrator is just stopping, for then its
+/// guests lose their claims.
+async fn owner(bus: &Connection) -> zbus::Result<String> {
+    let name = "org.freedesktop.DBus";
+    let path = "/org/freedesktop/DBus";
+    let call = bus.call_method(Some(name), path, Some(name), "GetNameOwner", &dbus_api::BUS_NAME);
+    call.await?.body().deserialize()
 }
 
 #[derive(Debug)]
@@ -149,6 +206,11 @@ fn handles() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
     Ok((ours, theirs, leader))
 }
 
+/// Whether a daemon refused the one option that it can be asked for. It names the keys that it does not know.
+fn is_too_old(words: &str) -> bool {
+    words.starts_with("options: unknown key") && words.contains(dbus_api::OPTION_TRANSIENT)
+}
+
 fn no_listener(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
@@ -156,7 +218,7 @@ fn no_listener(error: &io::Error) -> bool {
 /// An error of the daemon's own is its answer; one on the way to it is none.
 fn refusal(error: &zbus::Error) -> Answer {
     if let zbus::Error::MethodError(name, words, _) = error
-        && name.starts_with(dbus_api::BUS_NAME)
+        && (name.starts_with(dbus_api::BUS_NAME) || *name == dbus_api::ERROR_INVALID_ARGS)
     {
         return Answer::Refused(words.clone().unwrap_or_else(|| name.to_string()));
     }

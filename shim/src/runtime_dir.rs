@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 
 use domain::UnitInstance;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
+
+/// Where the directories of guests are that systemd made none for. It removes those of units below
+/// `glassbox/guest`, also of a unit whose start was refused because a guest of its name runs already.
+const SPAWNED: &str = "glassbox/spawned";
 
 /// The directory of one guest, held until it is dropped. Dropping removes what is in it, and the directory
 /// too unless systemd made it.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
-    path: PathBuf,
-    made_by_systemd: bool,
+    place: Place,
     _lock: Flock<File>,
 }
 
@@ -31,11 +35,38 @@ pub(crate) enum RuntimeDirError {
     Unusable { path: PathBuf, source: io::Error },
 }
 
-/// Where the directory of this guest is, whether it exists or not.
-pub(crate) fn locate(instance: &UnitInstance) -> PathBuf {
-    match by_systemd() {
-        Some(path) => path,
-        None => base().join("glassbox/guest").join(instance.directory()),
+/// Where a guest's directory is, whether it exists or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    whose: Whose,
+}
+
+/// Who a directory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The unit's, which systemd makes and removes.
+    Unit,
+    /// The guest's, at a path that follows from its name.
+    Guest,
+    /// One run's alone, at a path that nobody can foresee.
+    Run,
+}
+
+impl Place {
+    /// The directory of this guest.
+    pub(crate) fn of(instance: &UnitInstance) -> Self {
+        match granted("RUNTIME_DIRECTORY") {
+            Some(path) => Self { path, whose: Whose::Unit },
+            None => {
+                Self { path: base().join(SPAWNED).join(instance.directory()), whose: Whose::Guest }
+            }
+        }
+    }
+
+    /// A directory that shares nothing with other guests, of this name or not. `mark` tells it from others.
+    pub(crate) fn of_run(mark: &str) -> Self {
+        Self { path: private_base().join(format!("glassbox-{mark}")), whose: Whose::Run }
     }
 }
 
@@ -46,28 +77,36 @@ pub(crate) fn granted(variable: &str) -> Option<PathBuf> {
     folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-fn by_systemd() -> Option<PathBuf> {
-    granted("RUNTIME_DIRECTORY")
-}
-
-fn base() -> PathBuf {
+/// The folder of what lasts until the next boot, or until the user's last logout.
+pub(crate) fn base() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(path) if !nix::unistd::geteuid().is_root() => PathBuf::from(path),
         _ => PathBuf::from("/run"),
     }
 }
 
+/// Where a directory for one run can be made: the first of the usual places that this account may write to.
+/// A container's root may be read-only but for its /tmp.
+fn private_base() -> PathBuf {
+    let runtime = granted("RUNTIME_DIRECTORY").unwrap_or_else(base);
+    let temporary = std::env::temp_dir();
+    let writable = |path: &PathBuf| access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    Some(runtime).filter(writable).unwrap_or(temporary)
+}
+
 impl RuntimeDir {
-    /// Makes the directory and takes hold of it.
-    pub(crate) fn make(instance: &UnitInstance) -> Result<Self, RuntimeDirError> {
-        let path = locate(instance);
+    /// Makes the directory and takes hold of it. `name` is the guest's, for messages.
+    pub(crate) fn make(place: &Place, name: &UnitInstance) -> Result<Self, RuntimeDirError> {
+        let path = place.path.clone();
         let unusable = |source| RuntimeDirError::Unusable { path: path.clone(), source };
         // Only the last one is the guest's alone: its parents are shared by the guests of all accounts.
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(unusable)?;
         }
         match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(error)
+                if error.kind() != io::ErrorKind::AlreadyExists || place.whose == Whose::Run =>
+            {
                 return Err(unusable(error));
             }
             Ok(()) | Err(_) => {}
@@ -76,26 +115,23 @@ impl RuntimeDir {
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                return Err(RuntimeDirError::Held { name: instance.as_str().to_owned(), path });
+                return Err(RuntimeDirError::Held { name: name.as_str().to_owned(), path });
             }
             Err((_, error)) => return Err(unusable(error.into())),
         };
-        let made_by_systemd = by_systemd().is_some();
-        let directory = Self { path, made_by_systemd, _lock: lock };
-        directory
-            .empty()
-            .map_err(|source| RuntimeDirError::Unusable { path: directory.path.clone(), source })?;
+        let directory = Self { place: place.clone(), _lock: lock };
+        directory.empty().map_err(unusable)?;
         Ok(directory)
     }
 
     /// The path.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
     }
 
     /// Removes what a shim that was killed has left, the lock apart.
     fn empty(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
+        for entry in fs::read_dir(self.path())? {
             let entry = entry?;
             if entry.file_name() == "lock" {
                 continue;
@@ -112,15 +148,14 @@ impl RuntimeDir {
 
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
-        let removed = if self.made_by_systemd {
-            self.empty().and_then(|()| fs::remove_file(self.path.join("lock")))
-        } else {
-            fs::remove_dir_all(&self.path)
+        let removed = match self.place.whose {
+            Whose::Unit => self.empty().and_then(|()| fs::remove_file(self.path().join("lock"))),
+            Whose::Guest | Whose::Run => fs::remove_dir_all(self.path()),
         };
         if let Err(error) = removed {
             crate::log::warning(format_args!(
                 "{}: {error}; the directory is left behind",
-                self.path.display()
+                self.path().display()
             ));
         }
     }

@@ -9,19 +9,51 @@ use zbus::connection::Builder;
 /// QEMU may need to quit.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
 
-/// Sends the service manager a message; without one nothing happens.
-pub(crate) fn notify(states: &[NotifyState<'_>]) {
+/// The service manager of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServiceManager {
+    /// The one that started it, if one did.
+    Own,
+    /// One that must not hear of it.
+    Ignored,
+}
+
+impl ServiceManager {
+    /// Sends a message; without a service manager nothing happens.
+    pub(crate) fn notify(self, states: &[NotifyState<'_>]) {
+        match self {
+            Self::Own => notify(states),
+            Self::Ignored => {}
+        }
+    }
+
+    /// How long the guest may take to power down before QEMU is quit; none is for ever.
+    pub(crate) fn stop_timeout(self) -> Option<Duration> {
+        match self {
+            Self::Own => stop_timeout(),
+            Self::Ignored => Some(DEFAULT_STOP_TIMEOUT),
+        }
+    }
+
+    /// The time within which its watchdog wants to be fed (`WatchdogSec=`), if it has set one for this process.
+    pub(crate) fn watchdog(self) -> Option<Duration> {
+        match self {
+            Self::Own => sd_notify::watchdog_enabled(),
+            Self::Ignored => None,
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         crate::log::warning(format_args!("the service manager cannot be notified: {error}"));
     }
 }
 
-/// How long the guest may take to power down before QEMU is quit; none is for ever.
-///
 /// In a unit this is most of its `TimeoutStopSec=`, an administrator's drop-in included, so that QEMU is quit
 /// and its disks are flushed before systemd kills it. The time is asked for when it is needed: it can have
 /// been changed since the start.
-pub(crate) fn stop_timeout() -> Option<Duration> {
+fn stop_timeout() -> Option<Duration> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Some(DEFAULT_STOP_TIMEOUT);
     }

@@ -1,6 +1,6 @@
 //! Beside a running QEMU: waits for what happens and carries out what [`Guest`] decides.
 //!
-//! One thread, one poll(2), no timer but the guest's deadline: beside an idle guest the process never wakes.
+//! One thread, one poll(2), no timer but the guest's deadline and a watchdog's, if there is one: beside an idle guest the process never wakes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,13 +15,17 @@ use qemu::Console;
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
+use crate::caller::Caller;
 use crate::fate::Fate;
-use crate::guest::{Command, Effect, Ended, Guest, Input, Request};
+use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
+use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
+use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
-use crate::{consoles, log, service_manager};
+use crate::watchdog::Watchdog;
+use crate::{caller, consoles, log};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -30,10 +34,23 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 /// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The signals that ask something of the shim.
-pub(crate) fn signals() -> [i32; 5] {
+/// What the service manager gives the guest beyond the time in which it must be ready, so that it is the shim
+/// that says what was awaited in vain.
+const MANAGER_GRACE: Duration = Duration::from_secs(30);
+
+/// The signals that ask something of the shim, or tell it something.
+pub(crate) fn signals() -> [i32; 7] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, machined_poweroff]
+    let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
+    [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        caller::LOST as i32,
+        watchdog,
+        machined_poweroff,
+    ]
 }
 
 /// A QEMU that was just started, with all that its supervision needs.
@@ -47,10 +64,14 @@ pub(crate) struct Running<'a> {
     pub(crate) monitor: UnixStream,
     pub(crate) signals: SignalSource,
     pub(crate) keeper: Keeper,
+    pub(crate) caller: Caller,
+    pub(crate) manager: ServiceManager,
     pub(crate) directory: &'a RuntimeDir,
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
+    pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
 }
@@ -70,6 +91,7 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         sent: Vec::new(),
         monitor_open: true,
         deadline,
+        watchdog: None,
         places: Vec::new(),
     };
     loop {
@@ -88,6 +110,8 @@ struct Supervisor<'a> {
     sent: Vec<(CommandId, Command)>,
     monitor_open: bool,
     deadline: Option<Instant>,
+    /// While the guest is neither starting nor going down.
+    watchdog: Option<Watchdog>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
 }
@@ -99,6 +123,8 @@ struct Ready {
     signal: bool,
     monitor: bool,
     registry: bool,
+    caller: bool,
+    guest: bool,
 }
 
 impl Supervisor<'_> {
@@ -110,6 +136,8 @@ impl Supervisor<'_> {
             Some(self.running.signals.file().as_fd()),
             monitor,
             self.running.keeper.fd(),
+            self.running.caller.fd(),
+            self.running.readiness.as_ref().and_then(Readiness::fd),
         ];
         let mut polled: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
@@ -118,14 +146,17 @@ impl Supervisor<'_> {
             Err(error) => return Err(error.into()),
         }
         let mut happened = polled.iter().map(|fd| fd.any().unwrap_or(true));
-        let [ended, signal, monitor, registry] =
+        let [ended, signal, monitor, registry, caller, guest] =
             sources.map(|source| source.is_some() && happened.next().unwrap_or_default());
-        Ok(Ready { ended, signal, monitor, registry })
+        Ok(Ready { ended, signal, monitor, registry, caller, guest })
     }
 
     /// Time until the next deadline; none when there is none.
     fn timeout(&self) -> PollTimeout {
-        let earliest = [self.deadline, self.running.keeper.deadline()].into_iter().flatten().min();
+        let watchdog = self.watchdog.as_ref().and_then(Watchdog::deadline);
+        let readiness = self.running.readiness.as_ref().and_then(Readiness::deadline);
+        let deadlines = [self.deadline, self.running.keeper.deadline(), watchdog, readiness];
+        let earliest = deadlines.into_iter().flatten().min();
         let Some(at) = earliest else { return PollTimeout::NONE };
         // Rounded up: waking a moment early would turn the wait's last millisecond into a busy loop.
         let milliseconds = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
@@ -141,16 +172,34 @@ impl Supervisor<'_> {
             let ended = reap(self.running.qemu)?;
             return self.feed(Input::Ended(ended));
         }
+        if ready.caller {
+            self.running.caller.forget();
+            self.feed(Input::Request(Request::CallerLost))?;
+        }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
                 if let Some(request) = self.request(arrived) {
+                    if request != Request::Reset {
+                        self.running.readiness = None;
+                    }
                     self.feed(Input::Request(request))?;
                 }
             }
         }
         let now = Instant::now();
+        if ready.guest {
+            self.listen_to_guest()?;
+        }
+        if let Some(readiness) = &self.running.readiness
+            && readiness.deadline().is_some_and(|at| at <= now)
+        {
+            self.feed(Input::NotReady(readiness.overdue()))?;
+        }
         if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
             self.running.keeper.turn();
+        }
+        if self.watchdog.as_ref().and_then(Watchdog::deadline).is_some_and(|at| at <= now) {
+            self.ask_for_life()?;
         }
         if self.deadline.is_some_and(|at| at <= now) {
             self.deadline = None;
@@ -160,14 +209,16 @@ impl Supervisor<'_> {
     }
 
     fn request(&self, arrived: Arrived) -> Option<Request> {
-        let timeout = || self.running.stop_timeout.or_else(service_manager::stop_timeout);
+        let timeout = || self.running.stop_timeout.or_else(|| self.running.manager.stop_timeout());
         match arrived.number {
             libc::SIGTERM | libc::SIGHUP => Some(Request::Stop { timeout: timeout() }),
             // A terminal's Ctrl-C; machinectl reboot sends the same signal, but as a process does.
             libc::SIGINT if arrived.from_kernel => Some(Request::Interrupt { timeout: timeout() }),
             libc::SIGINT => Some(Request::Reset),
             libc::SIGQUIT => Some(Request::Quit),
+            libc::SIGABRT => Some(Request::Abort),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
+            number if self.running.caller.is_lost_by(number) => Some(Request::CallerLost),
             _ => None,
         }
     }
@@ -196,6 +247,7 @@ impl Supervisor<'_> {
                 Ok(Some(Message::Greeting(_))) => Input::Greeting,
                 Ok(Some(Message::Event(event))) => Input::Event(event),
                 Ok(Some(Message::Reply { id, result })) => {
+                    self.feed_watchdog(id);
                     let Some(at) = self.sent.iter().position(|(sent, _)| *sent == id) else {
                         continue;
                     };
@@ -209,6 +261,7 @@ impl Supervisor<'_> {
 
     fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
         self.monitor_open = false;
+        self.watchdog = None;
         self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
     }
 
@@ -225,29 +278,102 @@ impl Supervisor<'_> {
                         &opened,
                     );
                 }
-                Effect::Ready => self.ready(),
-                Effect::Stopping => service_manager::notify(&[NotifyState::Stopping]),
-                Effect::Status(status) => service_manager::notify(&[NotifyState::Status(&status)]),
+                Effect::Ready(standing) => self.ready(standing),
+                Effect::Stopping => {
+                    // From here on the service manager has a limit of its own, and QEMU one of the guest's.
+                    self.watchdog = None;
+                    self.running.readiness.iter_mut().for_each(Readiness::give_up);
+                    self.running.manager.notify(&[NotifyState::Stopping]);
+                }
+                Effect::Status(status) => {
+                    self.running.manager.notify(&[NotifyState::Status(&status)]);
+                }
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
                 Effect::Kill => self.signal_qemu(Signal::SIGKILL),
-                Effect::Finish(end) => fate = Some(end),
+                Effect::Finish(end) => fate = Some(self.judge(end)),
             }
         }
         Ok(fate)
     }
 
-    fn ready(&mut self) {
+    /// QEMU and its guest stand as they were to. A guest that does not run yet can say nothing.
+    fn ready(&mut self, standing: Standing) {
         self.deadline = None;
-        let mut status = format!("running, QEMU is process {}", self.running.qemu);
+        if standing != Standing::Running {
+            self.running.readiness = None;
+        }
+        let Some(readiness) = &mut self.running.readiness else { return self.announce(standing) };
+        let patience = readiness.begin(Instant::now()) + MANAGER_GRACE;
+        let status = format!("running, waiting for the guest to say {readiness}");
+        log::info(format_args!("the guest is {status}"));
+        let extend = format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros());
+        self.running.manager.notify(&[NotifyState::Custom(&extend), NotifyState::Status(&status)]);
+    }
+
+    /// Takes what the guest says of itself.
+    fn listen_to_guest(&mut self) -> io::Result<()> {
+        let Some(readiness) = &mut self.running.readiness else { return Ok(()) };
+        match readiness.listen() {
+            Heard::Nothing => {}
+            Heard::Ready => {
+                self.running.readiness = None;
+                self.announce(Standing::Running);
+            }
+            Heard::Closed => {
+                readiness.give_up();
+                let words = format!("QEMU closed the port before it said {readiness}");
+                self.feed(Input::NotReady(words))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A guest that was awaited and did not come is one that was not started.
+    fn judge(&self, end: Fate) -> Fate {
+        match &self.running.readiness {
+            Some(readiness) if end == Fate::Stopped => {
+                Fate::StartFailed(format!("it shut down before it said {readiness}"))
+            }
+            Some(_) | None => end,
+        }
+    }
+
+    /// Tells the service manager that the guest is ready.
+    fn announce(&mut self, standing: Standing) {
+        let what = match standing {
+            Standing::Running => "running",
+            Standing::Paused => "paused until somebody resumes it",
+            Standing::Incoming => "waiting for a migration to come in",
+        };
+        let mut status = format!("{what}, QEMU is process {}", self.running.qemu);
         for place in &self.places {
             status.push_str("; console ");
             status.push_str(place);
         }
         log::info(format_args!("the guest is {status}"));
-        service_manager::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.running.manager.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        let limit = self.running.manager.watchdog();
+        self.watchdog = limit.map(|limit| Watchdog::new(limit, Instant::now()));
         sys::release_code();
+    }
+
+    /// Asks QEMU for a sign of life. Its answer says more than it asks for, and changes nothing.
+    fn ask_for_life(&mut self) -> io::Result<()> {
+        let id = self.session.execute("query-status", serde_json::Value::Null);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.asked(id);
+        }
+        self.write_out()
+    }
+
+    /// Tells the service manager that QEMU is well, if this is the sign of life that was asked for.
+    fn feed_watchdog(&mut self, id: CommandId) {
+        let now = Instant::now();
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_answer(id, now)) {
+            self.running.manager.notify(&[NotifyState::Watchdog]);
+        }
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
@@ -258,6 +384,10 @@ impl Supervisor<'_> {
             self.session.execute(command.name(), command.arguments())
         };
         self.sent.push((id, command));
+        self.write_out()
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
         // Commands have a few dozen bytes and QEMU reads them at once, so they fit the socket's buffer.
         match self.running.monitor.write(self.session.output()) {
             Ok(count) if count == self.session.output().len() => {

@@ -11,11 +11,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
 
 /// The first file descriptor after standard input, output and error.
-const FIRST_FD: RawFd = 3;
+pub(crate) const FIRST_FD: RawFd = 3;
 
 /// What a terminal sends to all processes of its foreground group. A child has them blocked: Ctrl-C is a request
 /// to the shim, which asks the guest to power down, and would make QEMU end at once.
@@ -83,6 +83,21 @@ impl SignalSource {
         let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
         Ok(Some(Arrived { number, from_kernel: info.ssi_code == libc::SI_KERNEL }))
     }
+}
+
+/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+///
+/// # Errors
+/// When nothing is open at this number.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_GETFD only asks, of any number. A number that is open then belongs to nobody in this
+    // process, as the caller of this function sees to, and so this descriptor is the only owner.
+    let fd = unsafe {
+        check(libc::fcntl(number, libc::F_GETFD))?;
+        OwnedFd::from_raw_fd(number)
+    };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
 }
 
 /// A process to start, which inherits everything but file descriptors from 3 on and the signal mask.

@@ -25,8 +25,11 @@ const FILES: &str = "\
 644 usr/lib/sysusers.d/glassbox.conf
 644 usr/lib/tmpfiles.d/glassbox.conf
 755 usr/sbin/glassboxd
+644 usr/share/bash-completion/completions/glassbox-qemu
 644 usr/share/dbus-1/system-services/org.glassbox.Glassbox1.service
 644 usr/share/dbus-1/system.d/org.glassbox.Glassbox1.conf
+644 usr/share/fish/vendor_completions.d/glassbox-qemu.fish
+644 usr/share/zsh/site-functions/_glassbox-qemu
 ";
 
 #[test]

@@ -4,9 +4,11 @@
 
 mod account;
 mod boot;
+mod claims;
 mod daemon;
 mod fate;
 mod faults;
+mod health;
 mod path;
 mod stop;
 mod tools;

@@ -241,9 +241,26 @@ impl Unit<'_> {
         Ok(logged.lines().map(str::to_owned).collect())
     }
 
+    /// When its own processes logged this very message, each time, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the container is gone, or journalctl prints other lines than journalctl(1) tells.
+    pub fn said_at(&self, message: &str) -> Result<Vec<f64>> {
+        let logged = self.logged_as("short-unix", &format!("_SYSTEMD_UNIT={}", self.name))?;
+        let message = format!("]: {message}");
+        let said = logged.lines().filter_map(|line| line.strip_suffix(&message));
+        said.map(|line| Ok(line.split(' ').next().unwrap_or_default().parse()?)).collect()
+    }
+
     fn logged(&self, by: &str) -> Result<String> {
+        self.logged_as("cat", by)
+    }
+
+    fn logged_as(&self, format: &str, by: &str) -> Result<String> {
         self.host.run(["journalctl", "--sync", "--quiet"])?.success()?;
-        let words = ["journalctl", "--no-pager", "--output=cat", "--quiet", by];
+        let output = format!("--output={format}");
+        let words = ["journalctl", "--no-pager", &output, "--quiet", by];
         Ok(self.host.run(words)?.success()?.stdout)
     }
 

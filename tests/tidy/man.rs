@@ -1,11 +1,13 @@
-//! The man pages: man/NAME.SECTION.md, and the option lists that clap has, to roff as it is checked in.
+//! The man pages: man/NAME.SECTION.md, and the option lists that clap has, to roff as it is checked in. And the
+//! completions for shells, which clap makes of the same options.
 //!
-//! `make man` writes the pages; without it the test here compares them. So neither the build nor the
+//! `make man` writes both; without it the tests here compare them. So neither the build nor the
 //! installation needs a converter, and no page is older than its source or than the program's options.
 
 use std::fs;
 
 use clap::{Command, CommandFactory};
+use clap_complete::Shell;
 
 use super::none;
 
@@ -51,6 +53,33 @@ fn man_pages_are_fresh() {
         }
     }
     none("a man page differs from its source in man/*.md and the options; run 'make man'", &stale);
+}
+
+/// The files of completions, as the shells' own folders name them.
+const COMPLETIONS: [(Shell, &str); 3] = [
+    (Shell::Bash, "glassbox-qemu"),
+    (Shell::Zsh, "_glassbox-qemu"),
+    (Shell::Fish, "glassbox-qemu.fish"),
+];
+
+#[test]
+fn man_pages_have_completions_beside_them() {
+    let folder = tests::install::repository().join("completions");
+    let mut stale = Vec::new();
+    for (shell, name) in COMPLETIONS {
+        let mut script = Vec::new();
+        let mut command = glassbox_qemu::Cli::command();
+        clap_complete::generate(shell, &mut command, "glassbox-qemu", &mut script);
+        let file = folder.join(name);
+        if std::env::var_os("UPDATE_MAN").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&file, &script).unwrap();
+        }
+        if fs::read(&file).unwrap_or_default() != script {
+            stale.push(format!("completions/{name}"));
+        }
+    }
+    none("completions differ from the program's options; run 'make man'", &stale);
 }
 
 #[test]

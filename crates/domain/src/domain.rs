@@ -24,6 +24,7 @@ use crate::perf::Perf;
 use crate::pm::PowerManagement;
 use crate::qemu_namespace::{QEMU_NAMESPACE, QemuNamespace};
 use crate::reader::Reader;
+use crate::readiness::Readiness;
 use crate::resource::Resource;
 use crate::seclabel::SecurityLabel;
 use crate::sysinfo::Sysinfo;
@@ -53,6 +54,8 @@ pub struct Domain {
     pub description: Option<String>,
     /// The element `<metadata>` as it was written, kept for the programs that wrote it.
     pub metadata: Option<String>,
+    /// What `<metadata>` says of how the guest tells that it is ready.
+    pub readiness: Option<Readiness>,
     /// How much memory there is.
     pub memory: Memory,
     /// Weights of block I/O.
@@ -139,6 +142,7 @@ impl Domain {
     fn read(reader: &Reader<'_>, header: Header) -> Option<Self> {
         let child = |name: &str| reader.child(name);
         let memory = Memory::parse(reader);
+        let metadata = child("metadata");
         let lists = (reader.children("sysinfo"), reader.children("seclabel"));
         Some(Self {
             place: reader.place(),
@@ -148,7 +152,8 @@ impl Domain {
             genid: child("genid").and_then(|r| generation(&r)),
             title: header.title,
             description: child("description").map(|r| r.text().into_owned()),
-            metadata: child("metadata").map(|metadata| raw_text(reader, &metadata)),
+            metadata: metadata.as_ref().map(|metadata| raw_text(reader, metadata)),
+            readiness: metadata.as_ref().and_then(Readiness::parse),
             memory,
             blkiotune: child("blkiotune").and_then(|r| BlockIoTuning::parse(&r)),
             memtune: child("memtune").and_then(|r| MemoryTuning::parse(&r)),

@@ -42,7 +42,9 @@ mod placeholder;
 mod pm;
 mod qemu_namespace;
 mod reader;
+mod readiness;
 mod resource;
+mod resources;
 mod seclabel;
 mod sysinfo;
 mod throttle_groups;
@@ -100,7 +102,9 @@ pub use qemu_namespace::{
     QemuNamespace,
 };
 pub use reader::{Keyword, OnOff, Reader, YesNo};
+pub use readiness::{GLASSBOX_NAMESPACE, Readiness, ReadinessChannel};
 pub use resource::Resource;
+pub use resources::Resources;
 pub use seclabel::{DeviceLabel, LabelType, SecurityLabel};
 pub use sysinfo::{FirmwareConfig, SmbiosBlock, SmbiosTable, Sysinfo, SysinfoType};
 pub use throttle_groups::ThrottleGroups;

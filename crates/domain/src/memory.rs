@@ -31,14 +31,19 @@ pub struct Memory {
 
 impl Memory {
     pub(crate) fn parse(root: &Reader<'_>) -> Self {
-        let memory = root.child("memory");
-        let current = root.child("currentMemory");
+        Self::parse_with(|name| root.child(name))
+    }
+
+    /// Reads the elements that `child` finds below the root by their names.
+    pub(crate) fn parse_with<'d>(child: impl Fn(&str) -> Option<Reader<'d>>) -> Self {
+        let memory = child("memory");
+        let current = child("currentMemory");
         Self {
             place: memory.as_ref().map(Reader::place),
             dump_core: memory.as_ref().and_then(|memory| memory.on_off("dumpCore")),
             size: memory.and_then(|memory| MemorySize::parse(&memory)),
             current: current.and_then(|current| MemorySize::parse(&current)),
-            maximum: root.child("maxMemory").and_then(|maximum| MaxMemory::parse(&maximum)),
+            maximum: child("maxMemory").and_then(|maximum| MaxMemory::parse(&maximum)),
         }
     }
 

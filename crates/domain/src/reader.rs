@@ -97,6 +97,16 @@ impl<'d> Reader<'d> {
         Self::new(element, format!("/{}", element.qualified), None, faults)
     }
 
+    /// A reader of an element that stands right below the document's root.
+    pub(crate) fn below_root(
+        element: &'d Element<'d>,
+        root: &'d Element<'d>,
+        faults: &'d Faults,
+    ) -> Self {
+        let path = format!("/{}/{}", root.qualified, element.qualified);
+        Self::new(element, path, Some(root.name), faults)
+    }
+
     fn new(
         element: &'d Element<'d>,
         path: String,

@@ -8,8 +8,8 @@ use crate::json::Object;
 use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
-    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
-    PassedPci, UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
+    PassedFd, PassedPci, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -40,6 +40,8 @@ pub(crate) struct Command<'a> {
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
+    /// What the guest says when it is ready.
+    pub(crate) ready: Option<GuestReady>,
 }
 
 impl<'a> Command<'a> {
@@ -67,6 +69,7 @@ impl<'a> Command<'a> {
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
+            ready: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl<'a> Command<'a> {
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
+            ready: self.ready,
         }
     }
 

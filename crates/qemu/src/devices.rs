@@ -27,6 +27,7 @@ pub(crate) mod panic;
 pub(crate) mod parallel;
 pub(crate) mod pstore;
 pub(crate) mod raw_scsi;
+pub(crate) mod ready;
 pub(crate) mod redirdev;
 pub(crate) mod rng;
 pub(crate) mod serial;

@@ -71,8 +71,8 @@ pub use firmware::{
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, CopiedFile, DisplayPassword, FdKind, Helper, HostFile, LaunchPlan, PassedFd,
-    PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
+    PassedFd, PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -1,6 +1,6 @@
 //! The machine: which board it is, and the option `-machine`.
 
-use domain::{CpuMode, Domain, DomainType, Faults, Features, IoApicDriver, Loader, TimerName};
+use domain::{Domain, DomainType, Faults, Features, IoApicDriver, Loader, TimerName};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -65,17 +65,8 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
             faults.push(input.place.refused(what));
         }
     }
-    let dedicated = features.kvm.as_ref().and_then(|kvm| kvm.hint_dedicated) == Some(true);
-    let mode = domain.cpu.as_ref().and_then(|cpu| cpu.mode);
-    if dedicated && !matches!(mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum)) {
-        refuse("<hint-dedicated> needs <cpu mode='host-passthrough'>; use it or remove this");
-    }
     if features.translation_cache.is_some() && domain.kind != DomainType::Qemu {
         refuse("<tcg> is for domain type 'qemu'; remove it");
-    }
-    let tseg = features.smm.is_some_and(|smm| smm.tseg.is_some());
-    if tseg && Board::of_domain(domain) != Board::Q35 {
-        refuse("<tseg> is of a q35 machine; remove it");
     }
     if features.ioapic == Some(IoApicDriver::Qemu) && domain.kind != DomainType::Kvm {
         refuse("<ioapic driver='qemu'/> needs domain type 'kvm'; remove it");

@@ -1,5 +1,7 @@
 //! What the shim is to do to start a guest.
 
+use std::time::Duration;
+
 use domain::devices::Interface;
 use domain::{PciAddress, Place};
 
@@ -37,6 +39,19 @@ pub struct LaunchPlan {
     pub pci_devices: Vec<PassedPci>,
     /// Network devices whose cable is unplugged before the guest runs.
     pub unplugged: Vec<UnpluggedLink>,
+    /// What the guest says when it is ready; none of a guest that is when its CPUs run.
+    pub ready: Option<GuestReady>,
+}
+
+/// A port by which the guest says that it is ready, with a line `READY=1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestReady {
+    /// The port's name in the guest.
+    pub port: String,
+    /// The socket at which QEMU serves it, one of [`LaunchPlan::fds`].
+    pub socket: String,
+    /// How long it may take from when its CPUs run.
+    pub timeout: Duration,
 }
 
 /// The password of a display.

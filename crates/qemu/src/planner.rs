@@ -116,8 +116,11 @@ fn final_arguments(command: &mut Command<'_>) {
 fn name(command: &mut Command<'_>) {
     let name = Options::pair("guest", &command.domain.name).on_off("debug-threads", true);
     command.argv.options("-name", name);
-    // The guest waits until its threads are pinned and its state is known; the shim lets it go.
-    command.argv.flag("-S");
+    // The guest waits until its threads are pinned and its state is known; the shim lets it go. One that comes
+    // in by a migration waits for that, and then goes on as it was, running or paused.
+    if !matches!(command.launch.start, StartMode::Incoming(_)) {
+        command.argv.flag("-S");
+    }
 }
 
 fn identity(command: &mut Command<'_>) {

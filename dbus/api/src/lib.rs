@@ -20,14 +20,19 @@
 //!     property s Version
 //! /org/glassbox/Glassbox1/domain/c7a5fdbd_edaf_9455_926a_d65c16db1809
 //!   org.glassbox.Glassbox1.Domain
-//!     properties s Name, s UUID, u LeaderPID, s Unit, s MachineName
+//!     properties s Name, s UUID, u LeaderPID, s Unit, s MachineName, b Persistent
 //! ```
 //!
 //! `leader` is a pidfd of the calling process. `lifeline` is one end of a socket pair (`SOCK_SEQPACKET` or
 //! `SOCK_STREAM`) whose other end the caller keeps: the claim on name and UUID lasts until that end is closed.
-//! `options` has no key yet, and any key is refused by name, so that a newer client learns of an older daemon.
+//! `options` may have `transient`, a boolean: the guest's definition is not kept once the guest has ended. Any
+//! other key is refused by name, so that a newer client learns of an older daemon.
+
+mod holder;
 
 use domain::DomainUuid;
+
+pub use holder::{Holder, Placement};
 
 /// The well-known name on the bus, and the prefix of all interfaces and errors.
 pub const BUS_NAME: &str = "org.glassbox.Glassbox1";
@@ -37,6 +42,9 @@ pub const ROOT_PATH: &str = "/org/glassbox/Glassbox1";
 
 /// The interface by which a shim claims name and UUID of its guest.
 pub const REGISTRY_INTERFACE: &str = "org.glassbox.Glassbox1.Registry";
+
+/// Key of the options of `Register`: whether the guest's definition is gone with the guest.
+pub const OPTION_TRANSIENT: &str = "transient";
 
 /// The interface by which anyone reads what guests there are.
 pub const MANAGER_INTERFACE: &str = "org.glassbox.Glassbox1.Manager";

@@ -40,6 +40,8 @@ pub(crate) struct Claim {
     pub(crate) uuid: DomainUuid,
     /// The process that stands for the guest.
     pub(crate) leader: Leader,
+    /// Whether the guest's definition is gone with the guest.
+    pub(crate) transient: bool,
 }
 
 /// How a claim was granted.
@@ -66,7 +68,7 @@ pub(crate) struct Conflict {
     /// The holder's token.
     pub(crate) token: Token,
     /// The holder's claim.
-    pub(crate) holder: Claim,
+    pub(crate) holder: Box<Claim>,
 }
 
 /// The half of a claim that is taken.
@@ -80,7 +82,7 @@ pub(crate) enum Taken {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { name, uuid, leader } = &self.holder;
+        let Claim { name, uuid, leader, transient: _ } = &*self.holder;
         match self.what {
             Taken::Name => write!(f, "the name '{name}' is held by {leader}"),
             Taken::Uuid => write!(f, "the UUID {uuid} is held by guest '{name}', {leader}"),
@@ -137,7 +139,7 @@ impl Claims {
     }
 
     fn conflict(&self, what: Taken, token: Token) -> Conflict {
-        Conflict { what, token, holder: self.held[&token].clone() }
+        Conflict { what, token, holder: Box::new(self.held[&token].clone()) }
     }
 
     fn issue(&mut self) -> Token {
@@ -172,6 +174,7 @@ mod tests {
             name: name.parse().unwrap(),
             uuid: UUIDS[uuid].parse().unwrap(),
             leader: Leader { pid, born: 7, unit: unit.clone(), system_unit: unit },
+            transient: false,
         }
     }
 
@@ -256,7 +259,7 @@ mod tests {
                             list.retain(|(held, _)| *held != former);
                             list.push((token, asked));
                         }
-                        Err(conflict) => prop_assert!(clash.contains(&(conflict.token, conflict.holder))),
+                        Err(conflict) => prop_assert!(clash.contains(&(conflict.token, *conflict.holder))),
                     }
                 } else if let Some(index) = (!list.is_empty()).then(|| name % list.len()) {
                     let (token, held) = list.remove(index);

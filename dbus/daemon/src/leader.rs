@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::cgroup::Placement;
+use dbus_api::{Holder, Placement};
 
 /// The process that stands for a guest, as it was when it registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +79,7 @@ impl Leader {
 
 impl fmt::Display for Leader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}", self.pid)?;
-        match &self.unit {
-            Some(unit) => write!(f, " ({unit})"),
-            None => Ok(()),
-        }
+        Holder { pid: self.pid, unit: self.unit.as_deref() }.fmt(f)
     }
 }
 

@@ -284,6 +284,7 @@ mod tests {
                 unit: Some("inner.service".to_owned()),
                 system_unit: unit.map(str::to_owned),
             },
+            transient: false,
         }
     }
 

@@ -3,11 +3,10 @@
 //! A shim claims its guest's name and UUID before it starts QEMU, and keeps the claim by a lifeline. The daemon
 //! never starts, signals or stops a guest, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `cgroup`, `record` and `sasl`; one task, the `keeper`, owns the state; the rest is a thin
+//! The pure parts are `claims`, `record` and `sasl`; one task, the `keeper`, owns the state; the rest is a thin
 //! skin of I/O around them.
 
 mod caller;
-mod cgroup;
 mod claims;
 mod cli;
 mod failure;

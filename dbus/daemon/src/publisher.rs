@@ -147,6 +147,12 @@ impl Domain {
         self.0.unit()
     }
 
+    /// Whether the guest's definition is kept when the guest has ended.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn persistent(&self) -> bool {
+        !self.0.claim().transient
+    }
+
     /// The name in machinectl; "" for a guest that is not registered with machined.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn machine_name(&self) -> &str {

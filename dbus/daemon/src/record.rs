@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::claims::Claim;
 use crate::leader::Leader;
 
-/// The version that this daemon writes, and the only one it reads.
-const VERSION: u32 = 1;
+/// The version of a record that the first daemon read.
+const FIRST: u32 = 1;
+
+/// The version of a record that says more; the last one that this daemon reads.
+const LAST: u32 = 2;
 
 /// What is written. It is no domain type: the names in it are fixed by what older daemons wrote.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ struct Record {
     leader_born: u64,
     unit: Option<String>,
     system_unit: Option<String>,
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    transient: bool,
 }
 
 /// A record cannot be read.
@@ -32,7 +38,7 @@ pub(crate) enum RecordFault {
     #[error("the record is malformed: {0}")]
     Form(serde_json::Error),
     /// Another daemon wrote it.
-    #[error("the record has version {0}, this daemon knows {VERSION}")]
+    #[error("the record has version {0}, this daemon knows {FIRST} to {LAST}")]
     Version(u32),
     /// Its name or UUID is none.
     #[error("the record is malformed: {0}")]
@@ -41,15 +47,17 @@ pub(crate) enum RecordFault {
 
 /// Writes the record of a claim.
 pub(crate) fn write(claim: &Claim) -> Vec<u8> {
-    let Claim { name, uuid, leader } = claim;
+    let Claim { name, uuid, leader, transient } = claim;
     let record = Record {
-        version: VERSION,
+        // An older daemon need not lose what it can hold.
+        version: if *transient { LAST } else { FIRST },
         name: name.to_string(),
         uuid: uuid.to_string(),
         leader_pid: leader.pid,
         leader_born: leader.born,
         unit: leader.unit.clone(),
         system_unit: leader.system_unit.clone(),
+        transient: *transient,
     };
     serde_json::to_vec(&record).expect("a record has string keys only, and nothing in it can fail")
 }
@@ -63,7 +71,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
     }
     // The version first, or a newer record would be reported for a field of it that is not known here.
     let Any { version } = serde_json::from_slice(text).map_err(RecordFault::Form)?;
-    if version != VERSION {
+    if !(FIRST..=LAST).contains(&version) {
         return Err(RecordFault::Version(version));
     }
     let record: Record = serde_json::from_slice(text).map_err(RecordFault::Form)?;
@@ -76,6 +84,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
             unit: record.unit,
             system_unit: record.system_unit,
         },
+        transient: record.transient,
     })
 }
 
@@ -85,25 +94,37 @@ mod tests {
     use proptest::prelude::*;
 
     /// What the first daemon wrote; every later one must read it or refuse it by its version.
-    const FIRST: &str = r#"{"version":1,"name":"web","uuid":"c7a5fdbd-edaf-9455-926a-d65c16db1809","leader_pid":42,"leader_born":7,"unit":"qemu@web.service","system_unit":"qemu@web.service"}"#;
+    const WRITTEN: &str = r#"{"version":1,"name":"web","uuid":"c7a5fdbd-edaf-9455-926a-d65c16db1809","leader_pid":42,"leader_born":7,"unit":"qemu@web.service","system_unit":"qemu@web.service"}"#;
 
     #[test]
     fn the_record_is_stable() {
-        let claim = read(FIRST.as_bytes()).unwrap();
+        let claim = read(WRITTEN.as_bytes()).unwrap();
         assert_eq!(claim.leader.to_string(), "pid 42 (qemu@web.service)");
-        assert_eq!(String::from_utf8(write(&claim)).unwrap(), FIRST);
+        assert_eq!(String::from_utf8(write(&claim)).unwrap(), WRITTEN);
+    }
+
+    #[test]
+    fn a_transient_guest_is_told_from_others() {
+        let text = WRITTEN
+            .replace(r#""version":1"#, r#""version":2"#)
+            .replace('}', r#","transient":true}"#);
+        let claim = read(text.as_bytes()).unwrap();
+        assert!(claim.transient && !read(WRITTEN.as_bytes()).unwrap().transient);
+        assert_eq!(String::from_utf8(write(&claim)).unwrap(), text);
     }
 
     #[test]
     fn what_is_not_known_is_refused() {
         let refusal = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
-        let newer = FIRST.replace(r#""version":1"#, r#""version":2,"monitor":true"#);
-        assert_eq!(refusal(&newer), "the record has version 2, this daemon knows 1");
-        let extended = FIRST.replace(r#""version":1"#, r#""version":1,"monitor":true"#);
+        let newer = WRITTEN.replace(r#""version":1"#, r#""version":3,"monitor":true"#);
+        assert_eq!(refusal(&newer), "the record has version 3, this daemon knows 1 to 2");
+        let extended = WRITTEN.replace(r#""version":1"#, r#""version":1,"monitor":true"#);
         assert!(refusal(&extended).starts_with("the record is malformed: unknown field `monitor`"));
-        assert!(refusal(&FIRST.replace("web\"", "w/b\"")).starts_with("the record is malformed: "));
+        assert!(
+            refusal(&WRITTEN.replace("web\"", "w/b\"")).starts_with("the record is malformed: ")
+        );
         assert!(refusal("").starts_with("the record is malformed: "));
-        assert!(refusal(&FIRST[..40]).starts_with("the record is malformed: "));
+        assert!(refusal(&WRITTEN[..40]).starts_with("the record is malformed: "));
     }
 
     proptest! {
@@ -113,10 +134,11 @@ mod tests {
             bytes in any::<[u8; 16]>(),
             (pid, born) in any::<(u32, u64)>(),
             unit in proptest::option::of(".{0,12}"),
+            transient in any::<bool>(),
         ) {
             let Ok(name) = DomainName::try_from(name.as_str()) else { return Ok(()) };
             let leader = Leader { pid, born, system_unit: unit.clone(), unit };
-            let claim = Claim { name, uuid: DomainUuid::from_random(bytes), leader };
+            let claim = Claim { name, uuid: DomainUuid::from_random(bytes), leader, transient };
             prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
         }
     }

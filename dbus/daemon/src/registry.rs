@@ -62,8 +62,9 @@ impl Registry {
             Origin::Peer(caller) => caller,
         };
         self.admission.admit(caller)?;
-        refuse_options(&options)?;
-        let request = read(name, uuid, leader, lifeline, caller)?;
+        let transient = is_transient(&options)?;
+        let mut request = read(name, uuid, leader, lifeline, caller)?;
+        request.claim.transient = transient;
         let admitted = self.keeper.claim(request).await?;
         let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
         // Without a bus there is no object to wait for, and the claim holds all the same.
@@ -93,21 +94,28 @@ fn read(
         .map_err(|fault| Failure::argument("leader", &fault))?;
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
-    Ok(Request { claim: Claim { name, uuid, leader }, pidfd, lifeline })
+    Ok(Request { claim: Claim { name, uuid, leader, transient: false }, pidfd, lifeline })
 }
 
-/// Refuses options by name: a newer client must learn that this daemon does not know what it asks for.
-fn refuse_options(options: &HashMap<String, OwnedVariant>) -> Result<(), Failure> {
-    let mut unknown: Vec<_> = options.keys().map(String::as_str).collect();
+/// Reads the options. Keys that are not known are refused by name: a newer client must learn that this daemon does
+/// not know what it asks for.
+fn is_transient(options: &HashMap<String, OwnedVariant>) -> Result<bool, Failure> {
+    const KEY: &str = dbus_api::OPTION_TRANSIENT;
+    let known = |key: &&str| *key == KEY;
+    let mut unknown: Vec<_> =
+        options.keys().map(String::as_str).filter(|key| !known(key)).collect();
     unknown.sort_unstable();
-    match unknown.as_slice() {
-        [] => Ok(()),
-        unknown => Err(Failure::InvalidArgs(format!(
-            "options: unknown key '{}'; glassboxd {} knows none",
+    if !unknown.is_empty() {
+        return Err(Failure::InvalidArgs(format!(
+            "options: unknown key '{}'; glassboxd {} knows '{KEY}'",
             unknown.join("', '"),
             env!("CARGO_PKG_VERSION")
-        ))),
+        )));
     }
+    let Some(value) = options.get(KEY) else { return Ok(false) };
+    bool::try_from(value).map_err(|_| {
+        Failure::InvalidArgs(format!("options: '{KEY}' is of another type; give a boolean"))
+    })
 }
 
 /// Asks the bus daemon who sent a message (D-Bus specification, `GetConnectionCredentials`).
@@ -138,11 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_options_are_named() {
+    fn options_are_read_or_refused_by_name() {
         let one = OwnedVariant::from(1u32);
-        assert_eq!(refuse_options(&HashMap::new()), Ok(()));
-        let options = HashMap::from([("monitor".to_owned(), one.clone()), ("a".to_owned(), one)]);
-        let Err(Failure::InvalidArgs(text)) = refuse_options(&options) else { panic!("refused") };
-        assert!(text.starts_with("options: unknown key 'a', 'monitor'; glassboxd "), "{text}");
+        let options = |pairs: &[(&str, &OwnedVariant)]| {
+            let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).clone()));
+            is_transient(&owned.collect())
+        };
+        assert_eq!(options(&[]), Ok(false));
+        assert_eq!(options(&[("transient", &OwnedVariant::from(true))]), Ok(true));
+        assert_eq!(options(&[("transient", &OwnedVariant::from(false))]), Ok(false));
+        for (pairs, words) in [
+            (
+                &[("monitor", &one), ("a", &one), ("transient", &one)][..],
+                "options: unknown key 'a', 'monitor'; glassboxd ",
+            ),
+            (&[("transient", &one)], "options: 'transient' is of another type; give a boolean"),
+        ] {
+            let Err(Failure::InvalidArgs(text)) = options(pairs) else { panic!("refused") };
+            assert!(text.starts_with(words), "{text}");
+        }
     }
 }

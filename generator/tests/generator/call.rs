@@ -14,6 +14,7 @@ pub(crate) struct Call {
 /// What came of a call.
 pub(crate) struct Outcome {
     pub(crate) status: i32,
+    pub(crate) stdout: String,
     pub(crate) stderr: String,
     output: TempDir,
 }
@@ -51,6 +52,7 @@ impl Call {
         let output = self.command.output().unwrap();
         Outcome {
             status: output.status.code().expect("the program ended by itself"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
             output: self.output,
         }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod call;
+mod corpus;
+mod dry_run;
 mod golden;
 mod odd;
 mod tree;

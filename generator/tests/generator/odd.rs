@@ -215,7 +215,9 @@ fn a_wrong_call_is_told_the_usage() {
     for arguments in [&[][..], &["@a", "@b"], &["@a", "@b", "@c", "@d"], &["--help"]] {
         let outcome = Call::new(Path::new("/nonexistent")).run_with(arguments);
         assert_eq!(outcome.status, 2, "{arguments:?}");
-        assert_eq!(outcome.stderr, "usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]\n");
+        let usage = "usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]\n       \
+                     glassbox-generator --dry-run [--user]\n";
+        assert_eq!(outcome.stderr, usage);
         assert!(tree::read(&outcome.directory()).is_empty());
     }
 }

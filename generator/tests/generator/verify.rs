@@ -13,7 +13,7 @@ use crate::tree::{Entry, Tree};
 ///
 /// The units are named by a target that wants them, for on the command line it takes colons and backslashes
 /// for something else.
-fn verify(scope: &str, directories: &[&Path], units: &[String]) -> Option<String> {
+pub(crate) fn verify(scope: &str, directories: &[&Path], units: &[String]) -> Option<String> {
     let own = if scope == "--user" { "user" } else { "system" };
     let temporary = tempfile::tempdir().unwrap();
     let wants = format!("[Unit]\nDescription=All\nWants={}\n", units.join(" "));
@@ -40,7 +40,7 @@ fn verify(scope: &str, directories: &[&Path], units: &[String]) -> Option<String
 }
 
 /// The units of the source tree with a program in `ExecStart=` that exists, as the installed one does.
-fn installed_units(scope: &str) -> tempfile::TempDir {
+pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../units");
     let source = if scope == "--user" { units.join("user") } else { units };
@@ -52,7 +52,7 @@ fn installed_units(scope: &str) -> tempfile::TempDir {
 }
 
 /// The instances that a tree of generated files has drop-ins for.
-fn units(tree: &Tree) -> Vec<String> {
+pub(crate) fn units(tree: &Tree) -> Vec<String> {
     tree.keys()
         .filter_map(|name| name.strip_prefix("normal/")?.strip_suffix(".d/50-glassbox.conf"))
         .map(str::to_owned)

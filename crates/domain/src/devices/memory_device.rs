@@ -152,8 +152,9 @@ impl MemoryDevice {
             return;
         };
         let block = block.bytes();
-        if !block.is_power_of_two() || block < 1 << 20 {
-            reader.refuse("<block> is no power of 2 of 1 MiB and more; give such as 2 MiB");
+        // Less than a transparent huge page of the host could not be given back.
+        if !block.is_power_of_two() || block < 2 << 20 {
+            reader.refuse("<block> is no power of 2 of 2 MiB and more; give such as 2 MiB");
             return;
         }
         let fits = |size: MemorySize| size.bytes().is_multiple_of(block);

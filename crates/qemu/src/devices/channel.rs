@@ -4,7 +4,7 @@ use domain::devices::{Channel, ChannelPort, ChardevSource};
 
 use crate::command::Command;
 use crate::devices::chardev::Purpose;
-use crate::devices::{chardev, placed};
+use crate::devices::{chardev, placed, ready};
 use crate::json::Object;
 
 /// The name under which SPICE's agent is reached.
@@ -15,6 +15,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, channel: &Channel) {
     let alias = channel.info.alias();
     let name = channel.name();
     let socket = chardev::channel_socket(command, name.unwrap_or(alias));
+    ready::note(command, channel, &socket);
     let backend = chardev::arguments(command, &channel.chardev, alias, Purpose::Channel(&socket));
     if let ChannelPort::Guestfwd { address, port } = &channel.port {
         let forward = Object::new("str", format!("tcp:{address}:{port}-chardev:{backend}"));

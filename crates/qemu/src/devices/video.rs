@@ -97,8 +97,11 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// The most memory of a card in KiB, whose bytes QEMU counts in 32 bits.
+const MOST_MEMORY: u32 = u32::MAX / 1024;
+
 /// What a card cannot have, whatever stands beside it.
-fn alone(video: &Video) -> [(bool, &'static str); 4] {
+fn alone(video: &Video) -> [(bool, &'static str); 5] {
     let resolves = matches!(
         video.model,
         Some(VideoModel::Vga | VideoModel::Qxl | VideoModel::Virtio | VideoModel::Bochs)
@@ -116,6 +119,10 @@ fn alone(video: &Video) -> [(bool, &'static str); 4] {
         (
             video.resolution.is_some() && !resolves,
             "a card of this type has no <resolution>; remove it",
+        ),
+        (
+            [video.memory.ram, video.memory.vram].into_iter().flatten().any(|it| it > MOST_MEMORY),
+            "a card has less than 4 GiB of memory; give less",
         ),
         (
             video.model == Some(VideoModel::Qxl) && video.memory.vgamem.is_some_and(|it| it < 1024),

@@ -209,7 +209,7 @@ fn malformed(other: &Child) -> Vec<Malformed> {
     let no_socket = format!("lifeline: it is not a socket; {pair}");
     let wrong_kind = format!("lifeline: it is a socket of the wrong kind; {pair}");
     let no_pidfd = "leader: it is not a pidfd; get one from pidfd_open(2)";
-    let option = "options: unknown key 'monitor'; glassboxd 0.1.0 knows none";
+    let option = "options: unknown key 'monitor'; glassboxd 0.1.0 knows 'transient'";
     let monitor = HashMap::from([("monitor", OwnedVariant::from(1u32))]);
     vec![
         Malformed { name: "a/b", ..sound("name: ") },

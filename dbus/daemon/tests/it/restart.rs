@@ -1,11 +1,13 @@
 //! A daemon that dies loses no claim, for the service manager keeps what makes one.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::{Host, end, lifeline, register, run, uuid};
+use crate::host::{Host, PATIENCE, end, lifeline, pidfd, register, register_with, run, uuid};
 use crate::registry::{CLAIMED, list, property, wait_until_empty};
 
 /// The names in the store of the claims on these UUIDs.
@@ -55,6 +57,36 @@ fn a_killed_daemon_loses_no_claim() {
 }
 
 #[test]
+fn what_is_kept_of_a_guest_is_told_by_the_next_daemon_too() {
+    let mut host = Host::start();
+    let mut lifelines = Vec::new();
+    let mut paths = Vec::new();
+    for (number, persistent) in [(1, true), (2, false)] {
+        let (kept, handed) = lifeline();
+        lifelines.push(kept);
+        let options = HashMap::from([("transient", (!persistent).into())]);
+        let (name, uuid) = (format!("guest-{number}"), uuid(number));
+        let path = run(async {
+            let peer = host.peer().await;
+            register_with(&peer, &name, &uuid, pidfd(), handed, options).await.unwrap()
+        });
+        paths.push((path, persistent));
+    }
+    host.manager.wait_for_stored(&names(&[1, 2]));
+    for _ in 0..2 {
+        run(async {
+            let bus = host.bus().await;
+            for (path, persistent) in &paths {
+                let told = bool::try_from(property(&bus, path, "Persistent").await).unwrap();
+                assert_eq!(told, *persistent, "{path}");
+            }
+        });
+        host.kill_daemon();
+        host.restart_daemon(None);
+    }
+}
+
+#[test]
 fn a_daemon_may_die_again_and_again() {
     let mut host = Host::start();
     let (kept, _) = run(async { register(&host.peer().await, "web", &uuid(1)).await.unwrap() });
@@ -70,11 +102,17 @@ fn a_daemon_may_die_again_and_again() {
 #[test]
 fn a_renewed_claim_is_stored_once() {
     let mut host = Host::start();
-    let second = run(async {
+    let (first, second) = run(async {
         let peer = host.peer().await;
-        let _first = register(&peer, "web", &uuid(1)).await.unwrap();
-        register(&peer, "web", &uuid(1)).await.unwrap()
+        let first = register(&peer, "web", &uuid(1)).await.unwrap();
+        (first, register(&peer, "web", &uuid(1)).await.unwrap())
     });
+    // The names in the store are the same before and after; it is the lifelines that tell.
+    let start = Instant::now();
+    while !is_closed(&first.0) {
+        assert!(start.elapsed() < PATIENCE, "the store keeps the former lifeline");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     host.manager.wait_for_stored(&names(&[1]));
     host.kill_daemon();
     host.restart_daemon(None);

@@ -1,7 +1,7 @@
 //! Interfaces that cannot be.
 
 use domain::devices::{
-    BackendType, DirectMode, Interface, InterfaceSource, InterfaceType, TeamingType, VirtioOptions,
+    BackendType, DirectMode, Interface, InterfaceSource, InterfaceType, TeamingType,
     VirtualPortType,
 };
 use domain::{Domain, Faults};
@@ -20,7 +20,7 @@ pub(super) fn all(domain: &Domain, faults: &Faults) {
             faults.push(interface.place.refused(what));
         }
         let limited = interface.bandwidth != domain::devices::Bandwidth::default();
-        if limited && !is_tap(interface) {
+        if limited && !is_tap(interface) && interface.kind() != InterfaceType::Hostdev {
             let what = "an interface of this type is not limited; use type='bridge'";
             let place = interface.place.child("bandwidth");
             faults.push(place.ignored(what));
@@ -106,7 +106,7 @@ fn host_side(interface: &Interface) -> [Option<String>; 11] {
 }
 
 /// What only some devices of the host's network have.
-fn host_device(interface: &Interface) -> [Option<String>; 4] {
+fn host_device(interface: &Interface) -> [Option<String>; 5] {
     use InterfaceType as T;
     let kind = interface.kind();
     let refuse = |wrong: bool, what: &str| wrong.then(|| format!("type '{kind}': {what}"));
@@ -116,6 +116,10 @@ fn host_device(interface: &Interface) -> [Option<String>; 4] {
         refuse(
             interface.target.managed == Some(false) && kind != T::Ethernet,
             "only a device of type='ethernet' is made by others; remove 'managed'",
+        ),
+        refuse(
+            kind == T::Hostdev && interface.bandwidth != domain::devices::Bandwidth::default(),
+            "a device of the host is not limited; remove <bandwidth>",
         ),
         refuse(
             interface.backend.log_file.is_some() && !is_passt,
@@ -184,7 +188,7 @@ fn guest_ip(interface: &Interface, is_passt: bool) -> Option<String> {
     })
 }
 
-fn device(interface: &Interface) -> [Option<String>; 5] {
+fn device(interface: &Interface) -> [Option<String>; 4] {
     use InterfaceType as T;
     let kind = interface.kind();
     let refuse = |wrong: bool, what: &str| wrong.then(|| format!("type '{kind}': {what}"));
@@ -199,10 +203,6 @@ fn device(interface: &Interface) -> [Option<String>; 5] {
         refuse(
             interface.driver.options.queues.is_some() && !queued,
             "it has one pair of queues only; remove 'queues'",
-        ),
-        refuse(
-            interface.driver.virtio != VirtioOptions::default() && !virtio && kind != T::Hostdev,
-            "'iommu', 'ats', 'packed' and 'page_per_vq' are for <model type='virtio'/>; remove them",
         ),
         refuse(
             team == Some(TeamingType::Persistent) && !virtio,

@@ -1,12 +1,38 @@
-//! Which unit a process lives in, read from the text of `/proc/PID/cgroup` (cgroups(7)). Pure.
+//! Who holds a claim: a process and the unit that it lives in, in the words that shim and daemon have in common.
 
-/// The units that a process lives in; both are the same but for the units of a user's own manager.
+use std::fmt;
+
+/// The process that holds a name or UUID, as a refusal names it: `pid 42 (qemu@web.service)`.
+///
+/// ```
+/// let holder = dbus_api::Holder { pid: 42, unit: Some("qemu@web.service") };
+/// assert_eq!(holder.to_string(), "pid 42 (qemu@web.service)");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder<'a> {
+    /// Its process id.
+    pub pid: u32,
+    /// The innermost unit that it lives in.
+    pub unit: Option<&'a str>,
+}
+
+impl fmt::Display for Holder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        match self.unit {
+            Some(unit) => write!(f, " ({unit})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The units that a process lives in, read from the text of `/proc/PID/cgroup` (cgroups(7)); both are the same but for the units of a user's own manager.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Placement {
+pub struct Placement {
     /// The innermost service or scope: `qemu@web.service`.
-    pub(crate) unit: Option<String>,
+    pub unit: Option<String>,
     /// The outermost one, which the system's manager knows: `user@1000.service` for a user's own service.
-    pub(crate) system_unit: Option<String>,
+    pub system_unit: Option<String>,
 }
 
 impl Placement {
@@ -15,7 +41,8 @@ impl Placement {
     /// The hierarchy `name=systemd` of cgroup v1 counts when it has units, otherwise the unified one (`0::`): in a
     /// container the former may be the host's, whose systemd is another and knows no unit in there.
     /// Names stay escaped, as systemctl prints them.
-    pub(crate) fn parse(text: &str) -> Self {
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let in_hierarchy = |hierarchy: &str| {
             text.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;

@@ -1,0 +1,26 @@
+complete -c glassbox-qemu -l instance -d 'Start the guest of unit qemu@INSTANCE.service, whose NAME.xml is looked for in the directories of definitions' -r
+complete -c glassbox-qemu -l xml-fd -d 'Read the domain XML from this inherited file descriptor to its end' -r
+complete -c glassbox-qemu -l name -d 'The guest\'s name, instead of the definition\'s' -r
+complete -c glassbox-qemu -l uuid -d 'The guest\'s UUID, instead of the definition\'s' -r
+complete -c glassbox-qemu -l incoming -d 'Wait for a migration to come in instead of booting: from a URI of QEMU\'s, from an inherited file descriptor, or from where the other monitor says (`defer`)' -r
+complete -c glassbox-qemu -l completions -d 'Print the completions of this program for a shell, and start nothing' -r -f -a "bash\t''
+elvish\t''
+fish\t''
+powershell\t''
+zsh\t''"
+complete -c glassbox-qemu -l register -d 'Whether the management daemon must know of the guest' -r -f -a "auto\t'Claim the guest\'s name when there is a daemon; without one, start and register when it comes'
+required\t'Do not start without a claim'
+no\t'Start without a claim, and never register'"
+complete -c glassbox-qemu -l registry -d 'The registry\'s socket' -r -F
+complete -c glassbox-qemu -l stop-timeout -d 'How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit the default is most of its TimeoutStopSec=, elsewhere 80' -r
+complete -c glassbox-qemu -l pidfile -d 'Write the id of this process, the guest\'s main one, to a file once QEMU is started; removed when the guest has ended' -r -F
+complete -c glassbox-qemu -l die-with-parent -d 'End QEMU at once when the process that started this program has ended; its PID, if given, also tells when it ended before this program could watch it' -r
+complete -c glassbox-qemu -l user -d 'Look for the definition and the registry in the user\'s directories instead of the system\'s'
+complete -c glassbox-qemu -l paused -d 'Leave the guest\'s CPUs stopped until somebody resumes them over the guest\'s other monitor'
+complete -c glassbox-qemu -l print-args -d 'Print QEMU\'s command line, one argument a line, and start nothing'
+complete -c glassbox-qemu -l print-xml -d 'Print the domain XML with its defaults filled in and its addresses assigned, and start nothing'
+complete -c glassbox-qemu -l check -d 'Print every fault of the definition and every part of it that is left out, and start nothing'
+complete -c glassbox-qemu -l transient -d 'Tell the registry that the definition is not kept once the guest has ended'
+complete -c glassbox-qemu -l standalone -d 'Talk to no registry, no bus and no service manager, claim nothing, and use a runtime directory of this run\'s own'
+complete -c glassbox-qemu -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c glassbox-qemu -s V -l version -d 'Print version'
