@@ -220,7 +220,9 @@ fn is_ignored(outcome: &Outcome, part: &Part) -> bool {
     let ignored = outcome.faults.iter().filter(|fault| fault.severity == Severity::Ignored);
     let mut paths = ignored.filter(|it| !it.what.contains("attribute '")).map(|it| {
         let steps = it.path.split('/').map(|step| step.split('[').next().unwrap_or(step));
-        steps.collect::<Vec<_>>().join("/")
+        let mut steps: Vec<&str> = steps.collect();
+        steps.dedup_by(|a, b| a == b && *a == "backingStore"); // As in `parts`.
+        steps.join("/")
     });
     paths.any(|path| {
         let below = part.name.strip_prefix(path.as_str());
