@@ -8,10 +8,12 @@ elvish\t''
 fish\t''
 powershell\t''
 zsh\t''"
+complete -c glassbox-qemu -l fd -d 'Use this open file descriptor for a device instead of opening one; may be repeated. NAME is an interface\'s alias such as net0 (a tap device, once for each pair of queues), net0-vhost, vsock0, a disk\'s target or fdgroup, or kvm' -r
 complete -c glassbox-qemu -l register -d 'Whether the management daemon must know of the guest' -r -f -a "auto\t'Claim the guest\'s name when there is a daemon; without one, start and register when it comes'
 required\t'Do not start without a claim'
 no\t'Start without a claim, and never register'"
 complete -c glassbox-qemu -l registry -d 'The registry\'s socket' -r -F
+complete -c glassbox-qemu -l start-timeout -d 'How long QEMU may take until the guest\'s CPUs run, before it is killed; in a unit the default is for ever, for its TimeoutStartSec= bounds the start, elsewhere 600' -r
 complete -c glassbox-qemu -l stop-timeout -d 'How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit the default is most of its TimeoutStopSec=, elsewhere 80' -r
 complete -c glassbox-qemu -l pidfile -d 'Write the id of this process, the guest\'s main one, to a file once QEMU is started; removed when the guest has ended' -r -F
 complete -c glassbox-qemu -l die-with-parent -d 'End QEMU at once when the process that started this program has ended; its PID, if given, also tells when it ended before this program could watch it' -r

@@ -17,6 +17,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_glassbox-qemu");
 
+/// The exit status for a name or UUID that is taken.
+const CLAIMED: i32 = 5;
+
 fn main() -> Result<()> {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(20);
     let guest = Guest::make()?;
@@ -46,6 +49,8 @@ fn main() -> Result<()> {
     );
     println!("end of a guest, from QEMU's own exit to the shim's");
     println!("  shim              {:7.1} ms", shim.end());
+    println!("a second shim for a running guest, exec to its refusal, median of {rounds}");
+    println!("  shim              {:7.1} ms", guest.refused(rounds)?);
     println!("beside a running guest");
     let (rss, private, wakeups) = guest.beside()?;
     println!("  resident          {rss:7} KiB");
@@ -150,6 +155,23 @@ impl Guest {
                 return Ok((child, notify, began.elapsed()));
             }
         }
+    }
+
+    /// How long it takes until a second shim for a running guest is refused, in milliseconds.
+    fn refused(&self, rounds: usize) -> Result<f64> {
+        let (mut holder, _notify, _) = self.start_shim(&["--register=auto"])?;
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let status = self.command().stderr(Stdio::null()).status()?;
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+            if status.code() != Some(CLAIMED) {
+                return Err(format!("the second shim was not refused: {status}").into());
+            }
+        }
+        holder.kill()?;
+        holder.wait()?;
+        Ok(median(&times))
     }
 
     /// The same arguments without the shim. What the shim hands over as file descriptors is made here, too.

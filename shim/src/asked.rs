@@ -8,6 +8,7 @@ use qemu::StartMode;
 
 use crate::cli::Cli;
 use crate::definition::{self, Source};
+use crate::inheritance::Inheritance;
 use crate::overrides::Overrides;
 use crate::sys;
 
@@ -20,6 +21,8 @@ pub(crate) struct Asked {
     pub(crate) overrides: Overrides,
     /// How it comes to life.
     pub(crate) start: Start,
+    /// What the caller opened for its devices.
+    pub(crate) inheritance: Inheritance,
     /// Whether nobody is to know of it, and its runtime directory is this run's alone.
     pub(crate) standalone: bool,
 }
@@ -58,7 +61,9 @@ impl Asked {
             uuid: cli.uuid.as_deref().map(uuid).transpose()?,
         };
         let source = source(cli)?;
-        Ok(Self { source, overrides, start: start(cli)?, standalone: cli.standalone })
+        let start = start(cli)?;
+        let inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
+        Ok(Self { source, overrides, start, inheritance, standalone: cli.standalone })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line. `--help` and the option list of glassbox-qemu(1) are made from these definitions.
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgGroup, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -63,6 +65,12 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "SHELL", group = "mode", group = "definition", value_enum)]
     pub(crate) completions: Option<Shell>,
 
+    /// Use this open file descriptor for a device instead of opening one; may be repeated. NAME is an
+    /// interface's alias such as net0 (a tap device, once for each pair of queues), net0-vhost, vsock0,
+    /// a disk's target or fdgroup, or kvm
+    #[arg(long = "fd", value_name = "NAME=N")]
+    pub(crate) fds: Vec<NamedFd>,
+
     /// Whether the management daemon must know of the guest
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Register::Auto)]
     pub(crate) register: Register,
@@ -79,6 +87,11 @@ pub(crate) struct Cli {
     /// of this run's own
     #[arg(long, conflicts_with_all = ["register", "registry", "transient", "instance"])]
     pub(crate) standalone: bool,
+
+    /// How long QEMU may take until the guest's CPUs run, before it is killed; in a unit the default is
+    /// for ever, for its TimeoutStartSec= bounds the start, elsewhere 600
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) start_timeout: Option<u64>,
 
     /// How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit
     /// the default is most of its TimeoutStopSec=, elsewhere 80
@@ -105,4 +118,34 @@ pub(crate) enum Register {
     Required,
     /// Start without a claim, and never register
     No,
+}
+
+/// The first file descriptor after standard input, output and messages, which are QEMU's.
+const FIRST_FD: RawFd = 3;
+
+/// A file descriptor with the name of what it is for, `NAME=N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedFd {
+    /// The name.
+    pub(crate) name: String,
+    /// The number, 3 or more.
+    pub(crate) number: RawFd,
+}
+
+impl FromStr for NamedFd {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, number) =
+            text.split_once('=').ok_or("there is no '='; give one such as net0=3")?;
+        let number =
+            number.parse().map_err(|_| format!("'{number}' is no number; give one such as 3"))?;
+        if name.is_empty() {
+            return Err("the name is missing; give one such as net0=3".to_owned());
+        }
+        if number < FIRST_FD {
+            return Err("0 to 2 are QEMU's input, output and messages; give 3 or more".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), number })
+    }
 }

@@ -1,7 +1,7 @@
 //! What a plan must know of this host, asked of the host.
 
+use std::fs::File;
 use std::net::TcpListener;
-use std::path::Path;
 
 use domain::UnitInstance;
 use qemu::HostFacts;
@@ -16,7 +16,8 @@ pub(crate) fn of_host(instance: &UnitInstance, place: &Place, purpose: Purpose) 
     facts.directories.channel = format!("{guest}/channel");
     facts.directories.memory = format!("{guest}/memory");
     facts.directories.passt = format!("{guest}/passt-");
-    facts.network.vhost_net = Path::new("/dev/vhost-net").exists();
+    let vhost_net = File::options().read(true).write(true).open("/dev/vhost-net");
+    facts.network.vhost_net = vhost_net.is_ok();
     facts.directories.guest = guest;
     if purpose == Purpose::Start {
         let displays = &mut facts.displays;

@@ -1,4 +1,4 @@
-//! The file descriptors that a plan wants: made or opened here, inherited by QEMU.
+//! The file descriptors that a plan wants: made or opened here, or the caller's; inherited by QEMU.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -7,20 +7,55 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use anyhow::Context;
+use domain::Fault;
 use qemu::{Access, FdKind, LaunchPlan};
 
+use crate::inheritance::Inheritance;
 use crate::provide::make_folder;
+use crate::tap::{MadeLink, Taps};
+use crate::vsock;
 
-/// The file descriptors of the plan in the order of their numbers, and the shim's end of its monitor.
-pub(crate) fn open(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStream)> {
+/// What a guest's start opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The file descriptors of the plan in the order of their numbers.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The shim's end of its monitor.
+    pub(crate) monitor: UnixStream,
+    /// Network devices to be removed when the guest has ended.
+    pub(crate) links: Vec<MadeLink>,
+}
+
+/// Why a start cannot have its file descriptors.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// A device of the host that an element of the definition names.
+    #[error("{0}")]
+    Device(Fault),
+    /// A socket, a log or another file.
+    #[error(transparent)]
+    File(#[from] anyhow::Error),
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Device(fault)
+    }
+}
+
+/// Opens what the plan wants.
+pub(crate) fn open(plan: &LaunchPlan, inheritance: &mut Inheritance) -> Result<Opened, OpenError> {
+    let mut taps = Taps::default();
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
     let mut monitor = Some(theirs);
     let mut fds = Vec::new();
     for passed in &plan.fds {
         fds.push(match &passed.kind {
-            FdKind::Tap { .. } | FdKind::MacVtap { .. } | FdKind::Vsock { .. } => {
-                anyhow::bail!("the plan has a device that was to be refused before")
+            FdKind::Tap { interface, bridge, queue } => {
+                taps.tap(interface, bridge.as_deref(), *queue)?
             }
+            FdKind::MacVtap { interface, queue } => taps.macvtap(interface, *queue)?,
+            FdKind::Vsock { cid, place } => vsock::open(*cid, place)?.into(),
             FdKind::ShimMonitor => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
             }
@@ -36,9 +71,12 @@ pub(crate) fn open(plan: &LaunchPlan) -> anyhow::Result<(Vec<OwnedFd>, UnixStrea
             FdKind::Connection { path } => {
                 UnixStream::connect(path).with_context(|| path.clone())?.into()
             }
+            FdKind::Inherited { name, index } => inheritance
+                .release(name, *index)
+                .with_context(|| format!("the file descriptor '{name}' is used twice"))?,
         });
     }
-    Ok((fds, ours))
+    Ok(Opened { fds, monitor: ours, links: taps.into_made() })
 }
 
 fn listener(path: &Path) -> std::io::Result<UnixListener> {

@@ -52,6 +52,8 @@ pub(crate) struct Actions {
     pub(crate) on_poweroff: Action,
     pub(crate) on_reboot: Action,
     pub(crate) on_crash: Action,
+    /// Whether the guest's memory is written to a file before that.
+    pub(crate) dumps: bool,
 }
 
 /// What is done with a guest before the start is over.
@@ -74,6 +76,8 @@ enum Phase {
     Incoming,
     Running,
     Paused,
+    /// The guest panicked and its memory is being written to a file.
+    Dumping,
     PoweringOff,
     Quitting,
     Killed,
@@ -85,7 +89,8 @@ pub(crate) struct Guest {
     phase: Phase,
     actions: Actions,
     beginning: Beginning,
-    monitor_lost: bool,
+    /// Why the monitor is of no use any more, when it is not.
+    monitor_lost: Option<String>,
     /// The CPUs ran at least once.
     started: bool,
     /// The guest is shut down, its CPUs stopped for good until a reset.
@@ -104,7 +109,7 @@ impl Guest {
             phase: Phase::Greeting,
             actions,
             beginning,
-            monitor_lost: false,
+            monitor_lost: None,
             started: false,
             shut_down: false,
             interrupted: false,
@@ -120,7 +125,7 @@ impl Guest {
             Input::Reply(command, Ok(value)) => self.done(command, &value),
             Input::Reply(command, Err(error)) => self.failed(command, &error),
             Input::Event(event) => self.event(&event),
-            Input::MonitorLost(why) => self.monitor_lost(&why),
+            Input::MonitorLost(why) => self.monitor_lost(why),
             Input::Request(request) => self.request(request),
             Input::NotReady(words) => self.not_ready(words),
             Input::DeadlinePassed => self.deadline_passed(),

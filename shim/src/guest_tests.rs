@@ -6,8 +6,12 @@ use qmp::{CommandError, Event};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const DESTROY: Actions =
-    Actions { on_poweroff: Action::Destroy, on_reboot: Action::Restart, on_crash: Action::Destroy };
+const DESTROY: Actions = Actions {
+    on_poweroff: Action::Destroy,
+    on_reboot: Action::Restart,
+    on_crash: Action::Destroy,
+    dumps: false,
+};
 const BOOT: Beginning = Beginning { has_consoles: true, orders: 0, resumes: true };
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
 
@@ -48,6 +52,10 @@ fn guest_in(phase: Phase, actions: Actions) -> Guest {
     }
     match phase {
         Phase::Paused => drop(guest.handle(event("STOP", json!({})))),
+        Phase::Dumping => {
+            guest.actions.dumps = true;
+            guest.handle(event("GUEST_PANICKED", json!({ "action": "pause" })));
+        }
         Phase::PoweringOff => drop(guest.handle(stop())),
         Phase::Quitting => drop(guest.handle(Input::Request(Request::Quit))),
         Phase::Killed => {
@@ -120,6 +128,7 @@ fn a_stop_in_each_phase() {
         (Phase::Incoming, quitting()),
         (Phase::Running, asked()),
         (Phase::Paused, woken),
+        (Phase::Dumping, quitting()),
         (Phase::PoweringOff, vec![]),
         (Phase::Quitting, vec![]),
         (Phase::Killed, vec![]),
@@ -175,7 +184,8 @@ fn a_reboot_is_held_when_it_is_not_to_restart() {
 
 #[test]
 fn the_actions_decide_what_follows() {
-    let all = |action| Actions { on_poweroff: action, on_reboot: action, on_crash: action };
+    let all =
+        |action| Actions { on_poweroff: action, on_reboot: action, on_crash: action, dumps: false };
     let shutdown = |reason: &str| ("SHUTDOWN", json!({ "guest": true, "reason": reason }));
     for (input, fate) in [
         (shutdown("guest-shutdown"), Fate::Stopped),
@@ -213,7 +223,7 @@ fn how_qemu_ended_decides_when_nothing_else_did() {
         (
             Phase::Greeting,
             Ended::Exited(1),
-            failed("QEMU ended with status 1 before the guest ran"),
+            failed("QEMU ended with status 1 before the guest ran, and said why before this"),
         ),
         (Phase::Asking, Ended::Signalled(6), crashed("QEMU was killed by SIGABRT")),
         (Phase::Running, Ended::Exited(1), crashed("QEMU ended with status 1")),
@@ -334,7 +344,8 @@ fn a_guest_that_is_not_let_go_is_followed_to_where_others_bring_it() {
 #[test]
 fn a_migration_that_fails_is_a_failed_start() {
     let mut guest = guest_in(Phase::Incoming, DESTROY);
-    let words = "QEMU ended with status 1 before the guest ran".to_owned();
+    let words =
+        "QEMU ended with status 1 before the guest ran, and said why before this".to_owned();
     let end = guest.handle(Input::Ended(Ended::Exited(1)));
     assert_eq!(end, [Effect::Finish(Fate::StartFailed(words))]);
 }
@@ -351,6 +362,7 @@ fn a_lost_caller_ends_qemu_at_once_in_each_phase() {
         (Phase::Incoming, flushed(), Fate::CallerLost),
         (Phase::Running, flushed(), Fate::CallerLost),
         (Phase::Paused, flushed(), Fate::CallerLost),
+        (Phase::Dumping, flushed(), Fate::CallerLost),
         (Phase::PoweringOff, flushed(), Fate::CallerLost),
         (Phase::Quitting, vec![soon()], Fate::Stopped),
         (Phase::Killed, vec![], Fate::Stopped),
@@ -362,4 +374,34 @@ fn a_lost_caller_ends_qemu_at_once_in_each_phase() {
         let end = guest.handle(Input::Ended(Ended::Signalled(9)));
         assert_eq!(end, [Effect::Finish(fate)], "{phase:?}");
     }
+}
+
+#[test]
+fn memory_is_written_before_a_panicked_guest_is_acted_on() {
+    let panic = || event("GUEST_PANICKED", json!({ "action": "pause" }));
+    let through = || event("DUMP_COMPLETED", json!({ "result": { "status": "completed" } }));
+    let failed = || event("DUMP_COMPLETED", json!({ "result": {}, "error": "disk full" }));
+    let refused = || {
+        let error = CommandError { class: "GenericError".into(), desc: "no such folder".into() };
+        Input::Reply(Command::Dump, Err(error))
+    };
+    for (on_crash, last) in
+        [(Action::Destroy, quitting()), (Action::Restart, vec![Effect::Send(Command::Reset)])]
+    {
+        for end in [through, failed, refused] {
+            let mut guest = guest_in(Phase::Running, Actions { on_crash, dumps: true, ..DESTROY });
+            assert_eq!(guest.handle(panic()).last(), Some(&Effect::Send(Command::Dump)));
+            assert_eq!(guest.handle(ok(Command::Dump)), [], "it only began");
+            assert_eq!(guest.handle(shutdown("guest-panic")), [], "QEMU tells of it twice");
+            assert_eq!(guest.handle(shutdown("guest-shutdown")), []);
+            let input = end();
+            let sound = matches!(&input, Input::Event(event) if event.text("error").is_none());
+            let effects = guest.handle(input);
+            assert!(effects.ends_with(&last), "{effects:?}");
+            assert_eq!(matches!(effects[0], Effect::Warn(_)), !sound, "{effects:?}");
+        }
+    }
+    let mut stopped = guest_in(Phase::Dumping, DESTROY);
+    assert_eq!(stopped.handle(stop()), quitting());
+    assert_eq!(stopped.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(Fate::Panicked)]);
 }

@@ -7,10 +7,12 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
+use domain::devices::Interface;
 use domain::{Fault, Place};
 use qemu::{Access, FdKind, HostFile, LaunchPlan, PassedPci};
 
 use crate::prepare::{PrepareError, Prepared};
+use crate::tap;
 
 /// Checks that the files which the plan names can be used by this account.
 ///
@@ -65,28 +67,37 @@ fn unbound(device: &PassedPci) -> Option<Fault> {
     )))
 }
 
+/// What a plan asks of the host that the guest does without, a line for each.
+pub(crate) fn left_out(prepared: &Prepared) -> Vec<String> {
+    let faults = tapped(&prepared.plan).flat_map(tap::left_out);
+    faults.map(|fault| fault.in_file(&prepared.file)).collect()
+}
+
+/// Interfaces whose tap device the shim opens.
+fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
+    plan.fds.iter().filter_map(|fd| match &fd.kind {
+        FdKind::Tap { interface, queue: 0, .. } | FdKind::MacVtap { interface, queue: 0 } => {
+            Some(&**interface)
+        }
+        FdKind::Tap { .. }
+        | FdKind::MacVtap { .. }
+        | FdKind::Vsock { .. }
+        | FdKind::Device { .. }
+        | FdKind::Connection { .. }
+        | FdKind::Inherited { .. }
+        | FdKind::ShimMonitor
+        | FdKind::Listener { .. }
+        | FdKind::Output { .. } => None,
+    })
+}
+
 /// What a plan asks for that the shim cannot make yet.
 fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
     let mut faults = Vec::new();
+    faults.extend(tapped(plan).flat_map(tap::not_done));
     let mut refuse = |place: &Place, what: &str| {
         faults.push(place.refused(format!("{what} not supported yet by glassbox; remove it")));
     };
-    for fd in &plan.fds {
-        match &fd.kind {
-            FdKind::Tap { interface, queue: 0, .. } | FdKind::MacVtap { interface, queue: 0 } => {
-                let what = format!("type='{}' needs a tap device, which is", interface.kind());
-                refuse(&interface.place, &what);
-            }
-            FdKind::Vsock { place, .. } => refuse(place, "a vsock is"),
-            FdKind::Tap { .. }
-            | FdKind::MacVtap { .. }
-            | FdKind::Device { .. }
-            | FdKind::Connection { .. }
-            | FdKind::ShimMonitor
-            | FdKind::Listener { .. }
-            | FdKind::Output { .. } => {}
-        }
-    }
     // Such a program is to be a unit of its own beside the guest's, sandboxed and watched like it.
     for helper in &plan.helpers {
         refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
@@ -94,7 +105,7 @@ fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
     faults
 }
 
-fn own_account() -> String {
+pub(crate) fn own_account() -> String {
     let account = nix::unistd::geteuid();
     let user = nix::unistd::User::from_uid(account).ok().flatten();
     user.map_or_else(|| format!("uid {account}"), |user| format!("user '{}'", user.name))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::{CrashAction, Domain, LifecycleAction};
+use domain::{CrashAction, Domain, LifecycleAction, UnitInstance};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -19,7 +19,9 @@ use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
 use crate::cli::{Cli, Register};
 use crate::fate::Fate;
+use crate::fds::{OpenError, Opened};
 use crate::guest::{Action, Actions, Beginning, Guest};
+use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
 use crate::orders::{Order, before_running, to_come_in};
@@ -28,7 +30,7 @@ use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
 use crate::readiness::Readiness;
 use crate::registry::{Answer, Occasion, Registrant, Registry};
-use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
+use crate::runtime_dir::{RuntimeDir, RuntimeDirError, granted};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
@@ -70,13 +72,21 @@ pub(crate) fn launch(
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    for line in host_files::left_out(&prepared) {
+        log::warning(line);
+    }
     let claimed = Claimed::claim(prepared, cli)?;
     claimed.start(Circumstances {
         start: asked.start,
+        inheritance: asked.inheritance,
         signals,
         caller,
         manager,
         stop_timeout: cli.stop_timeout.map(Duration::from_secs),
+        start_timeout: cli
+            .start_timeout
+            .map(Duration::from_secs)
+            .or_else(|| manager.start_timeout()),
         pidfile: cli.pidfile.as_deref(),
     })
 }
@@ -84,10 +94,12 @@ pub(crate) fn launch(
 /// What a start depends on beside the guest.
 struct Circumstances<'a> {
     start: Start,
+    inheritance: Inheritance,
     signals: SignalSource,
     caller: Caller,
     manager: ServiceManager,
     stop_timeout: Option<Duration>,
+    start_timeout: Option<Duration>,
     pidfile: Option<&'a Path>,
 }
 
@@ -113,14 +125,16 @@ impl Claimed {
         Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(self, with: Circumstances<'_>) -> Result<Fate, LaunchError> {
+    fn start(self, mut with: Circumstances<'_>) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
         let plan = &self.prepared.plan;
         let pidfile = with
             .pidfile
             .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
             .transpose()?;
-        let (mut fds, monitor) = fds::open(plan).context("the guest's sockets cannot be made")?;
+        // What was made for the guest goes when this function ends, and with it the guest.
+        let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
+            .map_err(|error| unopened(error, &self.prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
         let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(with.start, Start::Boot);
@@ -155,11 +169,20 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            dump: &dump_path(&self.prepared.instance),
             readiness,
             stop_timeout: with.stop_timeout,
+            start_timeout: with.start_timeout,
         };
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
     }
+}
+
+/// Where the guest's memory goes when it panics: with what else it keeps between runs.
+fn dump_path(instance: &UnitInstance) -> PathBuf {
+    let state =
+        granted("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("/var/lib/glassbox/guest"));
+    state.join("dump").join(instance.directory())
 }
 
 /// A pidfd of QEMU.
@@ -169,11 +192,20 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
 }
 
 fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone {
+    if cli.standalone || cli.register == Register::No {
         return Ok(Locks::default());
     }
     Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
         .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
+fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
+    match error {
+        OpenError::Device(fault) => {
+            PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+        }
+        OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
+    }
 }
 
 fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
@@ -226,9 +258,17 @@ fn actions(domain: &Domain) -> Actions {
         }
         CrashAction::Preserve => Action::Preserve,
     };
+    let dumps = match domain.lifecycle.crash() {
+        CrashAction::CoredumpDestroy | CrashAction::CoredumpRestart => true,
+        CrashAction::Destroy
+        | CrashAction::Restart
+        | CrashAction::RenameRestart
+        | CrashAction::Preserve => false,
+    };
     Actions {
         on_poweroff: lifecycle(domain.lifecycle.poweroff()),
         on_reboot: lifecycle(domain.lifecycle.reboot()),
         on_crash,
+        dumps,
     }
 }

@@ -8,7 +8,7 @@ use qemu::{Launch, LaunchPlan};
 use crate::asked::Asked;
 use crate::definition::{self, Definition, DefinitionError};
 use crate::runtime_dir::Place;
-use crate::{facts, identity};
+use crate::{facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,9 +129,17 @@ fn plan(
         }
     };
     let place = if asked.standalone { private(purpose) } else { Place::of(&instance) };
-    let facts = facts::of_host(&instance, &place, purpose);
+    let inherited = asked.inheritance.found();
+    let mut facts = facts::of_host(&instance, &place, purpose);
+    facts.accelerators.kvm |= inherited.has("kvm");
+    if !domain.devices.vsocks.is_empty() {
+        facts.network.vsock_cid = Some(match purpose {
+            Purpose::Look => vsock::derived(&uuid),
+            Purpose::Start => vsock::free(&uuid),
+        });
+    }
     qemu::complete(&mut domain, &facts, faults);
-    let launch = Launch { shim_monitor: true, start: asked.start.mode() };
+    let launch = Launch { shim_monitor: true, start: asked.start.mode(), inherited };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
     Some(Planned { domain, instance, place, uuid, plan })
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use domain::UnitInstance;
@@ -21,7 +21,7 @@ const SPAWNED: &str = "glassbox/spawned";
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
     place: Place,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// Why a guest has no runtime directory.
@@ -119,7 +119,7 @@ impl RuntimeDir {
             }
             Err((_, error)) => return Err(unusable(error.into())),
         };
-        let directory = Self { place: place.clone(), _lock: lock };
+        let directory = Self { place: place.clone(), lock };
         directory.empty().map_err(unusable)?;
         Ok(directory)
     }
@@ -146,8 +146,21 @@ impl RuntimeDir {
     }
 }
 
+impl RuntimeDir {
+    /// Whether the path still leads to the directory that is held: somebody may have removed it, and another
+    /// shim may have made one in its place.
+    fn is_here(&self) -> bool {
+        let held = self.lock.metadata().map(|file| (file.dev(), file.ino()));
+        let found = fs::metadata(self.path().join("lock")).map(|file| (file.dev(), file.ino()));
+        matches!((held, found), (Ok(held), Ok(found)) if held == found)
+    }
+}
+
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         let removed = match self.place.whose {
             Whose::Unit => self.empty().and_then(|()| fs::remove_file(self.path().join("lock"))),
             Whose::Guest | Whose::Run => fs::remove_dir_all(self.path()),

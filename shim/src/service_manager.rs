@@ -9,6 +9,9 @@ use zbus::connection::Builder;
 /// QEMU may need to quit.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
 
+/// How long QEMU may take to start its guest where nobody said. Reserving a large guest's memory takes minutes.
+const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The service manager of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServiceManager {
@@ -25,6 +28,14 @@ impl ServiceManager {
             Self::Own => notify(states),
             Self::Ignored => {}
         }
+    }
+
+    /// How long QEMU may take to start its guest before it is killed; none is for ever.
+    ///
+    /// A unit has its own time for this, `TimeoutStartSec=`, after which systemd sends SIGTERM.
+    pub(crate) fn start_timeout(self) -> Option<Duration> {
+        let in_unit = self == Self::Own && std::env::var_os("NOTIFY_SOCKET").is_some();
+        (!in_unit).then_some(DEFAULT_START_TIMEOUT)
     }
 
     /// How long the guest may take to power down before QEMU is quit; none is for ever.

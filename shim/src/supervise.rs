@@ -5,11 +5,12 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use qemu::Console;
 use qmp::{CommandId, Message, Session};
@@ -25,21 +26,26 @@ use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::watchdog::Watchdog;
-use crate::{caller, consoles, log};
+use crate::{caller, consoles, dump, log};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// How long QEMU may take until its guest runs. Reserving a large guest's memory takes QEMU minutes.
-const START_TIMEOUT: Duration = Duration::from_secs(600);
+/// How much of the monitor is read before signals and deadlines have their turn, so that a QEMU that never stops
+/// talking keeps nobody from stopping it.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// How much is read of what a QEMU that has ended left in its monitor. The kernel holds less than this
+/// (`net.core.wmem_max`), and whoever else has the other end could go on for ever.
+const READ_AT_END: usize = 1 << 20;
 
 /// What the service manager gives the guest beyond the time in which it must be ready, so that it is the shim
 /// that says what was awaited in vain.
 const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
 /// The signals that ask something of the shim, or tell it something.
-pub(crate) fn signals() -> [i32; 7] {
+pub(crate) fn signals() -> [i32; 8] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
     [
@@ -47,6 +53,7 @@ pub(crate) fn signals() -> [i32; 7] {
         libc::SIGINT,
         libc::SIGQUIT,
         libc::SIGHUP,
+        libc::SIGCHLD,
         caller::LOST as i32,
         watchdog,
         machined_poweroff,
@@ -70,10 +77,14 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// Where the guest's memory is written to when it panics, without the time and the ending.
+    pub(crate) dump: &'a Path,
     /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
     pub(crate) readiness: Option<Readiness>,
     /// How long a stop may take; `None` asks the service manager each time.
     pub(crate) stop_timeout: Option<Duration>,
+    /// How long QEMU may take until its guest runs; `None` is for ever.
+    pub(crate) start_timeout: Option<Duration>,
 }
 
 /// Waits until QEMU has ended and says how.
@@ -83,7 +94,7 @@ pub(crate) struct Running<'a> {
 pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> {
     running.monitor.set_nonblocking(true)?;
     let session = Session::new(LONGEST_MESSAGE);
-    let deadline = Some(Instant::now() + START_TIMEOUT);
+    let deadline = running.start_timeout.map(|time| Instant::now() + time);
     let mut supervisor = Supervisor {
         running,
         guest,
@@ -93,10 +104,15 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         deadline,
         watchdog: None,
         places: Vec::new(),
+        status: None,
     };
     loop {
         let ready = supervisor.wait()?;
-        if let Some(fate) = supervisor.turn(ready)? {
+        let fate = supervisor.turn(ready)?;
+        if let Some(status) = supervisor.status.take() {
+            supervisor.running.manager.notify(&[NotifyState::Status(&status)]);
+        }
+        if let Some(fate) = fate {
             return Ok(fate);
         }
     }
@@ -114,6 +130,8 @@ struct Supervisor<'a> {
     watchdog: Option<Watchdog>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
+    /// What the service manager is to be told at the end of this turn: the last of a flood of states.
+    status: Option<String>,
 }
 
 /// What poll(2) found.
@@ -166,7 +184,7 @@ impl Supervisor<'_> {
     /// Handles what was found. What QEMU still said is read before its end is looked at.
     fn turn(&mut self, ready: Ready) -> io::Result<Option<Fate>> {
         if ready.monitor || ready.ended {
-            self.read_monitor()?;
+            self.read_monitor(if ready.ended { READ_AT_END } else { READ_AT_ONCE })?;
         }
         if ready.ended {
             let ended = reap(self.running.qemu)?;
@@ -178,6 +196,9 @@ impl Supervisor<'_> {
         }
         if ready.signal {
             while let Some(arrived) = self.running.signals.next()? {
+                if arrived.number == libc::SIGCHLD {
+                    reap_others(self.running.qemu);
+                }
                 if let Some(request) = self.request(arrived) {
                     if request != Request::Reset {
                         self.running.readiness = None;
@@ -223,12 +244,15 @@ impl Supervisor<'_> {
         }
     }
 
-    fn read_monitor(&mut self) -> io::Result<()> {
+    /// Reads what there is, up to this many bytes.
+    fn read_monitor(&mut self, limit: usize) -> io::Result<()> {
         let mut buffer = [0u8; 4096];
-        while self.monitor_open {
+        let mut read = 0;
+        while self.monitor_open && read < limit {
             match self.running.monitor.read(&mut buffer) {
                 Ok(0) => self.lose_monitor("QEMU closed its monitor")?,
                 Ok(count) => {
+                    read += count;
                     self.session.receive(&buffer[..count]);
                     self.take_messages()?;
                 }
@@ -262,6 +286,9 @@ impl Supervisor<'_> {
     fn lose_monitor(&mut self, why: &str) -> io::Result<()> {
         self.monitor_open = false;
         self.watchdog = None;
+        // QEMU would keep what nobody reads. That it may have closed its end before is no matter.
+        let _ = self.running.monitor.shutdown(std::net::Shutdown::Both);
+        self.session = Session::new(LONGEST_MESSAGE);
         self.feed(Input::MonitorLost(why.to_owned())).map(|_| ())
     }
 
@@ -285,9 +312,7 @@ impl Supervisor<'_> {
                     self.running.readiness.iter_mut().for_each(Readiness::give_up);
                     self.running.manager.notify(&[NotifyState::Stopping]);
                 }
-                Effect::Status(status) => {
-                    self.running.manager.notify(&[NotifyState::Status(&status)]);
-                }
+                Effect::Status(status) => self.status = Some(status),
                 Effect::Warn(message) => log::warning(message),
                 Effect::Deadline(time) => self.deadline = time.map(|time| Instant::now() + time),
                 Effect::Terminate => self.signal_qemu(Signal::SIGTERM),
@@ -377,11 +402,30 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {
-        let id = if let Command::Order(index) = command {
-            let order = &self.running.orders[index];
-            self.session.execute(order.name, order.arguments.clone())
-        } else {
-            self.session.execute(command.name(), command.arguments())
+        if !self.monitor_open {
+            log::warning(format_args!(
+                "QEMU cannot be told {}: its monitor is lost",
+                command.name()
+            ));
+            return Ok(());
+        }
+        let id = match command {
+            Command::Order(index) => {
+                let order = &self.running.orders[index];
+                self.session.execute(order.name, order.arguments.clone())
+            }
+            Command::Dump => {
+                self.session.execute(command.name(), dump::arguments(self.running.dump))
+            }
+            Command::Capabilities
+            | Command::QueryChardev
+            | Command::RebootShutsDown
+            | Command::RebootResets
+            | Command::Cont
+            | Command::QueryStatus
+            | Command::Powerdown
+            | Command::Reset
+            | Command::Quit => self.session.execute(command.name(), command.arguments()),
         };
         self.sent.push((id, command));
         self.write_out()
@@ -399,10 +443,22 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What a command takes (QEMU's QMP reference, `set_password` and `expire_password`).
     fn signal_qemu(&self, signal: Signal) {
         if let Err(error) = kill(self.running.qemu, signal) {
             log::warning(format_args!("QEMU cannot be sent {signal}: {error}"));
+        }
+    }
+}
+
+/// Takes in the ended children that are not QEMU: as the first process of a container this one is given those that
+/// lost their parents, and one that was started by exec may have children of before.
+fn reap_others(qemu: Pid) {
+    let ended =
+        || waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+    // QEMU's own end is left for its pidfd to tell, and with it this process ends.
+    while let Some(pid) = ended().ok().and_then(|status| status.pid()).filter(|pid| *pid != qemu) {
+        if waitpid(pid, None).is_err() {
+            return;
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The system calls that neither nix nor rustix offers safely: fork and exec, and real-time signals.
+//! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, file descriptors
+//! that the caller left open, ioctls of network and vhost devices, and what else a child must get as this process did.
 //!
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
@@ -36,6 +36,8 @@ pub(crate) struct SignalSource {
     file: File,
     /// The mask that a child gets: the one that this process was started with, and [`TERMINAL_SIGNALS`].
     for_children: libc::sigset_t,
+    /// What this process was started to do with SIGCHLD, for children as well.
+    inherited_chld: libc::sighandler_t,
 }
 
 impl SignalSource {
@@ -44,8 +46,8 @@ impl SignalSource {
         let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
         let mut inherited = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given, so that sigaddset and sigprocmask find an
-        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then.
-        // signalfd returns a descriptor that nobody else owns, or -1.
+        // initialised one; sigprocmask fills `inherited` when it returns 0, and it is read only then; signal sets
+        // no function of this program's. signalfd returns a descriptor that nobody else owns, or -1.
         unsafe {
             libc::sigemptyset(wanted.as_mut_ptr());
             for number in numbers {
@@ -54,11 +56,13 @@ impl SignalSource {
             check(libc::sigprocmask(libc::SIG_BLOCK, wanted.as_ptr(), inherited.as_mut_ptr()))?;
             let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
             let fd = check(libc::signalfd(-1, wanted.as_ptr(), flags))?;
+            // Where it is ignored, a child's end leaves nothing to wait for, QEMU's included (wait(2)).
+            let inherited_chld = libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let mut for_children = inherited.assume_init();
             for number in TERMINAL_SIGNALS {
                 check(libc::sigaddset(&raw mut for_children, number))?;
             }
-            Ok(Self { file: File::from_raw_fd(fd), for_children })
+            Ok(Self { file: File::from_raw_fd(fd), for_children, inherited_chld })
         }
     }
 
@@ -85,17 +89,19 @@ impl SignalSource {
     }
 }
 
-/// A file descriptor that this process inherited. Take each once, and before this process opens any of its own.
+/// A file descriptor that this process inherited.
 ///
 /// # Errors
-/// When nothing is open at this number.
+/// When nothing is open at this number, or this process opened it itself or has taken it over before.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl with F_GETFD only asks, of any number. A number that is open then belongs to nobody in this
-    // process, as the caller of this function sees to, and so this descriptor is the only owner.
-    let fd = unsafe {
-        check(libc::fcntl(number, libc::F_GETFD))?;
-        OwnedFd::from_raw_fd(number)
-    };
+    // SAFETY: fcntl with F_GETFD only asks, of any number.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        // It would not have survived the caller's exec: this process opened it, or has taken it over before.
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is open and was never taken over, so this descriptor is the only owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(fd)
 }
@@ -150,6 +156,7 @@ impl Spawn<'_> {
             sources: &raw_sources,
             reporter: reporter.as_raw_fd(),
             mask: &self.signals.for_children,
+            chld: self.signals.inherited_chld,
             // SAFETY: getpid has no condition.
             parent: unsafe { libc::getpid() },
         };
@@ -180,6 +187,7 @@ struct Child<'a> {
     sources: &'a [RawFd],
     reporter: RawFd,
     mask: &'a libc::sigset_t,
+    chld: libc::sighandler_t,
     parent: libc::pid_t,
 }
 
@@ -201,7 +209,7 @@ impl Child<'_> {
     fn exec(&self) -> io::Result<std::convert::Infallible> {
         // SAFETY: each call is async-signal-safe and gets plain numbers, or pointers to memory that `start`
         // holds until the child has its own image: the arrays of arguments and variables end with a null
-        // pointer and their strings with NUL, the mask was filled by sigprocmask.
+        // pointer and their strings with NUL, the mask was filled by sigprocmask, and what SIGCHLD did came from signal.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             if libc::getppid() != self.parent {
@@ -216,13 +224,70 @@ impl Child<'_> {
             let first = libc::c_uint::try_from(target).unwrap_or_default();
             let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
             check(libc::close_range(first, libc::c_uint::MAX, flags))?;
+            libc::signal(libc::SIGCHLD, self.chld);
             // Rust's runtime ignores SIGPIPE, which would survive exec.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::signal(libc::SIGPIPE, PIPE_ACTION.load(Ordering::Relaxed));
             check(libc::sigprocmask(libc::SIG_SETMASK, self.mask, std::ptr::null_mut()))?;
             libc::execve(self.program, self.arguments, self.environment);
         }
         Err(io::Error::last_os_error())
     }
+}
+
+/// `struct ifreq` as tun devices use it (linux/if.h).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct TapRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    /// The rest of the union, of which the kernel copies all.
+    rest: [u8; 22],
+}
+
+/// The flags of the device behind a queue of a tap, tun or macvtap device (`TUNGETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// ENOTTY or EBADFD when there is none.
+pub(crate) fn tap_flags(queue: impl AsFd) -> io::Result<libc::c_int> {
+    let mut request = TapRequest::default();
+    tap_ioctl(queue, libc::TUNGETIFF, &mut request)?;
+    Ok(libc::c_int::from(request.flags))
+}
+
+/// Makes an open `/dev/net/tun` a queue of the device `name`, which is made when there is none. In a new name the
+/// kernel puts the first free number for `%d`. The result is the name (`TUNSETIFF`, linux/if_tun.h).
+///
+/// # Errors
+/// What the kernel says, such as EPERM to an account that neither owns the device nor may make one.
+pub(crate) fn attach_tap(queue: impl AsFd, name: &str, flags: libc::c_int) -> io::Result<String> {
+    let mut request =
+        TapRequest { flags: flags.try_into().map_err(io::Error::other)?, ..TapRequest::default() };
+    // The last byte stays NUL.
+    let room = request.name[..libc::IFNAMSIZ - 1].get_mut(..name.len());
+    room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+    tap_ioctl(queue, libc::TUNSETIFF, &mut request)?;
+    let name = request.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Gives a guest's vsock, an open `/dev/vhost-vsock`, its number (`VHOST_VSOCK_SET_GUEST_CID`, linux/vhost.h).
+///
+/// # Errors
+/// EADDRINUSE when another guest has the number.
+pub(crate) fn set_guest_cid(vsock: impl AsFd, cid: u32) -> io::Result<()> {
+    let request = libc::_IOW::<u64>(0xaf, 0x60);
+    let cid = u64::from(cid);
+    // SAFETY: the descriptor is open, and the request reads the eight bytes of a number.
+    check(unsafe { libc::ioctl(vsock.as_fd().as_raw_fd(), request, std::ptr::from_ref(&cid)) })?;
+    Ok(())
+}
+
+fn tap_ioctl(queue: impl AsFd, what: libc::Ioctl, request: &mut TapRequest) -> io::Result<()> {
+    let queue = queue.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and both requests read and write no more than a struct ifreq, whose size
+    // `TapRequest` has.
+    check(unsafe { libc::ioctl(queue, what, std::ptr::from_mut(request)) })?;
+    Ok(())
 }
 
 /// Gives the pages of the program's code back to the page cache.
@@ -258,15 +323,54 @@ fn code_range(line: &str) -> Option<(usize, usize)> {
     code.then_some((address(start)?, address(end)?))
 }
 
-/// The environment of this process with `changes` on top, as `NAME=VALUE`.
+/// The environment of this process, to the byte, with `changes` on top.
 fn environment(changes: &[(String, String)]) -> io::Result<Vec<CString>> {
-    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    variables.extend(changes.iter().map(|(name, value)| (name.into(), value.into())));
-    let line = |(name, value): (OsString, OsString)| {
-        let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
-        CString::new(line).map_err(io::Error::from)
-    };
-    variables.into_iter().map(line).collect()
+    let mut variables = inherited_environment();
+    for (name, value) in changes {
+        let variable = CString::new(format!("{name}={value}"))?;
+        let assigned = &variable.as_bytes()[..=name.len()];
+        variables.retain(|other| !other.as_bytes().starts_with(assigned));
+        variables.push(variable);
+    }
+    Ok(variables)
+}
+
+/// What this process was started with, in its order. The standard library leaves out what has no name.
+fn inherited_environment() -> Vec<CString> {
+    unsafe extern "C" {
+        // environ(7)
+        static environ: *const *const libc::c_char;
+    }
+    let mut variables = Vec::new();
+    // SAFETY: the array ends with a null pointer and its strings with NUL, and nobody changes it: the process has
+    // one thread, which sets no variable.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            variables.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    variables
+}
+
+/// What SIGPIPE did when this process was started, SIG_DFL or SIG_IGN. A child gets it back.
+static PIPE_ACTION: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+
+/// Runs [`remember_pipe_action`] before Rust's runtime, which ignores SIGPIPE before it calls `main`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static REMEMBER_PIPE_ACTION: extern "C" fn() = remember_pipe_action;
+
+extern "C" fn remember_pipe_action() {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: sigaction fills `action` when it returns 0, and it is read only then. The C library is ready when it
+    // runs the functions of .init_array, and nothing of Rust's runtime is used.
+    unsafe {
+        if libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr()) == 0 {
+            PIPE_ACTION.store(action.assume_init().sa_sigaction, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The same open file at a number of at least `first`.

@@ -100,6 +100,10 @@ fn is_refused(host: &Host, words: &[&str], who: &str) -> Result<()> {
     let refused = host.run(words.iter().copied())?;
     let took = started.elapsed();
     assert_eq!((refused.status, refused.stderr), (CLAIMED, format!("glassbox-qemu: {who}\n")));
+    eprintln!(
+        "refused {:.0} ms after {words:?}, the way into the container included",
+        took.as_secs_f64() * 1e3
+    );
     assert!(took < AT_ONCE, "{words:?} was refused after {took:?}");
     Ok(())
 }

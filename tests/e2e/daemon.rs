@@ -59,7 +59,7 @@ fn a_guest_without_a_daemon_is_registered_when_one_comes(root: Root) -> Result<(
     assert!(unit.messages()?.iter().any(|line| line.starts_with(said)), "{:?}", unit.messages()?);
     assert_eq!(host.machines()?.len(), 0);
     // The locks on its name and UUID are claim enough where there is no daemon.
-    is_claimed(&host, &unit, "no")?;
+    is_claimed(&host, &unit, "auto")?;
     uuid_is_claimed(&host, processes.0)?;
 
     host.systemctl(["unmask"].into_iter().chain(parts))?.success()?;

@@ -160,7 +160,7 @@ fn a_guest_that_cannot_start_fails_at_once_and_says_why(root: Root) -> Result<()
 
     let torn = fails(&host, "torn", START_FAILED)?;
     assert!(torn.iter().any(|line| line.contains("not in qcow2 format")), "QEMU's words: {torn:?}");
-    let line = "the guest was not started: QEMU ended with status 1 before the guest ran";
+    let line = "the guest was not started: QEMU ended with status 1 before the guest ran, and said why before this";
     assert_eq!(host.unit("qemu@torn.service").status_line()?, line);
     Ok(())
 }

@@ -152,7 +152,7 @@ fn build(source: Root, unfinished: &Path) -> Result<()> {
 }
 
 /// Runs a script in a throw-away copy of a root, with `work/guest` as `/guest`.
-fn in_copy(root: &Path, work: &Path, log: &Path, script: &str) -> Result<()> {
+pub(crate) fn in_copy(root: &Path, work: &Path, log: &Path, script: &str) -> Result<()> {
     for part in ["upper", "overlay", "tree"] {
         fs::create_dir_all(work.join(part))?;
     }

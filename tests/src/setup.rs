@@ -15,8 +15,8 @@ use crate::host::Host;
 use crate::layer::{self, put};
 use crate::process::output;
 use crate::state::State;
-use crate::{Root, Run};
-use crate::{cache, cgroups, guest, install, packages};
+use crate::{Foreign, Root, Run};
+use crate::{cache, cgroups, guest, install, package_layer, packages};
 
 /// A boot takes 2 s alone; on a loaded machine with two cores it may take much longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -75,6 +75,26 @@ impl Setup {
     pub fn guest(mut self) -> Result<Self> {
         self.layers.push(guest::prepare(self.root)?);
         self.guest = true;
+        Ok(self)
+    }
+
+    /// Adds QEMU for another architecture, and a guest of it in [`guest::IMAGES`]: `vmlinuz` and `initrd`.
+    ///
+    /// # Errors
+    ///
+    /// When one of both has to be made and cannot.
+    pub fn foreign(mut self, foreign: Foreign) -> Result<Self> {
+        self.layers.extend(foreign.prepare(self.root)?);
+        Ok(self)
+    }
+
+    /// Adds packages of the root's release, and what they need, as a layer that is kept under `name`.
+    ///
+    /// # Errors
+    ///
+    /// When they have to be installed and cannot.
+    pub fn packages(mut self, name: &str, packages: &[&str]) -> Result<Self> {
+        self.layers.push(package_layer::prepare(self.root, name, packages)?);
         Ok(self)
     }
 
@@ -167,7 +187,8 @@ pub(crate) fn nspawn(root: Root, state: &State, bridge: Option<&str>) -> Result<
     command.arg("--directory").arg(state.tree());
     command.args(["--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--capability=all"]);
     command.args(["--machine", state.name(), "--link-journal=no", "--resolv-conf=off"]);
-    command.arg("--timezone=off");
+    // Keyrings are not the container's own, so nspawn forbids them; units and their guests have some all the same.
+    command.args(["--timezone=off", "--system-call-filter=@keyring"]);
     match bridge {
         Some(bridge) => command.arg(format!("--network-bridge={bridge}")),
         None => command.arg("--private-network"),

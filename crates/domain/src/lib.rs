@@ -69,14 +69,14 @@ pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};
 pub use features::{
-    Apic, DirtyRing, Features, Hyperv, HypervFeature, HypervMode, HypervSetting, IoApicDriver, Kvm,
-    Smm,
+    Apic, DirtyRing, Features, Gic, GicVersion, Hyperv, HypervFeature, HypervMode, HypervSetting,
+    IoApicDriver, Kvm, Smm,
 };
 pub use header::{DomainType, Header};
 pub use id_map::{IdMap, IdRange};
 pub use iothreads::{IoThread, IoThreadPoll, IoThreads, ThreadPool};
 pub use launch_security::{LaunchSecurity, LaunchSecurityType};
-pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailureAction};
+pub use lifecycle::{CrashAction, Lifecycle, LifecycleAction, LockFailure, LockFailureAction};
 pub use mac_address::{MacAddress, MacAddressError};
 pub use memory::{MaxMemory, Memory};
 pub use memory_backing::{

@@ -1,5 +1,6 @@
 //! What happens when the guest ends, `<on_poweroff>` and its siblings.
 
+use crate::fault::Place;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
@@ -51,7 +52,7 @@ crate::keywords! {
 
 /// What happens when the guest ends. [`Option::None`] is what the user left out; see the accessors for what
 /// that means.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// `<on_poweroff>`
     pub on_poweroff: Option<LifecycleAction>,
@@ -60,17 +61,39 @@ pub struct Lifecycle {
     /// `<on_crash>`
     pub on_crash: Option<CrashAction>,
     /// `<on_lockfailure>`
-    pub on_lock_failure: Option<LockFailureAction>,
+    pub on_lock_failure: Option<LockFailure>,
+    /// The elements that say `rename-restart`.
+    pub renames: Vec<Place>,
+}
+
+/// What happens when locks are lost, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockFailure {
+    /// What happens.
+    pub action: LockFailureAction,
+    /// Where the document says so.
+    pub place: Place,
 }
 
 impl Lifecycle {
     pub(crate) fn parse(root: &Reader<'_>) -> Self {
-        Self {
-            on_poweroff: root.child("on_poweroff").and_then(|r| r.text_keyword()),
-            on_reboot: root.child("on_reboot").and_then(|r| r.text_keyword()),
-            on_crash: root.child("on_crash").and_then(|r| r.text_keyword()),
-            on_lock_failure: root.child("on_lockfailure").and_then(|r| r.text_keyword()),
+        let mut renames = Vec::new();
+        let mut action = |name| {
+            let element = root.child(name)?;
+            let action = element.text_keyword()?;
+            if action == LifecycleAction::RenameRestart {
+                renames.push(element.place());
+            }
+            Some(action)
+        };
+        let (on_poweroff, on_reboot) = (action("on_poweroff"), action("on_reboot"));
+        let crash = root.child("on_crash");
+        let on_crash = crash.as_ref().and_then(Reader::text_keyword);
+        if on_crash == Some(CrashAction::RenameRestart) {
+            renames.extend(crash.map(|element| element.place()));
         }
+        let on_lock_failure = root.child("on_lockfailure").and_then(|r| LockFailure::parse(&r));
+        Self { on_poweroff, on_reboot, on_crash, on_lock_failure, renames }
     }
 
     /// What happens on power-off; the guest ends when nothing is written.
@@ -96,11 +119,20 @@ impl Lifecycle {
             ("on_poweroff", self.on_poweroff.map(LifecycleAction::as_str)),
             ("on_reboot", self.on_reboot.map(LifecycleAction::as_str)),
             ("on_crash", self.on_crash.map(CrashAction::as_str)),
-            ("on_lockfailure", self.on_lock_failure.map(LockFailureAction::as_str)),
+            (
+                "on_lockfailure",
+                self.on_lock_failure.as_ref().map(|failure| failure.action.as_str()),
+            ),
         ] {
             if let Some(action) = action {
                 writer.element(name).text(action);
             }
         }
+    }
+}
+
+impl LockFailure {
+    fn parse(reader: &Reader<'_>) -> Option<Self> {
+        Some(Self { action: reader.text_keyword()?, place: reader.place() })
     }
 }

@@ -5,6 +5,7 @@ use domain::{
 };
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::facts::HostFacts;
 use crate::rules::refuse_broken;
@@ -61,6 +62,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
             return;
         }
     };
+    let is_pc = Board::of_domain(command.domain).is_pc();
     let rtc = clock.timer(TimerName::Rtc);
     let source = rtc.and_then(|timer| timer.track).and_then(clock_source);
     let slews = rtc.and_then(|timer| timer.tick_policy) == Some(TickPolicy::Catchup);
@@ -71,7 +73,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         let what = "QEMU decides how fast a timer catches up and ignores the numbers; remove them";
         command.ignore(&command.domain.place.child("clock/timer/catchup"), what);
     }
-    if let Some(policy) = clock.timer(TimerName::Pit).and_then(lost_ticks) {
+    if let Some(policy) = clock.timer(TimerName::Pit).filter(|_| is_pc).and_then(lost_ticks) {
         let options = Options::pair("kvm-pit.lost_tick_policy", policy);
         command.argv.options("-global", options);
     }

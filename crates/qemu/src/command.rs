@@ -2,8 +2,9 @@
 
 use domain::{Domain, Faults, MemorySize, Place};
 
-use crate::argv::Argv;
+use crate::argv::{Argv, Options};
 use crate::facts::HostFacts;
+use crate::inherited::Names;
 use crate::json::Object;
 use crate::launch::Launch;
 use crate::overrides;
@@ -28,6 +29,8 @@ pub(crate) struct Command<'a> {
     pub(crate) faults: &'a Faults,
     /// The arguments so far.
     pub(crate) argv: Argv,
+    /// Which inherited descriptors the devices take.
+    pub(crate) names: Names,
     fds: Vec<PassedFd>,
     files: Vec<HostFile>,
     copies: Vec<CopiedFile>,
@@ -57,6 +60,7 @@ impl<'a> Command<'a> {
             launch,
             faults,
             argv: Argv::default(),
+            names: Names::default(),
             fds: Vec::new(),
             files: Vec::new(),
             consoles: Vec::new(),
@@ -116,11 +120,18 @@ impl<'a> Command<'a> {
 
     /// Passes a descriptor on as a set, `-add-fd`; the result is the path by which QEMU's options name it.
     pub(crate) fn pass_fd_set(&mut self, kind: FdKind, purpose: &str) -> String {
+        let fd = self.pass_fd(kind);
+        self.fd_set(&[fd], purpose)
+    }
+
+    /// Makes a set of descriptors that are passed on; the result is the path by which QEMU's options name it.
+    pub(crate) fn fd_set(&mut self, fds: &[i32], purpose: &str) -> String {
         let set = self.fd_sets;
         self.fd_sets += 1;
-        let fd = self.pass_fd(kind);
-        let options = crate::argv::Options::pair("set", set).set("fd", fd).set("opaque", purpose);
-        self.argv.options("-add-fd", options);
+        for fd in fds {
+            let options = Options::pair("set", set).set("fd", *fd).set("opaque", purpose);
+            self.argv.options("-add-fd", options);
+        }
         format!("/dev/fdset/{set}")
     }
 

@@ -4,15 +4,15 @@ use domain::{Domain, DomainType, Faults};
 
 use crate::facts::HostFacts;
 use crate::{
-    boot, clock, cpu, devices, firmware, launch_security, lifecycle, memory, memory_backing, numa,
-    numatune, os, pci, sysinfo, tuning, vcpu,
+    arch, board, boot, clock, cpu, devices, firmware, launch_security, lifecycle, memory,
+    memory_backing, numa, numatune, pci, sysinfo, tuning, vcpu,
 };
 
 /// Fills in defaults, implicit devices and addresses, as libvirt does when it takes a definition in.
 /// Completing a complete domain changes nothing.
 pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     accelerator(domain, facts, faults);
-    os::complete(domain, facts, faults);
+    arch::complete(domain, facts, faults);
     firmware::complete(domain, facts, faults);
     boot::complete(domain, faults);
     memory::complete(domain, faults);
@@ -42,6 +42,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
 
 /// What no guest has, though each element by itself may be.
 fn check_devices(domain: &Domain, faults: &Faults) {
+    board::check(domain, faults);
     devices::tpm::check(domain, faults);
     devices::graphics::check(domain, faults);
     devices::audio::check(domain, faults);

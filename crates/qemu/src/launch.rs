@@ -1,5 +1,7 @@
 //! How one start of a guest differs from another.
 
+use crate::inherited::Inherited;
+
 /// How the guest comes to life.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum StartMode {
@@ -19,4 +21,6 @@ pub struct Launch {
     pub start: StartMode,
     /// Whether QEMU offers a second monitor on a descriptor for the shim.
     pub shim_monitor: bool,
+    /// File descriptors that the caller opened for devices.
+    pub inherited: Inherited,
 }

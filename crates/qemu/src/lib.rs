@@ -20,10 +20,13 @@
 //! there), write it there, complete it and turn it into arguments in this crate's file of the element, and add
 //! a case below `tests/cases`. Keys of options are set on [`json::Object`] and [`argv::Options`], which escape
 //! values; nothing else joins text into arguments. A file of the host goes to `Command::needs_file` with the
-//! place of its element, a descriptor to `Command::pass_fd`. What cannot be honoured is refused with
+//! place of its element, a descriptor to `Command::pass_fd`, one that the caller may have opened to
+//! `Command::inherits`. What cannot be honoured is refused with
 //! `Command::refuse` or a fault at the element's place: nothing is dropped in silence.
 
+mod arch;
 mod argv;
+mod board;
 mod boot;
 mod clock;
 mod command;
@@ -33,6 +36,7 @@ mod devices;
 mod facts;
 mod firmware;
 mod genid;
+mod inherited;
 mod iothreads;
 mod json;
 mod launch;
@@ -60,6 +64,7 @@ mod throttle_groups;
 mod tuning;
 mod vcpu;
 
+pub use arch::emulator;
 pub use complete::complete;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
@@ -68,6 +73,7 @@ pub use facts::{
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
 };
+pub use inherited::{Inherited, Opened};
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{

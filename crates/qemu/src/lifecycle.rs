@@ -1,6 +1,6 @@
 //! What happens when the guest ends. The shim carries it out; here is what it cannot.
 
-use domain::{CrashAction, Domain, Faults, LifecycleAction};
+use domain::{Domain, Faults, LifecycleAction};
 
 use crate::rules::refuse_broken;
 
@@ -11,11 +11,7 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     lifecycle.on_poweroff = Some(poweroff);
     lifecycle.on_reboot = Some(reboot);
     lifecycle.on_crash = Some(crash);
-    let renames = poweroff == LifecycleAction::RenameRestart
-        || reboot == LifecycleAction::RenameRestart
-        || crash == CrashAction::RenameRestart;
     let rules = [
-        (renames, "no guest of QEMU restarts under another name; use restart for rename-restart"),
         (
             poweroff == LifecycleAction::Restart && reboot == LifecycleAction::Destroy,
             "<on_poweroff>restart with <on_reboot>destroy cannot be done; change one of both",

@@ -1,38 +1,13 @@
 //! What the guest boots: firmware, kernel, tables.
 
 use domain::devices::SourceKind;
-use domain::{AcpiTableType, Domain, Faults, Loader, LoaderFormat, LoaderType, Nvram, Place};
+use domain::{AcpiTableType, Domain, Loader, LoaderFormat, LoaderType, Nvram, Place};
 
 use crate::argv::Options;
 use crate::command::Command;
 use crate::devices;
-use crate::facts::HostFacts;
 use crate::json::{Json, Object};
-use crate::machine::Board;
 use crate::plan::Access;
-
-/// Fills in architecture and machine type, and refuses machines that are not PCs.
-pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
-    let os = &mut domain.os;
-    let arch = os.arch.get_or_insert_with(|| "x86_64".to_owned());
-    if arch != "x86_64" && arch != "i686" {
-        faults.push(os.place.refused(format!("no guest of architecture '{arch}'; use x86_64")));
-    }
-    let machine = os.machine.get_or_insert_with(|| facts.default_machine.clone());
-    if let Some(name) = facts.machine_aliases.get(machine) {
-        name.clone_into(machine);
-    }
-    match Board::of(machine) {
-        Some(Board::I440fx | Board::Q35 | Board::Isa) => {}
-        Some(Board::Microvm) | None => {
-            let what = format!("machine type '{machine}' is not supported; use q35 or pc");
-            faults.push(os.place.refused(what));
-        }
-    }
-    if domain.devices.emulator.is_none() {
-        domain.devices.emulator = Some(facts.emulator.clone());
-    }
-}
 
 /// Adds the block nodes of firmware in flash.
 pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
@@ -152,7 +127,7 @@ pub(crate) fn rom_arguments(command: &mut Command<'_>) {
     }
 }
 
-/// Adds `-kernel`, `-initrd` and `-append`.
+/// Adds `-kernel`, `-initrd`, `-append` and `-dtb`.
 pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     let os = &command.domain.os;
     for (option, element, file) in [
@@ -167,6 +142,10 @@ pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     }
     if let Some(cmdline) = &os.cmdline {
         command.argv.plain("-append", cmdline);
+    }
+    if let Some(path) = &os.dtb {
+        command.argv.plain("-dtb", path);
+        command.needs_file(path, Access::Read, &os.place.child("dtb"));
     }
 }
 

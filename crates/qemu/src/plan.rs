@@ -87,7 +87,7 @@ impl PasswordProtocol {
     }
 }
 
-/// A file descriptor that the shim makes and QEMU inherits.
+/// A file descriptor that the shim makes or inherited, and QEMU inherits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedFd {
     /// The number that it has in QEMU.
@@ -147,6 +147,13 @@ pub enum FdKind {
     Connection {
         /// The socket's path.
         path: String,
+    },
+    /// What the caller opened under this name.
+    Inherited {
+        /// The name.
+        name: String,
+        /// Which of those of this name it is.
+        index: usize,
     },
 }
 

@@ -8,8 +8,8 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, genid, iothreads, launch_security, machine, memory, monitor, numa,
-    os, overrides, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
+    boot, clock, cpu, devices, genid, inherited, iothreads, launch_security, machine, memory,
+    monitor, numa, os, overrides, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -31,6 +31,7 @@ pub fn plan(
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);
+    inherited::refuse_unused(&command);
     (!faults.any_refused()).then(|| command.into_plan())
 }
 
@@ -132,5 +133,31 @@ fn identity(command: &mut Command<'_>) {
 fn incoming(command: &mut Command<'_>) {
     if let StartMode::Incoming(address) = &command.launch.start {
         command.argv.plain("-incoming", address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::complete;
+
+    #[test]
+    fn only_a_guest_that_comes_in_is_not_held() {
+        let text = "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os></domain>";
+        for (start, held, incoming) in [
+            (StartMode::Boot, true, None),
+            (StartMode::Paused, true, None),
+            (StartMode::Incoming("defer".to_owned()), false, Some("defer")),
+        ] {
+            let faults = Faults::new();
+            let facts = HostFacts::local("a");
+            let mut domain = Domain::parse(text, &faults).unwrap();
+            complete(&mut domain, &facts, &faults);
+            let launch = Launch { start, ..Launch::default() };
+            let arguments = plan(&domain, &facts, &launch, &faults).unwrap().arguments;
+            assert_eq!(arguments.iter().any(|argument| argument == "-S"), held);
+            let given = arguments.iter().position(|argument| argument == "-incoming");
+            assert_eq!(given.map(|at| arguments[at + 1].as_str()), incoming);
+        }
     }
 }

@@ -39,13 +39,19 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
         ignored(&tuning.place, what);
     }
     placement(domain, &ignored);
+    if let Some(failure) = &domain.lifecycle.on_lock_failure {
+        let what = "glassbox has no lock manager that could lose a lock, so this never happens; remove it, or take \
+                    care of locks yourself";
+        ignored(&failure.place, what);
+    }
+    for place in &domain.lifecycle.renames {
+        let what =
+            "QEMU's guests keep their names, so that 'rename-restart' is 'restart'; write that";
+        ignored(place, what);
+    }
     for lease in &domain.devices.leases {
         let what = "glassbox has no lock manager and holds no lease; take care of locks yourself";
         ignored(&lease.place, what);
-    }
-    if domain.lifecycle.on_lock_failure.is_some() {
-        let what = "glassbox has no lock manager, so no lock is ever lost; remove this";
-        ignored(&domain.place.child("on_lockfailure"), what);
     }
     if let Some(map) = &domain.id_map {
         ignored(&map.place, "a map of ids is for containers and is ignored; remove it");

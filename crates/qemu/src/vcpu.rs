@@ -3,8 +3,8 @@
 use domain::{CpuPlacement, Domain, Faults, Vcpu, Vcpus};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
-use crate::machine::Board;
 
 /// Fills in who places the virtual CPUs.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
@@ -22,6 +22,8 @@ fn most(board: Board) -> u32 {
         Board::Q35 => 4096,
         Board::I440fx => 255,
         Board::Microvm => 288,
+        // The newest interrupt controller of both counts so many.
+        Board::ArmVirt | Board::RiscvVirt => 512,
         Board::Isa => 1,
     }
 }

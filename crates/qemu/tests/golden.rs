@@ -1,5 +1,6 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
-//! the user sees. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
+//! line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder, Launch,
-    LaunchPlan, StartMode,
+    Access, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts, HostNuma,
+    HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -20,15 +21,25 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// A host with two NUMA nodes, large pages, and firmware with and without secure boot.
+/// A host with two NUMA nodes, large pages, a network, a swtpm, and firmware with and without secure boot.
 fn host(name: &str) -> HostFacts {
     let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
     let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
-    let firmware = ["secure.json", "plain.json"].map(|file| {
+    let firmware = ["secure.json", "plain.json", "arm.json"].map(|file| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(file);
         FirmwareDescriptor::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
     });
+    let local = HostFacts::local(name);
+    let bridge = VirtualNetwork { bridge: "virbr0".to_owned() };
     HostFacts {
+        network: NetworkFacts {
+            networks: [("default".to_owned(), bridge)].into(),
+            ..local.network
+        },
+        helpers: HelperFacts {
+            swtpm: Some(format!("{}/swtpm.sock", local.directories.guest)),
+            ..local.helpers
+        },
         numa: HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() },
         hugepages: vec![HugePageFolder {
             page: MemorySize::from_bytes(2 << 20),
@@ -36,14 +47,34 @@ fn host(name: &str) -> HostFacts {
         }],
         clock: Some(HostClock { now: 1_700_000_000, local_offset: 3600 }),
         firmware: firmware.to_vec(),
-        ..HostFacts::local(name)
+        ..local
     }
 }
 
+/// What the caller of a case opened.
+fn inherited(case: &Path) -> Inherited {
+    let text = std::fs::read_to_string(case.join("inherited.txt")).unwrap_or_default();
+    let opened = |kind| match kind {
+        "tap" => Opened::Tap,
+        "vhost-net" => Opened::VhostNet,
+        "vhost-vsock" => Opened::VhostVsock,
+        "kvm" => Opened::Kvm,
+        "file" => Opened::File(Access::ReadWrite),
+        "file-for-reading" => Opened::File(Access::Read),
+        "block" => Opened::Block(Access::ReadWrite),
+        "block-for-reading" => Opened::Block(Access::Read),
+        other => Opened::Other(format!("a {other}")),
+    };
+    text.lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, kind)| (name.to_owned(), opened(kind)))
+        .collect()
+}
+
 /// The name of the file that is expected, and its text.
-fn translate(xml: &str) -> (&'static str, String) {
+fn translate(xml: &str, inherited: Inherited) -> (&'static str, String) {
     let faults = Faults::new();
-    let launch = Launch { start: StartMode::Boot, shim_monitor: true };
+    let launch = Launch { start: StartMode::Boot, shim_monitor: true, inherited };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
@@ -131,7 +162,8 @@ fn show_fd(kind: &FdKind) -> String {
         | FdKind::Listener { .. }
         | FdKind::Output { .. }
         | FdKind::Device { .. }
-        | FdKind::Connection { .. } => format!("{kind:?}"),
+        | FdKind::Connection { .. }
+        | FdKind::Inherited { .. } => format!("{kind:?}"),
     }
 }
 
@@ -141,7 +173,7 @@ fn plans_and_messages_are_as_accepted() {
     let mut wrong = Vec::new();
     for case in cases() {
         let xml = std::fs::read_to_string(case.join("domain.xml")).unwrap();
-        let (name, got) = translate(&xml);
+        let (name, got) = translate(&xml, inherited(&case));
         if update {
             for old in ["argv.txt", "error.txt"].iter().filter(|old| **old != name) {
                 let _ = std::fs::remove_file(case.join(old)); // Mostly there is none.

@@ -73,6 +73,7 @@ impl Guest {
                 self.quit(Fate::StartFailed(words))
             }
             Command::Quit => vec![Effect::Warn(words), Effect::Terminate],
+            Command::Dump => self.dumped(Some(&words)),
             Command::Capabilities
             | Command::QueryChardev
             | Command::RebootShutsDown

@@ -16,6 +16,8 @@ pub(crate) enum Command {
     Cont,
     /// What the guest does once it is prepared and nobody was told to let it run.
     QueryStatus,
+    /// Writes the guest's memory to a file, while QEMU goes on answering.
+    Dump,
     Powerdown,
     Reset,
     Quit,
@@ -32,13 +34,14 @@ impl Command {
             Self::Order(_) => "to prepare the guest",
             Self::Cont => "cont",
             Self::QueryStatus => "query-status",
+            Self::Dump => "dump-guest-memory",
             Self::Powerdown => "system_powerdown",
             Self::Reset => "system_reset",
             Self::Quit => "quit",
         }
     }
 
-    /// Its arguments as a JSON object, or null.
+    /// Its arguments as a JSON object, or null where there are none or another place knows them.
     pub(crate) fn arguments(self) -> Value {
         match self {
             Self::RebootShutsDown => json!({ "reboot": "shutdown" }),
@@ -48,6 +51,7 @@ impl Command {
             | Self::Order(_)
             | Self::Cont
             | Self::QueryStatus
+            | Self::Dump
             | Self::Powerdown
             | Self::Reset
             | Self::Quit => Value::Null,

@@ -26,9 +26,13 @@ impl Guest {
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
             Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
-                self.kill(Fate::StartFailed("QEMU did not answer its monitor in time".to_owned()))
+                let late = || "QEMU did not answer its monitor in time".to_owned();
+                let why = self.monitor_lost.take().unwrap_or_else(late);
+                self.kill(Fate::StartFailed(why))
             }
-            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Killed => Vec::new(),
+            Phase::Incoming | Phase::Running | Phase::Paused | Phase::Dumping | Phase::Killed => {
+                Vec::new()
+            }
         }
     }
 
@@ -49,12 +53,15 @@ impl Guest {
     pub(super) fn quit(&mut self, fate: Fate) -> Vec<Effect> {
         self.phase = Phase::Quitting;
         self.fate = Some(fate);
-        let ask = if self.monitor_lost { Effect::Terminate } else { Effect::Send(Command::Quit) };
+        let ask = match self.monitor_lost {
+            Some(_) => Effect::Terminate,
+            None => Effect::Send(Command::Quit),
+        };
         vec![Effect::Stopping, ask, Effect::Deadline(Some(QUIT_TIMEOUT))]
     }
 
-    pub(super) fn monitor_lost(&mut self, why: &str) -> Vec<Effect> {
-        self.monitor_lost = true;
+    pub(super) fn monitor_lost(&mut self, why: String) -> Vec<Effect> {
+        let why = self.monitor_lost.insert(why);
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),
@@ -66,6 +73,7 @@ impl Guest {
                     "{why}; the guest runs on and can only be stopped by ending QEMU"
                 ))]
             }
+            Phase::Dumping => self.quit(Fate::Panicked),
             Phase::PoweringOff => self.quit(Fate::Stopped),
         }
     }
@@ -80,7 +88,10 @@ impl Guest {
                 Fate::StartFailed(format!("{words} (it ended with status {status})"))
             }
             (Ended::Exited(status), _) if !self.started => {
-                Fate::StartFailed(format!("QEMU ended with status {status} before the guest ran"))
+                // Its standard error is the caller's own, for good: what it said stands there, before this.
+                Fate::StartFailed(format!(
+                    "QEMU ended with status {status} before the guest ran, and said why before this"
+                ))
             }
             (Ended::Exited(status), _) => Fate::Crashed(format!("QEMU ended with status {status}")),
             (Ended::Signalled(signal), _) => {

@@ -11,6 +11,7 @@ impl Guest {
         match event.name.as_str() {
             "SHUTDOWN" => self.guest_shut_down(event.text("reason").unwrap_or("guest-shutdown")),
             "GUEST_PANICKED" if event.text("action") != Some("run") => self.guest_panicked(),
+            "DUMP_COMPLETED" => self.dumped(event.text("error")),
             "STOP" => self.paused("paused"),
             // QEMU tells that it is through after it has let the guest run, if it ran where it came from.
             "MIGRATION"
@@ -64,6 +65,7 @@ impl Guest {
                 vec![Effect::Stopping, Effect::Deadline(Some(QUIT_TIMEOUT))]
             }
             "guest-panic" => self.guest_panicked(),
+            _ if self.phase == Phase::Dumping => Vec::new(),
             _ if self.phase == Phase::PoweringOff => self.quit(Fate::Stopped),
             "guest-reset" | "host-qmp-system-reset" => {
                 self.act(self.actions.on_reboot, "rebooted", Fate::Stopped)
@@ -73,20 +75,48 @@ impl Guest {
     }
 
     pub(super) fn guest_panicked(&mut self) -> Vec<Effect> {
-        if matches!(self.phase, Phase::Quitting | Phase::Killed) {
+        if matches!(self.phase, Phase::Dumping | Phase::Quitting | Phase::Killed) {
             return Vec::new();
         }
         if self.phase == Phase::PoweringOff {
             return self.quit(Fate::Panicked);
         }
-        let mut effects = vec![Effect::Warn("the guest panicked".to_owned())];
-        effects.extend(self.act(self.actions.on_crash, "panicked", Fate::Panicked));
+        if self.actions.dumps && !self.shut_down {
+            self.phase = Phase::Dumping;
+            return vec![
+                Effect::Warn("the guest panicked".to_owned()),
+                Effect::Status("the guest panicked; writing its memory to a file".to_owned()),
+                Effect::Send(Command::Dump),
+            ];
+        }
+        let mut effects = self.after_panic();
+        if !effects.is_empty() {
+            effects.insert(0, Effect::Warn("the guest panicked".to_owned()));
+        }
         effects
+    }
+
+    /// The memory is written, or cannot be for this reason.
+    pub(super) fn dumped(&mut self, error: Option<&str>) -> Vec<Effect> {
+        if self.phase != Phase::Dumping {
+            return Vec::new();
+        }
+        self.phase = Phase::Paused;
+        let why =
+            error.map(|why| Effect::Warn(format!("the guest's memory is not written: {why}")));
+        why.into_iter().chain(self.after_panic()).collect()
+    }
+
+    fn after_panic(&mut self) -> Vec<Effect> {
+        self.act(self.actions.on_crash, "panicked", Fate::Panicked)
     }
 
     fn act(&mut self, action: Action, what: &str, fate: Fate) -> Vec<Effect> {
         match action {
             Action::Destroy => self.quit(fate),
+            // It has been told so already; QEMU tells of a panic twice.
+            Action::Restart if self.restarting => Vec::new(),
+            Action::Preserve if self.shut_down => Vec::new(),
             Action::Restart => {
                 self.restarting = true;
                 // The shim's own reset must not be held as one of the guest's, nor the second one that SeaBIOS

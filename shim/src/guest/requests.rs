@@ -28,6 +28,8 @@ impl Guest {
             (Request::Reset, Phase::Running | Phase::Paused | Phase::PoweringOff) => {
                 vec![Effect::Send(Command::Reset)]
             }
+            // A guest that panicked sees no button.
+            (Request::Poweroff, Phase::Dumping) => Vec::new(),
             // No guest runs yet: there is nobody to ask, and nothing to reset.
             (Request::Poweroff, _) => self.quit(Fate::Stopped),
             (Request::Reset, _) => Vec::new(),
@@ -47,7 +49,11 @@ impl Guest {
             Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
                 self.kill(Fate::CallerLost)
             }
-            Phase::Incoming | Phase::Running | Phase::Paused | Phase::PoweringOff => {
+            Phase::Incoming
+            | Phase::Running
+            | Phase::Paused
+            | Phase::Dumping
+            | Phase::PoweringOff => {
                 let mut effects = self.quit(Fate::CallerLost);
                 effects.push(Effect::Deadline(Some(LOST_TIMEOUT)));
                 effects
@@ -58,11 +64,12 @@ impl Guest {
     }
 
     fn stop(&mut self, timeout: Option<Duration>) -> Vec<Effect> {
-        if self.monitor_lost {
+        if self.monitor_lost.is_some() {
             return self.quit(Fate::Stopped);
         }
         let ask = match self.phase {
             Phase::PoweringOff => return Vec::new(),
+            Phase::Dumping => return self.quit(Fate::Panicked),
             Phase::Running => vec![Effect::Send(Command::Powerdown)],
             Phase::Paused if self.started && !self.shut_down => self.wake_for_powerdown(),
             Phase::Greeting

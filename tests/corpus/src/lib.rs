@@ -186,5 +186,5 @@ fn host_model(path: &Path) -> Option<HostModel> {
 
 /// Libvirt's tests have one monitor and start paused.
 fn launch() -> Launch {
-    Launch { start: StartMode::Paused, shim_monitor: false }
+    Launch { start: StartMode::Paused, ..Launch::default() }
 }

@@ -6,10 +6,10 @@ use domain::devices::{
 use domain::{Domain, devices};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, raw_scsi};
 use crate::json::Object;
-use crate::machine::Board;
 
 mod block;
 mod check;

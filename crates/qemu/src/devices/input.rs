@@ -5,6 +5,7 @@ use domain::devices::{
 };
 use domain::{Domain, Faults};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
@@ -14,7 +15,7 @@ use crate::rules::refuse_broken;
 /// Adds the mouse and the keyboard that a PC's keyboard controller brings.
 pub(crate) fn add_ps2(domain: &mut Domain) {
     complete(domain);
-    if domain.features.ps2 == Some(false) {
+    if domain.features.ps2 == Some(false) || !Board::of_domain(domain).is_pc() {
         return;
     }
     for kind in [InputType::Mouse, InputType::Keyboard] {
@@ -27,9 +28,11 @@ pub(crate) fn add_ps2(domain: &mut Domain) {
 
 /// Fills in buses.
 pub(crate) fn complete(domain: &mut Domain) {
+    let is_pc = Board::of_domain(domain).is_pc();
     for input in &mut domain.devices.inputs {
         input.bus.get_or_insert(match input.kind {
-            InputType::Mouse | InputType::Keyboard => InputBus::Ps2,
+            InputType::Mouse | InputType::Keyboard if is_pc => InputBus::Ps2,
+            InputType::Mouse | InputType::Keyboard => InputBus::Usb,
             InputType::Tablet => InputBus::Usb,
             InputType::Passthrough => InputBus::Virtio,
             InputType::Evdev => InputBus::None,

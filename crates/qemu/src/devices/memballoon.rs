@@ -3,13 +3,14 @@
 use domain::devices::{BalloonModel, MemBalloon, VirtioModel};
 use domain::{Domain, MemorySize};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
 
-/// Adds the balloon that every guest has.
+/// Adds the balloon that guests of most boards have.
 pub(crate) fn add_implicit(domain: &mut Domain) {
-    if domain.devices.memballoons.is_empty() {
+    if domain.devices.memballoons.is_empty() && Board::of_domain(domain).has_balloon() {
         domain.devices.memballoons.push(MemBalloon::new());
     }
 }

@@ -4,6 +4,7 @@ use domain::devices::{Video, VideoBackend, VideoModel, VirtioOptions};
 use domain::{Domain, Faults};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio};
 use crate::json::Object;
@@ -18,18 +19,18 @@ const DEFAULT_QXL: u32 = 64 * 1024;
 
 /// Adds a card for a display, fills in models and memory, and puts the primary one first.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let usual = Board::of_domain(domain).default_video();
     let mut primary = domain.devices.videos.iter().filter(|video| video.primary == Some(true));
     if let Some(second) = primary.nth(1) {
         faults.push(second.place.refused("one card is primary; remove the attribute here"));
     }
     let devices = &mut domain.devices;
     if devices.videos.is_empty() && !devices.graphics.is_empty() {
-        devices.videos.push(Video::new(VideoModel::Cirrus));
+        devices.videos.push(Video::new(usual));
     }
     devices.videos.sort_by_key(|video| video.primary != Some(true));
     for (index, video) in devices.videos.iter_mut().enumerate() {
-        let model =
-            video.model.filter(|model| *model != VideoModel::Default).unwrap_or(VideoModel::Cirrus);
+        let model = video.model.filter(|model| *model != VideoModel::Default).unwrap_or(usual);
         video.model = Some(model);
         if model != VideoModel::None && model != VideoModel::Ramfb {
             video.primary = (index == 0).then_some(true);
@@ -133,11 +134,11 @@ fn alone(video: &Video) -> [(bool, &'static str); 5] {
 
 /// Adds a card.
 pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
-    let primary = video.primary == Some(true);
+    let primary = video.primary == Some(true) && Board::of_domain(command.domain).has_vga();
     let model = video.model.unwrap_or(VideoModel::Default);
     let Some(driver) = driver(video, model, primary) else {
         if model != VideoModel::None {
-            let what = "no x86 QEMU guest has this card; use <model type='virtio'/>";
+            let what = "no supported guest has this card; use <model type='virtio'/>";
             command.refuse(&video.place, what);
         }
         return;

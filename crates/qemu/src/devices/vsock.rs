@@ -5,6 +5,7 @@ use domain::{Domain, Faults};
 
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
+use crate::inherited::Opened;
 use crate::json::Object;
 use crate::plan::{Access, FdKind};
 
@@ -30,8 +31,19 @@ pub(crate) fn arguments(command: &mut Command<'_>, vsock: &Vsock) {
         command.refuse(&vsock.place, what);
         return;
     };
-    command.needs_file("/dev/vhost-vsock", Access::ReadWrite, &vsock.place);
-    let fd = command.pass_fd(FdKind::Vsock { cid, place: vsock.place.clone() });
+    let (alias, place) = (vsock.info.alias(), &vsock.place);
+    let fd = match command.inherits(alias, &Opened::VhostVsock, place).as_deref() {
+        Some([fd]) => *fd,
+        Some(_) => {
+            let what = format!("there are several file descriptors '{alias}'; give one");
+            command.refuse(place, what);
+            return;
+        }
+        None => {
+            command.needs_file("/dev/vhost-vsock", Access::ReadWrite, place);
+            command.pass_fd(FdKind::Vsock { cid, place: place.clone() })
+        }
+    };
     let driver = virtio_driver("vhost-vsock", vsock.model.unwrap_or(VirtioModel::Virtio));
     let device = virtio(&vsock.virtio, Object::new("driver", driver))
         .set("guest-cid", cid)

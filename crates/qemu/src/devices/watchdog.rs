@@ -4,10 +4,10 @@ use domain::devices::{DeviceInfo, Watchdog, WatchdogAction, WatchdogModel};
 use domain::{Domain, Faults};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
 use crate::rules::refuse_broken;
 
 /// Adds the watchdog of the q35 chipset, which bites as the first one does.

@@ -6,15 +6,17 @@ use domain::{
     LoaderFormat, LoaderType, Nvram, Smm,
 };
 
+use crate::arch::Arch;
+use crate::board::Board;
 use crate::facts::HostFacts;
-use crate::machine::Board;
 
 use super::{FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait};
 
 /// Firmware that was usual before descriptors were: code and the template of its variables.
-const LEGACY: [(&str, &str); 2] = [
+const LEGACY: [(&str, &str); 3] = [
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
 ];
 
 /// The policy bit of AMD SEV that demands encrypted registers, SEV-ES.
@@ -94,11 +96,7 @@ fn fits(domain: &Domain, descriptor: &FirmwareDescriptor) -> bool {
 }
 
 fn fits_machine(domain: &Domain, descriptor: &FirmwareDescriptor) -> bool {
-    let arch = match domain.os.arch.as_deref() {
-        Some("i686") => "i386",
-        Some(other) => other,
-        None => return false,
-    };
+    let arch = Arch::of_domain(domain).qemu_name();
     let machine = domain.os.machine.as_deref().unwrap_or_default();
     let of_arch = descriptor.targets.iter().filter(|(name, _)| name == arch);
     of_arch.flat_map(|(_, machines)| machines).any(|pattern| matches(pattern, machine))
@@ -279,7 +277,7 @@ fn check(domain: &Domain, faults: &Faults) {
     let refuse = |what: &str| faults.push(loader.place.refused(what));
     let is_efi =
         loader.kind == Some(LoaderType::Pflash) || domain.os.firmware == Some(FirmwareKind::Efi);
-    if is_efi && !domain.features.acpi {
+    if is_efi && !domain.features.acpi && Board::of_domain(domain).is_pc() {
         refuse("UEFI needs ACPI; add <acpi/> to <features>");
     }
     if loader.secure == Some(true) {

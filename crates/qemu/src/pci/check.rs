@@ -4,7 +4,7 @@ use domain::devices::{Controller, ControllerKind, DeviceKind, PciModel, PciModel
 use domain::{Domain, Faults};
 
 use super::kinds;
-use crate::machine::Board;
+use crate::board::Board;
 
 /// The highest bus number of an expander; the one above is for what stands behind it.
 const HIGHEST_EXPANDER: u8 = 254;
@@ -39,9 +39,9 @@ pub(super) fn controllers(domain: &Domain, board: Board, faults: &Faults) {
 
 /// The bus 0 is the machine's own, and no other bus is.
 fn root(controller: &Controller, model: PciModel, board: Board) -> Option<String> {
-    let (own, other) = match board {
-        Board::Q35 => (PciModel::PcieRoot, PciModel::PciRoot),
-        Board::I440fx | Board::Isa | Board::Microvm => (PciModel::PciRoot, PciModel::PcieRoot),
+    let (own, other) = match board.is_express() {
+        true => (PciModel::PcieRoot, PciModel::PciRoot),
+        false => (PciModel::PciRoot, PciModel::PcieRoot),
     };
     if controller.number() == 0 && model != own {
         return Some(format!(

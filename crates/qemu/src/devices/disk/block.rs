@@ -11,6 +11,7 @@ use domain::devices::{
 
 use crate::command::Command;
 use crate::json::{Json, Object};
+use crate::plan::Access;
 use crate::secrets;
 use crate::storage::{SecretNeed, StorageFacts};
 
@@ -65,6 +66,10 @@ impl Layer<'_> {
         let node = node.set("read-only", self.readonly());
         let node = cached(self.disk, node.some("discard", driver.discard.map(DiscardMode::as_str)));
         node.some("detect-zeroes", detect_zeroes(self.disk).filter(|_| self.top))
+    }
+
+    pub(super) fn access(&self) -> Access {
+        if self.readonly() { Access::Read } else { Access::ReadWrite }
     }
 
     /// Adds what a node has that serves another one: the one above opens it as it needs, and discards reach
@@ -148,7 +153,13 @@ fn layer_arguments(
     let storage = layer.image.node("storage");
     let node = source::properties(command, layer)?.set("node-name", &storage);
     let serves = has_format || layer.image.source.slice.is_some();
-    let node = if serves { layer.serving(node) } else { layer.used(node) };
+    let node = if !serves {
+        layer.used(node)
+    } else if source::is_inherited(command, layer) {
+        cached(layer.disk, node.set("read-only", layer.readonly()).set("discard", "unmap"))
+    } else {
+        layer.serving(node)
+    };
     command.argv.json("-blockdev", &node);
     let file = match layer.image.source.slice {
         None => storage,

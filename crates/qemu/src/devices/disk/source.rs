@@ -3,6 +3,7 @@
 use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
 
 use crate::command::Command;
+use crate::inherited::Opened;
 use crate::json::Object;
 use crate::plan::{Access, FdKind, Helper, PassedPci};
 
@@ -11,23 +12,19 @@ use super::remote;
 
 /// The driver and options of an image's storage node; nothing when it is refused.
 pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<Object> {
-    if layer.image.source.fd_group.is_some() {
-        let what = "groups of descriptors are not supported yet by glassbox; remove 'fdgroup'";
-        command.refuse(&layer.image.source.place, what);
-    }
     let reservations = reservations(command, layer);
     let driver = &layer.disk.driver;
     let aio = driver.io.map(domain::devices::IoMode::as_str);
     match &layer.kind {
         SourceKind::File(Some(path)) => {
-            needs(command, layer, path);
+            let path = opened(command, layer, path, Opened::File);
             let node = Object::new("driver", "file").set("filename", path).some("aio", aio);
             Some(node.some("pr-manager", reservations))
         }
         SourceKind::Block(Some(path)) => {
-            needs(command, layer, path);
-            let node =
-                Object::new("driver", block_driver(command, layer, path)).set("filename", path);
+            let driver = block_driver(command, layer, path);
+            let path = opened(command, layer, path, Opened::Block);
+            let node = Object::new("driver", driver).set("filename", path);
             Some(node.some("aio", aio).some("pr-manager", reservations))
         }
         SourceKind::Dir(Some(path)) => {
@@ -62,9 +59,41 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
     }
 }
 
+/// The path by which QEMU opens an image: of what the caller opened for it, else the image's own.
+fn opened(
+    command: &mut Command<'_>,
+    layer: &Layer<'_>,
+    path: &str,
+    kind: fn(Access) -> Opened,
+) -> String {
+    let place = &layer.image.source.place;
+    if let Some(name) = descriptor(layer)
+        && let Some(set) = command.inherits_set(&name, &kind(layer.access()), place)
+    {
+        return set;
+    }
+    if let Some(group) = &layer.image.source.fd_group {
+        let what = format!("no file descriptor '{group}' is inherited; pass one, or remove");
+        command.refuse(place, format!("{what} 'fdgroup'"));
+    }
+    needs(command, layer, path);
+    path.to_owned()
+}
+
+/// The name of what the caller may open for an image: its group, else the target of the disk whose image it is.
+fn descriptor(layer: &Layer<'_>) -> Option<String> {
+    let target = || layer.top.then(|| layer.disk.target.to_string());
+    layer.image.source.fd_group.clone().or_else(target)
+}
+
+/// Whether the caller opened the image. QEMU takes of a set what is open as it wants it, and does not find a
+/// descriptor for reading first when the only one is for writing too.
+pub(super) fn is_inherited(command: &Command<'_>, layer: &Layer<'_>) -> bool {
+    descriptor(layer).is_some_and(|name| command.launch.inherited.has(&name))
+}
+
 fn needs(command: &mut Command<'_>, layer: &Layer<'_>, path: &str) {
-    let access = if layer.readonly() { Access::Read } else { Access::ReadWrite };
-    command.needs_file(path, access, &layer.image.source.place);
+    command.needs_file(path, layer.access(), &layer.image.source.place);
 }
 
 /// CD-ROM drives of the host are passed through as such.

@@ -106,7 +106,10 @@ fn address(hostdev: &Hostdev) -> Option<String> {
 
 fn display(domain: &Domain, mdev: &MediatedDevice) -> Option<String> {
     if mdev.model != MediatedModel::VfioPci {
-        return Some(format!("no x86 guest has model '{}'; use model='vfio-pci'", mdev.model));
+        return Some(format!(
+            "no supported guest has model '{}'; use model='vfio-pci'",
+            mdev.model
+        ));
     }
     if mdev.display == Some(true) && domain.devices.graphics.is_empty() {
         return Some("there is nothing to show its display on; add <graphics>".to_owned());

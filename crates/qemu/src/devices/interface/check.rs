@@ -29,7 +29,7 @@ pub(super) fn all(domain: &Domain, faults: &Faults) {
 }
 
 /// Whether the host's side is a device of the host's network.
-fn is_tap(interface: &Interface) -> bool {
+pub(super) fn is_tap(interface: &Interface) -> bool {
     use InterfaceType as T;
     match interface.kind() {
         T::Ethernet | T::Network | T::Bridge | T::Direct => true,

@@ -4,9 +4,10 @@ use domain::devices::{
     BackendType, Interface, InterfaceSource, NetDriver, Reconnect, SocketAddress, VhostUserMode,
 };
 
-use super::passt;
+use super::{check, passt};
 use crate::argv::Options;
 use crate::command::Command;
+use crate::inherited::Opened;
 use crate::json::Object;
 use crate::plan::{Access, FdKind};
 
@@ -20,8 +21,27 @@ pub(super) fn id(interface: &Interface) -> String {
 
 /// Adds the host's side; false when the interface is refused.
 pub(super) fn arguments(command: &mut Command<'_>, interface: &Interface) -> bool {
+    let inherited = inherited(command, interface);
+    let Some(netdev) = inherited.or_else(|| of_source(command, interface)) else { return false };
+    command.argv.json("-netdev", &netdev.set("id", id(interface)));
+    true
+}
+
+/// A tap device that the caller opened, whatever the interface is connected to: that is the caller's to see to.
+fn inherited(command: &mut Command<'_>, interface: &Interface) -> Option<Object> {
+    if !check::is_tap(interface) {
+        return None;
+    }
+    let name = interface.info.alias();
+    let count = interface.queues();
+    let taps = command.inherits_queues(name, &Opened::Tap, count, &interface.place)?;
+    Some(tap_queues(command, interface, &taps))
+}
+
+/// What the document says of the host's side; nothing when the interface is refused.
+fn of_source(command: &mut Command<'_>, interface: &Interface) -> Option<Object> {
     let is_passt = interface.backend.kind == Some(BackendType::Passt);
-    let netdev = match &interface.source {
+    Some(match &interface.source {
         InterfaceSource::User { .. } if is_passt => passt_stream(command, interface),
         InterfaceSource::User { .. } => user(interface),
         InterfaceSource::VhostUser { .. } if is_passt => {
@@ -41,7 +61,7 @@ pub(super) fn arguments(command: &mut Command<'_>, interface: &Interface) -> boo
                     "there is no network '{network}' on this host; use type='bridge' with a bridge"
                 );
                 command.refuse(&interface.place, what);
-                return false;
+                return None;
             };
             tap(command, interface, Some(&network.bridge))
         }
@@ -58,11 +78,9 @@ pub(super) fn arguments(command: &mut Command<'_>, interface: &Interface) -> boo
         | InterfaceSource::Vds
         | InterfaceSource::Null => {
             command.refuse(&interface.place, "QEMU has no interface of this type; use type='user'");
-            return false;
+            return None;
         }
-    };
-    command.argv.json("-netdev", &netdev.set("id", id(interface)));
-    true
+    })
 }
 
 /// QEMU's own translator, with the networks that the guest sees.
@@ -131,29 +149,38 @@ fn direct(command: &mut Command<'_>, interface: &Interface) -> Object {
     })
 }
 
-/// A netdev of tap descriptors, and the kernel's help if the device is one of virtio.
 fn queues(command: &mut Command<'_>, interface: &Interface, tap: impl Fn(u16) -> FdKind) -> Object {
-    let count = interface.queues();
-    let taps: Vec<i32> = (0..count).map(|queue| command.pass_fd(tap(queue))).collect();
-    let netdev = descriptors(Object::new("type", "tap"), ("fd", "fds"), &taps);
-    let netdev = vhost(command, interface, count, netdev);
+    let taps: Vec<i32> = (0..interface.queues()).map(|queue| command.pass_fd(tap(queue))).collect();
+    tap_queues(command, interface, &taps)
+}
+
+/// A netdev of tap descriptors, and the kernel's help if the device is one of virtio.
+fn tap_queues(command: &mut Command<'_>, interface: &Interface, taps: &[i32]) -> Object {
+    let netdev = descriptors(Object::new("type", "tap"), ("fd", "fds"), taps);
+    let netdev = match vhost(command, interface) {
+        Some(fds) => descriptors(netdev.set("vhost", true), ("vhostfd", "vhostfds"), &fds),
+        None => netdev,
+    };
     netdev.some("sndbuf", interface.send_buffer)
 }
 
-fn vhost(command: &mut Command<'_>, interface: &Interface, count: u16, netdev: Object) -> Object {
-    let wanted = match interface.driver.options.name {
-        Some(NetDriver::Qemu) => false,
-        Some(NetDriver::Vhost) => true,
-        None => command.facts.network.vhost_net,
-    };
-    if !wanted || !interface.is_virtio() {
-        return netdev;
+/// What the kernel moves the packets by, unless QEMU does.
+fn vhost(command: &mut Command<'_>, interface: &Interface) -> Option<Vec<i32>> {
+    let driver = interface.driver.options.name;
+    if !interface.is_virtio() || driver == Some(NetDriver::Qemu) {
+        return None;
+    }
+    let name = format!("{}-vhost", interface.info.alias());
+    let (count, place) = (interface.queues(), &interface.place);
+    if let Some(fds) = command.inherits_queues(&name, &Opened::VhostNet, count, place) {
+        return Some(fds);
+    }
+    if driver.is_none() && !command.facts.network.vhost_net {
+        return None;
     }
     let path = interface.backend.vhost.as_deref().unwrap_or("/dev/vhost-net");
-    command.needs_file(path, Access::ReadWrite, &interface.place);
-    let device = || FdKind::device(path);
-    let fds: Vec<i32> = (0..count).map(|_| command.pass_fd(device())).collect();
-    descriptors(netdev.set("vhost", true), ("vhostfd", "vhostfds"), &fds)
+    command.needs_file(path, Access::ReadWrite, place);
+    Some((0..count).map(|_| command.pass_fd(FdKind::device(path))).collect())
 }
 
 /// One descriptor, or several with colons between.

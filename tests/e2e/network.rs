@@ -1,0 +1,144 @@
+//! The host's side of guests' interfaces: tap devices on a bridge, and macvtap devices.
+
+use anyhow::Result;
+use tests::{Definition, Host, Root, definition};
+
+use crate::lan::{self, LEASE};
+
+tests::on_root!(
+    trixie,
+    Trixie,
+    a_guest_stands_on_a_bridge_by_a_tap_device_of_its_account,
+    a_guest_with_the_capability_has_its_tap_device_made,
+    a_macvtap_device_is_made_and_removed,
+);
+
+/// What networkd is told for a tap device that the guests' account may open.
+const WEB0: lan::NetworkFiles<'static> = &[
+    ("web0.netdev", "[NetDev]\nName=web0\nKind=tap\n[Tap]\nUser=glassbox-qemu\nVNetHeader=yes\n"),
+    ("web0.network", "[Match]\nName=web0\n[Network]\nBridge=br0\n"),
+];
+
+/// The exit status of glassbox-qemu(1) for what the host does not have.
+const HOST_FILE: (&str, i32) = ("exit-code", 4);
+
+fn a_guest_stands_on_a_bridge_by_a_tap_device_of_its_account(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    lan::start(&host, WEB0, &["web0"])?;
+    let bridged = "<interface type=\"bridge\"><source bridge=\"br0\"/>";
+    let named = format!("{bridged}<target dev=\"web0\"/>");
+    lan::with_interface(Definition::new("web")?, &named)?.install(&host)?;
+    let new = lan::with_interface(Definition::new("new")?, bridged)?;
+    new.install(&host)?;
+    host.reload()?;
+    let before = lan::link(&host, "web0")?;
+    let web = host.start_guest("web")?;
+    host.wait_for_console("web", LEASE, 1)?;
+    let (_, qemu) = web.processes()?;
+    assert_eq!(host.process(qemu)?["CapEff"], "0".repeat(16));
+    host.systemctl(["stop", "qemu@web"])?.success()?;
+    assert_eq!(web.outcome()?, ("success".to_owned(), 0));
+    let address = |link: &str| link.split("link/ether ").nth(1).map(|rest| rest[..17].to_owned());
+    let after = lan::link(&host, "web0")?;
+    assert_eq!(address(&after), address(&before), "the device stays as it was: {after}");
+    assert!(after.contains("master br0"), "{after}");
+
+    // Without a device of its own the guest is refused, and told what to do.
+    let unit = host.unit("qemu@new.service");
+    assert_eq!(host.systemctl(["start", unit.name()])?.status, 1);
+    assert_eq!(unit.outcome()?, (HOST_FILE.0.to_owned(), HOST_FILE.1));
+    let place = new.place("<interface")?;
+    let start = format!(
+        "{}/new.xml:{place}: /domain/devices/interface: tap device 'vnet%d' is not open to user 'glassbox-qemu'; \
+         make a tap device for this account with `ip tuntap add`, ",
+        definition::DEFINITIONS
+    );
+    let told = unit.status_line()?;
+    assert!(told.starts_with(&start), "{told}");
+    assert!(told.ends_with("or pass an open one as file descriptor 'net0'"), "{told}");
+    Ok(())
+}
+
+fn a_guest_with_the_capability_has_its_tap_device_made(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    lan::start(&host, &[], &[])?;
+    let bridged = "<interface type=\"bridge\"><source bridge=\"br0\"/><mtu size=\"1400\"/><driver queues=\"2\"/>";
+    let web = lan::with_interface(Definition::new("web")?, bridged)?;
+    web.install(&host)?;
+    let capability =
+        "[Service]\nAmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=CAP_NET_ADMIN\n";
+    lan::drop_in(&host, "web", capability)?;
+    let unit = host.start_guest("web")?;
+    host.wait_for_console("web", LEASE, 1)?;
+    let made = lan::link(&host, "vnet0")?;
+    let host_side = format!("link/ether fe{} ", &lan::address(&web)?[2..]);
+    for part in [&*host_side, "mtu 1400", "master br0", "LOWER_UP", "multi_queue", "vnet_hdr on"] {
+        assert!(made.contains(part), "{part} is not in {made}");
+    }
+    host.systemctl(["stop", "qemu@web"])?.success()?;
+    assert_eq!(unit.outcome()?, ("success".to_owned(), 0));
+    assert_eq!(lan::link(&host, "vnet0")?, "", "it is gone with the guest");
+    Ok(())
+}
+
+/// Device files of macvtap devices, which devtmpfs makes on a host; a container has none, and this stands in.
+const DEVICE_FILES: &str = "while sleep 0.05; do
+    for dev in /sys/class/net/*/tap*/dev; do
+        [ -e \"$dev\" ] || continue
+        node=/dev/$(basename \"$(dirname \"$dev\")\")
+        [ -e \"$node\" ] || mknod \"$node\" c $(tr : ' ' <\"$dev\")
+    done
+done";
+
+/// A unit whose account may do everything.
+const AS_ROOT: &str = "[Service]\nUser=root\nCapabilityBoundingSet=~\n";
+
+fn a_macvtap_device_is_made_and_removed(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    // The guest's device is on one end of a cable whose other end is a port of the bridge.
+    let cable = [
+        ("cable.netdev", "[NetDev]\nName=inner\nKind=veth\n[Peer]\nName=outer\n"),
+        ("inner.network", "[Match]\nName=inner\n[Network]\nBridge=br0\n"),
+        ("outer.network", "[Match]\nName=outer\n[Network]\nLinkLocalAddressing=no\n"),
+    ];
+    lan::start(&host, &cable, &["inner", "outer"])?;
+    host.run(["systemd-run", "--unit=device-files", "sh", "-c", DEVICE_FILES])?.success()?;
+    let direct = "<interface type=\"direct\"><source dev=\"outer\" mode=\"bridge\"/>";
+    let web = lan::with_interface(Definition::new("web")?, direct)?;
+    web.install(&host)?;
+    // The device file is root's.
+    lan::drop_in(&host, "web", AS_ROOT)?;
+    let unit = host.start_guest("web")?;
+    host.wait_for_console("web", LEASE, 1)?;
+    let mac = lan::address(&web)?;
+    let name = format!("mvt{}", mac.replace(':', ""));
+    let made = lan::link(&host, &name)?;
+    for part in ["macvtap mode bridge", &mac] {
+        assert!(made.contains(part), "{part} is not in {made}");
+    }
+
+    // A second guest with this address does not take the packets of the first.
+    let twin = lan::with_interface(Definition::new("twin")?, direct)?;
+    let twin = twin.clone().replace(&lan::address(&twin)?, &mac)?;
+    twin.install(&host)?;
+    lan::drop_in(&host, "twin", AS_ROOT)?;
+    let second = host.unit("qemu@twin.service");
+    assert_eq!(host.systemctl(["start", second.name()])?.status, 1);
+    let told = second.status_line()?;
+    let words = format!("'{name}' is in use by another guest; give this one another <mac address>");
+    assert!(told.ends_with(&words), "{told}");
+    assert_eq!(lan::link(&host, &name)?, made, "and leaves its device alone");
+
+    // A shim that is killed leaves the device behind, and the next start takes it.
+    let (shim, _) = unit.processes()?;
+    host.run(["kill", "-KILL", &shim.to_string()])?.success()?;
+    unit.wait("failed")?;
+    assert_ne!(lan::link(&host, &name)?, "");
+    host.start_guest("web")?;
+    // Its log begins anew with each start.
+    host.wait_for_console("web", LEASE, 1)?;
+    host.systemctl(["stop", "qemu@web"])?.success()?;
+    assert_eq!(unit.outcome()?, ("success".to_owned(), 0));
+    assert_eq!(lan::link(&host, &name)?, "", "it is removed when the guest has ended");
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Guests that are a boot sector: they live in no time, and do one thing.
+
+use anyhow::Result;
+use tests::Host;
+
+/// Where their files are in the container.
+pub(crate) const FOLDER: &str = "/tmp/guests";
+
+/// What a guest does. All say `R` on their serial port when the firmware has handed over to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sector {
+    /// Nothing, and it hears of no button.
+    Idles,
+    /// Shuts down at once.
+    ShutsDown,
+    /// Shuts down when its power button is pressed.
+    ObeysButton,
+    /// Tells its `<panic>` device that it crashed.
+    Panics,
+    /// Resets the machine.
+    Resets,
+}
+
+/// Port 0x3f8, the first serial port.
+const SAY_READY: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'R', 0xee]; // mov dx, 3f8; mov al, 'R'; out dx, al
+const HALT: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfd]; // cli; hlt; jmp -3
+/// ACPI's PM1 registers of both machine types are at 0x600: the status, 2 on what is enabled, 4 on the control.
+const POWER_BUTTON: &[u8] = &[
+    0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, // mov dx, 602; mov ax, 100; out dx, ax
+    0xba, 0xf8, 0x03, 0xb0, b'B', 0xee, // say that the button is seen from now on
+    0xba, 0x00, 0x06, 0xed, // mov dx, 600; in ax, dx
+    0xf6, 0xc4, 0x01, 0x74, 0xfa, // test ah, 1; jz to the in
+];
+const SOFT_OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]; // mov dx, 604; mov ax, 2000; out dx, ax
+const PANIC: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee]; // mov dx, 505; mov al, 1; out dx, al
+const RESET: &[u8] = &[0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee]; // mov dx, cf9; mov al, 6; out dx, al
+
+impl Sector {
+    fn code(self) -> Vec<u8> {
+        // Nobody serves interrupts.
+        let head: &[u8] = &[0xfa];
+        let parts: &[&[u8]] = match self {
+            Self::Idles => &[head, SAY_READY, HALT],
+            Self::ShutsDown => &[head, SAY_READY, SOFT_OFF, HALT],
+            Self::ObeysButton => &[head, SAY_READY, POWER_BUTTON, SOFT_OFF, HALT],
+            Self::Panics => &[head, SAY_READY, PANIC, HALT],
+            Self::Resets => &[head, SAY_READY, RESET, HALT],
+        };
+        parts.concat()
+    }
+}
+
+/// Puts `NAME.xml` of such a guest and its disk into the container; its serial port is `NAME.out`.
+pub(crate) fn install(host: &Host, name: &str, sector: Sector) -> Result<()> {
+    let mut image = sector.code();
+    image.resize(1 << 20, 0);
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    host.write(&format!("{FOLDER}/{name}.img"), image, "0644", "root:root")?;
+    host.write_file(&format!("{FOLDER}/{name}.xml"), xml(name))
+}
+
+/// The definition of the guest.
+pub(crate) fn xml(name: &str) -> String {
+    format!(
+        "<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>32</memory>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <features><acpi/></features>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file'>
+      <driver name='qemu' type='raw'/>
+      <source file='{FOLDER}/{name}.img'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <serial type='file'><source path='{FOLDER}/{name}.out'/></serial>
+    <panic model='isa'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"
+    )
+}
