@@ -1,5 +1,7 @@
 //! How much CPU time the guest gets, and on which CPUs of the host, `<cputune>`.
 
+use std::ops::RangeInclusive;
+
 use crate::cpuset::CpuSet;
 use crate::fault::Place;
 use crate::reader::Reader;
@@ -78,11 +80,26 @@ const LIMITS: [&str; 8] = [
     "iothread_quota",
 ];
 
+/// The periods that the kernel takes, in microseconds (`max_cfs_runtime` and its like in `kernel/sched`).
+const PERIOD: RangeInclusive<i64> = 1000..=1_000_000;
+
+/// The time in a period that the kernel takes, in microseconds.
+const QUOTA: RangeInclusive<i64> = 1000..=18_446_744_073_709_551;
+
+/// The shares that the kernel takes.
+const SHARES: RangeInclusive<u64> = 2..=262_144;
+
 impl CpuTuning {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         reader.refuse_children(&["cachetune", "memorytune"]);
         let limit = |name: &'static str| {
-            let value = reader.child(name)?.text_value::<i64>()?;
+            let limit = reader.child(name)?;
+            let value = limit.text_value::<i64>()?;
+            let range = if name.ends_with("period") { PERIOD } else { QUOTA };
+            if value > 0 && !range.contains(&value) {
+                let (least, most) = range.into_inner();
+                limit.refuse(format!("the kernel takes {least} to {most}; give one of these"));
+            }
             Some((name, value)).filter(|(_, value)| *value != 0)
         };
         let (vcpus, iothreads) = (reader.children("vcpupin"), reader.children("iothreadpin"));
@@ -98,6 +115,9 @@ impl CpuTuning {
             emulator_scheduling: Scheduling::parse_all(reader, "emulatorsched", None).pop(),
             iothread_scheduling: Scheduling::parse_all(reader, "iothreadsched", Some("iothreads")),
         };
+        if tuning.shares.is_some_and(|shares| shares > 0 && !SHARES.contains(&shares)) {
+            reader.refuse("<shares> is a number of 2 to 262144; give one of these");
+        }
         let nothing = Self { place: tuning.place.clone(), ..Self::default() };
         (tuning != nothing).then_some(tuning)
     }

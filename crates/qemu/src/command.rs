@@ -1,6 +1,6 @@
 //! The command line in the making, with all that it takes along.
 
-use domain::{Domain, Faults, Place};
+use domain::{Domain, Faults, MemorySize, Place};
 
 use crate::argv::{Argv, Options};
 use crate::facts::HostFacts;
@@ -38,6 +38,7 @@ pub(crate) struct Command<'a> {
     consoles: Vec<Console>,
     environment: Vec<(String, String)>,
     passwords: Vec<DisplayPassword>,
+    balloon: Option<u64>,
     helpers: Vec<Helper>,
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
@@ -64,6 +65,7 @@ impl<'a> Command<'a> {
             fds: Vec::new(),
             files: Vec::new(),
             consoles: Vec::new(),
+            balloon: None,
             helpers: Vec::new(),
             copies: Vec::new(),
             written: Vec::new(),
@@ -90,6 +92,7 @@ impl<'a> Command<'a> {
             consoles: self.consoles,
             environment: self.environment,
             passwords: self.passwords,
+            balloon: self.balloon,
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
@@ -181,9 +184,19 @@ impl<'a> Command<'a> {
         self.passwords.push(password);
     }
 
+    /// Notes how much memory the balloon is to leave the guest.
+    pub(crate) fn inflates_balloon(&mut self, left: MemorySize) {
+        self.balloon = Some(left.bytes());
+    }
+
     /// Notes a program that serves the guest beside QEMU.
     pub(crate) fn needs_helper(&mut self, helper: Helper) {
         self.helpers.push(helper);
+    }
+
+    /// Reports that what stands at `place` is left out of the guest.
+    pub(crate) fn ignore(&self, place: &Place, what: impl Into<String>) {
+        self.faults.push(place.ignored(what));
     }
 
     /// Refuses the domain because of the element at `place`.

@@ -118,6 +118,11 @@ fn check_mode(cpu: &Cpu, arch: Arch, kind: DomainType, faults: &Faults) {
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let Some(cpu) = &domain.cpu else { return };
+    if cpu.check == Some(CpuCheck::Full) {
+        let what =
+            "glassbox does not compare the CPU that QEMU made with this; remove check='full'";
+        command.ignore(if cpu.place.path.is_empty() { &domain.place } else { &cpu.place }, what);
+    }
     let options = model(domain, cpu, command.facts);
     let options = options.some("vendor", cpu.model.as_ref().and_then(|m| m.vendor_id.as_ref()));
     // QEMU sets these by itself, or KVM has no guest see them.

@@ -43,6 +43,9 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
             faults.push(input.place.refused(what));
         }
     }
+    if features.translation_cache.is_some() && domain.kind != DomainType::Qemu {
+        refuse("<tcg> is for domain type 'qemu'; remove it");
+    }
     if features.ioapic == Some(IoApicDriver::Qemu) && domain.kind != DomainType::Kvm {
         refuse("<ioapic driver='qemu'/> needs domain type 'kvm'; remove it");
     }

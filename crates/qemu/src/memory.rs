@@ -46,6 +46,10 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
         let what = "the memory devices have more than <memory>, which counts them; give more";
         faults.push(place.refused(what));
     }
+    if memory.maximum.is_some() && cells.is_none() {
+        let what = "memory is added to a NUMA node; add <numa> with a <cell> to <cpu>";
+        faults.push(place.refused(what));
+    }
     if memory.maximum.is_some_and(|maximum| maximum.size < size) {
         faults.push(place.refused("<memory> is more than <maxMemory>; give that more"));
     }

@@ -1,9 +1,11 @@
 //! What the guest boots: firmware, kernel, tables.
 
-use domain::{AcpiTableType, Domain, Loader, LoaderFormat, LoaderType, Place};
+use domain::devices::SourceKind;
+use domain::{AcpiTableType, Domain, Loader, LoaderFormat, LoaderType, Nvram, Place};
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::devices;
 use crate::json::{Json, Object};
 use crate::plan::Access;
 
@@ -16,23 +18,34 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
     let access = if readonly { Access::Read } else { Access::ReadWrite };
     command.needs_file(path, access, said_at(&loader.place, &os.place));
     let format = loader.format.unwrap_or(LoaderFormat::Raw);
-    flash_storage(command, 0, path, None);
+    flash_storage(command, 0, "file", path, None);
     flash_format(command, 0, format, readonly);
-    if let Some(nvram) = &os.nvram
-        && let Some(path) = &nvram.path
-    {
-        let place = said_at(&nvram.place, &os.place);
-        match &nvram.template {
+    if let Some(nvram) = &os.nvram {
+        variables(command, nvram);
+    }
+}
+
+/// Adds the block nodes of the firmware's variables.
+fn variables(command: &mut Command<'_>, nvram: &Nvram) {
+    let place = said_at(&nvram.place, &command.domain.os.place);
+    let qcow2 = nvram.format == Some(LoaderFormat::Qcow2);
+    let writable = (!qcow2).then_some(false);
+    let kind = nvram.source.as_ref().map(|source| (source, &source.kind));
+    if let Some((source, SourceKind::Network(network))) = kind {
+        let name = "libvirt-pflash1";
+        if let Some(node) = devices::disk::firmware_storage(command, source, network, name) {
+            command.argv.json("-blockdev", &opened(node, writable));
+        }
+    } else if let Some(path) = &nvram.path {
+        let block = matches!(kind, Some((_, SourceKind::Block(_))));
+        match nvram.template.as_ref().filter(|_| !block) {
             Some(template) => command.copies_file(path, template, place),
             None => command.needs_file(path, Access::ReadWrite, place),
         }
-        match nvram.format.unwrap_or(LoaderFormat::Raw) {
-            LoaderFormat::Raw => flash_storage(command, 1, path, Some(false)),
-            LoaderFormat::Qcow2 => {
-                flash_storage(command, 1, path, None);
-                flash_format(command, 1, LoaderFormat::Qcow2, false);
-            }
-        }
+        flash_storage(command, 1, if block { "host_device" } else { "file" }, path, writable);
+    }
+    if qcow2 {
+        flash_format(command, 1, LoaderFormat::Qcow2, false);
     }
 }
 
@@ -58,15 +71,25 @@ pub(crate) fn flash_nodes(domain: &Domain) -> (Option<&'static str>, Option<&'st
     (Some("libvirt-pflash0-format"), variables)
 }
 
-fn flash_storage(command: &mut Command<'_>, number: u8, path: &str, readonly: Option<bool>) {
-    let lazily = readonly.is_none();
-    let node = Object::new("driver", "file")
+fn flash_storage(
+    command: &mut Command<'_>,
+    number: u8,
+    driver: &'static str,
+    path: &str,
+    readonly: Option<bool>,
+) {
+    let node = Object::new("driver", driver)
         .set("filename", path)
-        .set("node-name", format!("libvirt-pflash{number}-storage"))
-        .some("read-only", readonly)
-        .some("auto-read-only", lazily.then_some(true))
-        .some("discard", lazily.then_some("unmap"));
-    command.argv.json("-blockdev", &node);
+        .set("node-name", format!("libvirt-pflash{number}-storage"));
+    command.argv.json("-blockdev", &opened(node, readonly));
+}
+
+/// A storage node that is used itself, or opened as the format above it needs.
+fn opened(node: Object, readonly: Option<bool>) -> Object {
+    match readonly {
+        Some(readonly) => node.set("read-only", readonly),
+        None => node.set("auto-read-only", true).set("discard", "unmap"),
+    }
 }
 
 fn flash_format(command: &mut Command<'_>, number: u8, format: LoaderFormat, readonly: bool) {

@@ -21,6 +21,8 @@ mod fixed;
 mod kinds;
 mod order;
 
+pub(crate) use kinds::place;
+
 use bus::{Buses, Connect};
 
 /// Gives every PCI device an address and adds the controllers that are missing.

@@ -30,6 +30,8 @@ pub struct LaunchPlan {
     pub environment: Vec<(String, String)>,
     /// Passwords to set over QMP before the guest runs; until then QEMU lets nobody in.
     pub passwords: Vec<DisplayPassword>,
+    /// What the balloon is to leave the guest, in bytes, when that is less than all its memory.
+    pub balloon: Option<u64>,
     /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
     /// with the guest.
     pub helpers: Vec<Helper>,

@@ -4,12 +4,15 @@
 //! The unit `qemu@.service` is where the host's control groups are told such things, so a domain that says
 //! them is warned instead of believed. Which CPUs its threads run on is in `pinning.rs`.
 
-use domain::{
-    CpuPlacement, CpuTuning, Domain, Fault, Faults, LabelType, NumaMode, NumaPlacement, Place,
-};
+use domain::{CpuPlacement, CpuTuning, Domain, Faults, LabelType, NumaMode, NumaPlacement, Place};
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+    let memtune = domain.memtune.as_ref();
+    if let Some(tuning) = memtune.filter(|tuning| tuning.min_guarantee.is_some()) {
+        let what = "QEMU guarantees no memory; remove <min_guarantee>";
+        faults.push(tuning.place.refused(what));
+    }
     if let Some(tuning) = &domain.cputune {
         check_threads(domain, tuning, faults);
     }
@@ -18,7 +21,7 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
 /// Says what is not carried out.
 pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     let ignored = |place: &Place, what: &str| {
-        faults.push(Fault::ignored(place.position, &place.path, what));
+        faults.push(place.ignored(what));
     };
     if let Some(tuning) = &domain.cputune {
         cpu_time(tuning, &ignored);

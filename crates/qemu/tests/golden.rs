@@ -143,6 +143,9 @@ fn show(plan: &LaunchPlan) -> String {
     for (name, value) in &plan.environment {
         writeln!(text, "variable {name}={value}").unwrap();
     }
+    if let Some(bytes) = plan.balloon {
+        writeln!(text, "balloon {bytes}").unwrap();
+    }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
     }

@@ -1,13 +1,16 @@
 //! Input devices.
 
-use domain::Domain;
-use domain::devices::{Input, InputBus, InputGrab, InputModel, InputType, VirtioModel};
+use domain::devices::{
+    Input, InputBus, InputGrab, InputModel, InputType, VirtioModel, VirtioOptions,
+};
+use domain::{Domain, Faults};
 
 use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
 use crate::plan::Access;
+use crate::rules::refuse_broken;
 
 /// Adds the mouse and the keyboard that a PC's keyboard controller brings.
 pub(crate) fn add_ps2(domain: &mut Domain) {
@@ -34,6 +37,26 @@ pub(crate) fn complete(domain: &mut Domain) {
             InputType::Passthrough => InputBus::Virtio,
             InputType::Evdev => InputBus::None,
         });
+    }
+}
+
+/// Refuses words that are of other devices.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    for input in &domain.devices.inputs {
+        let emulated =
+            matches!(input.kind, InputType::Mouse | InputType::Tablet | InputType::Keyboard);
+        let virtio = input.bus == Some(InputBus::Virtio);
+        let rules = [
+            (
+                emulated && input.source.evdev.is_some(),
+                "'evdev' is for type='passthrough'; remove <source>",
+            ),
+            (
+                !virtio && input.virtio != VirtioOptions::default(),
+                "<driver> is for bus='virtio'; remove it",
+            ),
+        ];
+        refuse_broken(faults, &input.place, rules);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Serial ports.
 
-use domain::Domain;
-use domain::devices::{Address, Serial, SerialModel, SerialTarget};
+use domain::devices::{Address, AddressType, Serial, SerialModel, SerialTarget};
+use domain::{Domain, Faults};
 
 use crate::board::Board;
 use crate::command::Command;
 use crate::devices::chardev::Purpose;
 use crate::devices::{chardev, placed};
 use crate::json::Object;
+use crate::rules::refuse_broken;
 
 /// Fills in bus, device and number.
 pub(crate) fn complete(domain: &mut Domain) {
@@ -32,6 +33,26 @@ pub(crate) fn complete(domain: &mut Domain) {
             SerialTarget::IsaDebug => SerialModel::IsaDebugcon,
         });
         serial.port.get_or_insert_with(|| ports.next());
+    }
+}
+
+/// Refuses ports whose bus, device and address do not fit together.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    for serial in &domain.devices.serials {
+        let (Some(target), Some(model)) = (serial.target, serial.model) else { continue };
+        let (device, bus) = match target {
+            SerialTarget::Isa => (SerialModel::Isa, AddressType::Isa),
+            SerialTarget::Usb => (SerialModel::Usb, AddressType::Usb),
+            SerialTarget::Pci => (SerialModel::Pci, AddressType::Pci),
+            SerialTarget::IsaDebug => (SerialModel::IsaDebugcon, AddressType::Isa),
+            SerialTarget::System => continue, // The board knows its own.
+        };
+        let elsewhere = serial.info.address.as_ref().is_some_and(|it| it.kind() != bus);
+        let rules = [
+            (model != device, "the device is of another bus; correct <target> or its <model>"),
+            (elsewhere, "the port has an address of another bus; correct <address> or <target>"),
+        ];
+        refuse_broken(faults, &serial.place, rules);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which firmware a domain gets, and what that fills in.
 
+use domain::devices::SourceKind;
 use domain::{
     Domain, Faults, FirmwareFeature, FirmwareFeatureName, FirmwareKind, LaunchSecurityType, Loader,
     LoaderFormat, LoaderType, Nvram, Smm,
@@ -197,8 +198,11 @@ fn fill(domain: &mut Domain, descriptor: &FirmwareDescriptor) {
         FirmwareCode::Split { code, template } => {
             flash(code);
             let nvram = domain.os.nvram.get_or_insert_with(Nvram::default);
-            nvram.template = Some(template.path.clone());
-            nvram.template_format = Some(template.format);
+            // Only what the host itself can write to is made from a template.
+            if !on_server(nvram) {
+                nvram.template = Some(template.path.clone());
+                nvram.template_format = Some(template.format);
+            }
             nvram.format = Some(template.format);
         }
         FirmwareCode::Stateless { code } | FirmwareCode::Combined { code } => flash(code),
@@ -208,12 +212,19 @@ fn fill(domain: &mut Domain, descriptor: &FirmwareDescriptor) {
         domain.features.present = true;
         domain.features.smm.get_or_insert_with(Smm::default).state = Some(true);
     }
+    // Keys stand in the variables, and what a server has of them is not known.
+    let unknown = domain.os.nvram.as_ref().is_some_and(on_server);
+    let known = |(name, _): &(FirmwareFeatureName, FirmwareTrait)| {
+        !unknown || *name != FirmwareFeatureName::EnrolledKeys
+    };
     domain.os.firmware_features = [
         (FirmwareFeatureName::EnrolledKeys, FirmwareTrait::EnrolledKeys),
         (FirmwareFeatureName::SecureBoot, FirmwareTrait::SecureBoot),
     ]
+    .into_iter()
+    .filter(known)
     .map(|(name, wanted)| FirmwareFeature { name, enabled: descriptor.has(wanted) })
-    .to_vec();
+    .collect();
 }
 
 /// Fills in what is known of firmware that no descriptor describes.
@@ -248,7 +259,16 @@ fn variables(domain: &mut Domain, facts: &HostFacts) {
     };
     let folder = &facts.directories.nvram;
     let path = || format!("{folder}/{}_VARS.{extension}", domain.name);
-    nvram.path.get_or_insert_with(path);
+    if nvram.source.is_none() {
+        nvram.path.get_or_insert_with(path);
+    }
+    if let Some(SourceKind::Network(network)) = nvram.source.as_mut().map(|it| &mut it.kind) {
+        network.complete();
+    }
+}
+
+fn on_server(nvram: &Nvram) -> bool {
+    nvram.source.as_ref().is_some_and(|source| matches!(source.kind, SourceKind::Network(_)))
 }
 
 /// What firmware needs of the machine.

@@ -198,7 +198,7 @@ pub(super) fn companion(
 }
 
 /// Where a device's element stands, for messages.
-pub(super) fn place(domain: &Domain, device: DeviceRef) -> Place {
+pub(crate) fn place(domain: &Domain, device: DeviceRef) -> Place {
     let place = domain.devices.place(device);
     // A device that defaults added stands nowhere; the message is about the whole domain then.
     if place.path.is_empty() { domain.place.clone() } else { place.clone() }

@@ -2,7 +2,7 @@
 
 use domain::devices::{
     Address, AddressType, HostDriver, HostDriverName, Hostdev, HostdevSource, InterfaceSource,
-    MediatedDevice, MediatedModel, PciSource,
+    MediatedDevice, MediatedModel, PciSource, Teaming, TeamingType,
 };
 use domain::{Domain, Faults, PciAddress};
 
@@ -57,7 +57,7 @@ fn driver_fault(driver: &HostDriver) -> Option<String> {
     }
 }
 
-fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 4] {
+fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 5] {
     let kind = hostdev.source.kind();
     let boots = hostdev.info.boot_order.is_some();
     let scsi_host = matches!(hostdev.source, HostdevSource::ScsiHost(_));
@@ -75,7 +75,17 @@ fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 4] {
             .then(|| format!("type '{kind}': no guest boots from it; remove <boot>")),
         team.then(|| format!("type '{kind}': only a PCI device is in a team; remove <teaming>")),
         mediated,
+        hostdev.teaming.as_ref().and_then(stays),
     ]
+}
+
+/// Of a team, the device of the host is the one that goes.
+fn stays(teaming: &Teaming) -> Option<String> {
+    let goes = teaming.kind == TeamingType::Transient && teaming.persistent.is_some();
+    (!goes).then(|| {
+        "the device goes when the guest moves; use <teaming type='transient' persistent='ua-...'/>"
+            .to_owned()
+    })
 }
 
 /// Each type of device stands on its own type of bus.
