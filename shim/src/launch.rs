@@ -7,20 +7,22 @@
 //! What is dropped on the way is undone: the claim with its lifeline, the runtime directory with its lock.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::{CrashAction, Domain, LifecycleAction, UnitInstance};
+use domain::UnitInstance;
 use nix::unistd::Pid;
+use qemu::LaunchPlan;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
-use crate::cli::{Cli, Register};
+use crate::cli::Cli;
 use crate::fate::Fate;
 use crate::fds::{OpenError, Opened};
-use crate::guest::{Action, Actions, Beginning, Guest};
+use crate::guest::{Beginning, Guest};
 use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
@@ -29,13 +31,13 @@ use crate::pidfile::Pidfile;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
 use crate::provide::provide;
 use crate::readiness::Readiness;
-use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::runtime_dir::{RuntimeDir, RuntimeDirError, granted};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
+use crate::tap::MadeLink;
 use crate::thread_groups::ThreadGroups;
-use crate::{fds, host_files, log, pinning};
+use crate::{actions, claiming, fds, host_files, log, pinning};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -78,31 +80,40 @@ pub(crate) fn launch(
         log::warning(line);
     }
     let claimed = Claimed::claim(prepared, cli)?;
-    claimed.start(Circumstances {
+    let given = Given {
         start: asked.start,
         inheritance: asked.inheritance,
-        signals,
-        caller,
-        manager,
-        stop_timeout: cli.stop_timeout.map(Duration::from_secs),
-        start_timeout: cli
-            .start_timeout
-            .map(Duration::from_secs)
-            .or_else(|| manager.start_timeout()),
         pidfile: cli.pidfile.as_deref(),
-    })
+    };
+    claimed.start(
+        given,
+        Circumstances {
+            signals,
+            caller,
+            manager,
+            stop_timeout: cli.stop_timeout.map(Duration::from_secs),
+            start_timeout: cli
+                .start_timeout
+                .map(Duration::from_secs)
+                .or_else(|| manager.start_timeout()),
+        },
+    )
 }
 
-/// What a start depends on beside the guest.
-struct Circumstances<'a> {
+/// What the caller gives the guest beside its definition.
+struct Given<'a> {
     start: Start,
     inheritance: Inheritance,
+    pidfile: Option<&'a Path>,
+}
+
+/// What the guest's life depends on beside the guest.
+struct Circumstances {
     signals: SignalSource,
     caller: Caller,
     manager: ServiceManager,
     stop_timeout: Option<Duration>,
     start_timeout: Option<Duration>,
-    pidfile: Option<&'a Path>,
 }
 
 /// A guest whose name and UUID are ours.
@@ -117,8 +128,8 @@ struct Claimed {
 impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
         // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
-        let locks = lock(&prepared, cli)?;
-        let keeper = register(&prepared, cli)?;
+        let locks = claiming::lock(&prepared, cli)?;
+        let keeper = claiming::register(&prepared, cli)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
@@ -127,49 +138,33 @@ impl Claimed {
         Ok(Self { prepared, keeper, directory, _locks: locks })
     }
 
-    fn start(self, mut with: Circumstances<'_>) -> Result<Fate, LaunchError> {
+    fn start(self, given: Given<'_>, with: Circumstances) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
-        let plan = &self.prepared.plan;
-        let pidfile = with
-            .pidfile
-            .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
-            .transpose()?;
-        // Asked for before QEMU is there, which is to be the only other process in it.
-        let groups = ThreadGroups::of_this_process();
-        // What was made for the guest goes when this function ends, and with it the guest.
-        let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
-            .map_err(|error| unopened(error, &self.prepared))?;
-        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
-        let readiness = readiness.context("the port by which the guest says that it is ready")?;
-        let resumes = matches!(with.start, Start::Boot);
-        let (last, incoming) = to_come_in(with.start, fds.len());
-        fds.extend(incoming);
-        let spawn = Spawn {
-            program: &plan.emulator,
-            arguments: &plan.arguments,
-            environment: &plan.environment,
-            fds,
-            signals: &with.signals,
-        };
+        let mut equipment = Equipment::make(&self.prepared, given)?;
         with.caller.check()?;
-        let qemu = spawn.start().map_err(|error| {
-            LaunchError::Start(format!("{} cannot be run: {error}", plan.emulator))
-        })?;
-        if let Some(pidfile) = &pidfile {
-            pidfile.publish();
-        }
-        let orders: Vec<Order> = before_running(plan).into_iter().chain(last).collect();
+        let qemu = equipment.start_qemu(&self.prepared.plan, &with.signals)?;
+        self.supervise(qemu, equipment, with)
+    }
+
+    fn supervise(
+        self,
+        qemu: Pid,
+        equipment: Equipment,
+        with: Circumstances,
+    ) -> Result<Fate, LaunchError> {
+        let plan = &self.prepared.plan;
+        let orders: Vec<Order> =
+            before_running(plan).into_iter().chain(equipment.last_orders).collect();
         let beginning = Beginning {
             has_consoles: !plan.consoles.is_empty(),
-            has_threads: groups.is_some() || !plan.threads.is_empty(),
+            has_threads: equipment.groups.is_some() || !plan.threads.is_empty(),
             orders: orders.len(),
-            resumes,
+            resumes: equipment.resumes,
         };
-        let guest = Guest::new(actions(&self.prepared.domain), beginning);
         let running = Running {
             qemu,
             pidfd: watch(qemu)?,
-            monitor,
+            monitor: equipment.monitor,
             signals: with.signals,
             keeper: self.keeper,
             caller: with.caller,
@@ -178,14 +173,71 @@ impl Claimed {
             consoles: &plan.consoles,
             orders: &orders,
             threads: &plan.threads,
-            groups,
+            groups: equipment.groups,
             file: &self.prepared.file,
             dump: &dump_path(&self.prepared.instance),
-            readiness,
+            readiness: equipment.readiness,
             stop_timeout: with.stop_timeout,
             start_timeout: with.start_timeout,
         };
+        let guest = Guest::new(actions::of(&self.prepared.domain), beginning);
         Ok(supervise(running, guest).context("the guest cannot be supervised; QEMU is killed")?)
+    }
+}
+
+/// What is made for a guest before its QEMU is started, and goes with the guest.
+struct Equipment {
+    /// QEMU's own, until it is started.
+    fds: Vec<OwnedFd>,
+    monitor: UnixStream,
+    _links: Vec<MadeLink>,
+    readiness: Option<Readiness>,
+    groups: Option<ThreadGroups>,
+    pidfile: Option<Pidfile>,
+    /// What QEMU is told last before its guest runs, beside what the plan has.
+    last_orders: Vec<Order>,
+    /// Whether the guest's CPUs are started then.
+    resumes: bool,
+}
+
+impl Equipment {
+    fn make(prepared: &Prepared, mut given: Given<'_>) -> Result<Self, LaunchError> {
+        let plan = &prepared.plan;
+        let pidfile = given
+            .pidfile
+            .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
+            .transpose()?;
+        // Asked for before QEMU is there, which is to be the only other process in it.
+        let groups = ThreadGroups::of_this_process();
+        let Opened { mut fds, monitor, links } =
+            fds::open(plan, &mut given.inheritance).map_err(|error| unopened(error, prepared))?;
+        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
+        let readiness = readiness.context("the port by which the guest says that it is ready")?;
+        let resumes = matches!(given.start, Start::Boot);
+        let (last_orders, incoming) = to_come_in(given.start, fds.len());
+        fds.extend(incoming);
+        Ok(Self { fds, monitor, _links: links, readiness, groups, pidfile, last_orders, resumes })
+    }
+
+    fn start_qemu(
+        &mut self,
+        plan: &LaunchPlan,
+        signals: &SignalSource,
+    ) -> Result<Pid, LaunchError> {
+        let spawn = Spawn {
+            program: &plan.emulator,
+            arguments: &plan.arguments,
+            environment: &plan.environment,
+            fds: std::mem::take(&mut self.fds),
+            signals,
+        };
+        let qemu = spawn.start().map_err(|error| {
+            LaunchError::Start(format!("{} cannot be run: {error}", plan.emulator))
+        })?;
+        if let Some(pidfile) = &self.pidfile {
+            pidfile.publish();
+        }
+        Ok(qemu)
     }
 }
 
@@ -202,84 +254,11 @@ fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
     pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
 }
 
-fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone || cli.register == Register::No {
-        return Ok(Locks::default());
-    }
-    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
-        .map_err(|held| LaunchError::Claim(held.to_string()))
-}
-
 fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
     match error {
         OpenError::Device(fault) => {
             PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
         }
         OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
-    }
-}
-
-fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
-    if cli.standalone || cli.register == Register::No {
-        return Ok(Keeper::off());
-    }
-    let registry = registry(cli);
-    let registrant = Registrant {
-        name: prepared.domain.name.clone(),
-        uuid: prepared.uuid,
-        transient: cli.transient,
-    };
-    match registry.claim(&registrant, Occasion::Start) {
-        Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),
-        Answer::Refused(words) => Err(LaunchError::Claim(words)),
-        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
-            Err(LaunchError::Claim(format!(
-                "the guest must be registered, but there is no daemon: {why}"
-            )))
-        }
-        Answer::Unreachable(why) | Answer::Silent(why) => {
-            log::info(format_args!("the guest starts without a management daemon: {why}"));
-            Ok(Keeper::waiting(registry, registrant))
-        }
-    }
-}
-
-fn registry(cli: &Cli) -> Registry {
-    if let Some(socket) = &cli.registry {
-        return Registry { socket: socket.clone(), bus: false };
-    }
-    if !cli.user {
-        return Registry { socket: PathBuf::from(dbus_api::SYSTEM_REGISTRY), bus: true };
-    }
-    let runtime =
-        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/run"), PathBuf::from);
-    Registry { socket: runtime.join(dbus_api::USER_REGISTRY), bus: false }
-}
-
-fn actions(domain: &Domain) -> Actions {
-    let lifecycle = |action| match action {
-        LifecycleAction::Destroy => Action::Destroy,
-        LifecycleAction::Restart | LifecycleAction::RenameRestart => Action::Restart,
-        LifecycleAction::Preserve => Action::Preserve,
-    };
-    let on_crash = match domain.lifecycle.crash() {
-        CrashAction::Destroy | CrashAction::CoredumpDestroy => Action::Destroy,
-        CrashAction::Restart | CrashAction::RenameRestart | CrashAction::CoredumpRestart => {
-            Action::Restart
-        }
-        CrashAction::Preserve => Action::Preserve,
-    };
-    let dumps = match domain.lifecycle.crash() {
-        CrashAction::CoredumpDestroy | CrashAction::CoredumpRestart => true,
-        CrashAction::Destroy
-        | CrashAction::Restart
-        | CrashAction::RenameRestart
-        | CrashAction::Preserve => false,
-    };
-    Actions {
-        on_poweroff: lifecycle(domain.lifecycle.poweroff()),
-        on_reboot: lifecycle(domain.lifecycle.reboot()),
-        on_crash,
-        dumps,
     }
 }

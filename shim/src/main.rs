@@ -7,9 +7,11 @@
 //! It needs no privilege and no daemon, changes nothing that it inherited, never ends before QEMU did and never
 //! leaves QEMU behind. It is one thread: what follows a fork and a signal mask depends on that.
 
+mod actions;
 mod asked;
 mod bell;
 mod caller;
+mod claiming;
 mod cli;
 mod consoles;
 mod definition;

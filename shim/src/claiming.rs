@@ -1,0 +1,58 @@
+//! How a guest gets its name and UUID at its start: locks that need no daemon, then the daemon's claim.
+
+use std::path::PathBuf;
+
+use crate::cli::{Cli, Register};
+use crate::keeper::Keeper;
+use crate::launch::LaunchError;
+use crate::locks::Locks;
+use crate::log;
+use crate::prepare::Prepared;
+use crate::registry::{Answer, Occasion, Registrant, Registry};
+
+/// Locks name and UUID, unless the guest is to be known to nobody.
+pub(crate) fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
+    if cli.standalone || cli.register == Register::No {
+        return Ok(Locks::default());
+    }
+    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
+        .map_err(|held| LaunchError::Claim(held.to_string()))
+}
+
+/// Claims name and UUID with the daemon, or sees to it that they are claimed as soon as there is one.
+pub(crate) fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
+    if cli.standalone || cli.register == Register::No {
+        return Ok(Keeper::off());
+    }
+    let registry = registry(cli);
+    let registrant = Registrant {
+        name: prepared.domain.name.clone(),
+        uuid: prepared.uuid,
+        transient: cli.transient,
+    };
+    match registry.claim(&registrant, Occasion::Start) {
+        Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),
+        Answer::Refused(words) => Err(LaunchError::Claim(words)),
+        Answer::Unreachable(why) | Answer::Silent(why) if cli.register == Register::Required => {
+            Err(LaunchError::Claim(format!(
+                "the guest must be registered, but there is no daemon: {why}"
+            )))
+        }
+        Answer::Unreachable(why) | Answer::Silent(why) => {
+            log::info(format_args!("the guest starts without a management daemon: {why}"));
+            Ok(Keeper::waiting(registry, registrant))
+        }
+    }
+}
+
+fn registry(cli: &Cli) -> Registry {
+    if let Some(socket) = &cli.registry {
+        return Registry { socket: socket.clone(), bus: false };
+    }
+    if !cli.user {
+        return Registry { socket: PathBuf::from(dbus_api::SYSTEM_REGISTRY), bus: true };
+    }
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/run"), PathBuf::from);
+    Registry { socket: runtime.join(dbus_api::USER_REGISTRY), bus: false }
+}
