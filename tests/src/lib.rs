@@ -25,6 +25,7 @@ pub mod guest;
 mod host;
 pub mod install;
 mod layer;
+mod package_layer;
 mod packages;
 mod process;
 mod roots;

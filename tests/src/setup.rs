@@ -16,7 +16,7 @@ use crate::layer::{self, put};
 use crate::process::output;
 use crate::state::State;
 use crate::{Root, Run};
-use crate::{cache, cgroups, guest, install, packages};
+use crate::{cache, cgroups, guest, install, package_layer, packages};
 
 /// A boot takes 2 s alone; on a loaded machine with two cores it may take much longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -75,6 +75,16 @@ impl Setup {
     pub fn guest(mut self) -> Result<Self> {
         self.layers.push(guest::prepare(self.root)?);
         self.guest = true;
+        Ok(self)
+    }
+
+    /// Adds packages of the root's release, and what they need, as a layer that is kept under `name`.
+    ///
+    /// # Errors
+    ///
+    /// When they have to be installed and cannot.
+    pub fn packages(mut self, name: &str, packages: &[&str]) -> Result<Self> {
+        self.layers.push(package_layer::prepare(self.root, name, packages)?);
         Ok(self)
     }
 
