@@ -18,6 +18,7 @@ mod lan;
 mod launcher;
 mod network;
 mod path;
+mod pod;
 mod sector;
 mod stop;
 mod tools;
