@@ -19,6 +19,7 @@ mod launcher;
 mod network;
 mod path;
 mod pod;
+mod sandbox;
 mod sector;
 mod stop;
 mod tools;
