@@ -1,0 +1,141 @@
+#!/usr/bin/perl
+# Drives the peers of tests/benches/peers.rs inside the container: prints a line for each run, PEER START STOP MEMORY, in
+# milliseconds and KiB. Arguments: the directory of the guest's files, and the number of rounds.
+use strict;
+use warnings;
+use IO::Socket::UNIX;
+use Socket qw(SOCK_DGRAM SOCK_STREAM);
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC sleep);
+
+my ($place, $rounds) = @ARGV;
+my $xml = "$place/bench.xml";
+my $cache = "$place/libvirt";
+
+sub now { return clock_gettime(CLOCK_MONOTONIC) * 1000 }
+
+# Runs a command without input and with its standard error at this handle or nowhere; the result is its process id.
+sub spawn {
+    my ($error, @command) = @_;
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    open STDIN, '<', '/dev/null';
+    open STDOUT, '>', '/dev/null';
+    open STDERR, '>&', $error // *STDOUT or die;
+    exec @command or die "$command[0]: $!";
+}
+
+sub resident {
+    my $sum = 0;
+    for my $pid (@_) {
+        open my $status, '<', "/proc/$pid/status" or next;
+        while (<$status>) { $sum += $1 if /^VmRSS:\s+(\d+)/ }
+    }
+    return $sum;
+}
+
+sub listener {
+    my ($path, $type) = @_;
+    unlink $path;
+    return IO::Socket::UNIX->new(Local => $path, Type => $type, $type == SOCK_STREAM ? (Listen => 1) : ())
+        // die "$path: $!";
+}
+
+# Sends a QMP command and waits for its answer, whatever events come before.
+sub ask {
+    my ($monitor, $command) = @_;
+    print $monitor "{\"execute\":\"$command\"}\n";
+    while (<$monitor>) { return if /"return"/ }
+    die "QEMU closed its monitor before it answered $command";
+}
+
+# QEMU with the shim's own arguments and the least client there can be. Sockets that the shim makes and passes by number
+# are made by QEMU.
+sub raw {
+    my @words = split /\n/, qx(glassbox-qemu --print-args $xml);
+    s/^socket,id=(\w+),.*/socket,id=$1,path=$place\/raw-$1,server=on,wait=off/ for @words;
+    my $listener = listener("$place/raw", SOCK_STREAM);
+    my $began = now;
+    my $qemu = spawn(undef, @words, '-chardev', "socket,id=raw,path=$place/raw", '-mon', 'chardev=raw,mode=control');
+    my $monitor = $listener->accept // die "accept: $!";
+    $monitor->autoflush(1);
+    <$monitor> // die 'QEMU does not greet';
+    ask($monitor, $_) for 'qmp_capabilities', 'cont';
+    my $start = now() - $began;
+    $began = now;
+    print $monitor "{\"execute\":\"quit\"}\n";
+    waitpid $qemu, 0;
+    return ($start, now() - $began, 0);
+}
+
+# The shim says READY=1 when the guest's CPUs run.
+sub shim {
+    my $notify = listener("$place/notify", SOCK_DGRAM);
+    local $ENV{NOTIFY_SOCKET} = "$place/notify";
+    my $began = now;
+    my $shim = spawn(undef, 'glassbox-qemu', @_, $xml);
+    while (1) {
+        $notify->recv(my $words, 4096) // die "recv: $!";
+        last if $words =~ /^READY=1$/m;
+    }
+    my $start = now() - $began;
+    my $memory = resident($shim);
+    $began = now;
+    kill QUIT => $shim;
+    waitpid $shim, 0;
+    return ($start, now() - $began, $memory);
+}
+
+# virt-qemu-run says so on standard error.
+sub run {
+    my ($root) = @_;
+    pipe my $words, my $error or die;
+    my $began = now;
+    my $run = spawn($error, 'virt-qemu-run', '--verbose', '--root', $root, $xml);
+    close $error;
+    my $said = '';
+    while (my $line = <$words>) { $said .= $line; last if $line =~ /guest running/ }
+    die "virt-qemu-run: $said" if $said !~ /guest running/;
+    my $start = now() - $began;
+    my $memory = resident($run);
+    $began = now;
+    kill TERM => $run;
+    waitpid $run, 0;
+    return ($start, now() - $began, $memory);
+}
+
+# virsh returns when the guest's CPUs run. Beside QEMU are libvirtd and virtlogd, which serve all guests.
+sub virsh {
+    my $began = now;
+    system("virsh --quiet create $xml >/dev/null") == 0 or die 'virsh create';
+    my $start = now() - $began;
+    my $memory = resident(split ' ', qx(pidof libvirtd virtlogd));
+    $began = now;
+    system('virsh --quiet destroy bench >/dev/null') == 0 or die 'virsh destroy';
+    return ($start, now() - $began, $memory);
+}
+
+sub fresh {
+    my ($root) = @_;
+    system("rm -rf $root; mkdir -p $root/etc; cp /etc/libvirt/qemu.conf $root/etc/qemu.conf");
+    return $root;
+}
+
+# What is cold has nothing that it keeps between its runs. All of it is in the page cache, as QEMU is.
+my @peers = (
+    ['raw QEMU' => \&raw],
+    ['shim, cold' => sub { system("rm -rf /run/glassbox/spawned /run/glassbox/claim"); shim('--register=no') }],
+    ['shim' => sub { shim('--register=no') }],
+    ['shim, registered' => sub { shim('--register=required') }],
+    ['shim, standalone' => sub { shim('--standalone') }],
+    ['virt-qemu-run, cold' => sub { run(fresh("$place/cold")) }],
+    ['virt-qemu-run' => sub { run("$place/warm") }],
+    ['virsh create' => \&virsh],
+);
+fresh("$place/warm");
+$| = 1;
+$_->[1]->() for @peers; # The first run of each fills the page cache, and the caches of the warm ones.
+for (1 .. $rounds) {
+    for my $peer (@peers) {
+        printf "%s\t%.2f\t%.2f\t%d\n", $peer->[0], $peer->[1]->();
+    }
+}
