@@ -152,9 +152,9 @@ fn cpus(resources: &Resources) -> Option<CpuSet> {
     let pins = |pins: Option<&'_ Vec<domain::Pin>>| pins.cloned().unwrap_or_default();
     let vcpu_pins = pins(tuning.map(|tuning| &tuning.vcpu_pins));
     let iothread_pins = pins(tuning.map(|tuning| &tuning.iothread_pins));
-    let vcpu = |number| vcpu_pins.iter().find(|pin| pin.vcpu == Some(number));
+    let vcpu = |number| vcpu_pins.iter().find(|pin| pin.thread == Some(number));
     // Libvirt counts I/O threads from 1.
-    let iothread = |number| iothread_pins.iter().find(|pin| pin.iothread == Some(number));
+    let iothread = |number| iothread_pins.iter().find(|pin| pin.thread == Some(number));
     let emulator = tuning.and_then(|tuning| tuning.emulator_pin.as_ref());
     let threads = (0..vcpus.maximum)
         .map(vcpu)
@@ -162,7 +162,7 @@ fn cpus(resources: &Resources) -> Option<CpuSet> {
         .chain([emulator]);
     let mut numbers = Vec::new();
     for pin in threads {
-        numbers.extend(pin.and_then(|pin| pin.cpuset.as_ref()).or(usual)?.iter());
+        numbers.extend(pin.map(|pin| &pin.cpus).or(usual)?.iter());
     }
     CpuSet::from_numbers(numbers)
 }

@@ -20,6 +20,9 @@
 //!                                     Killed     QEMU's process ended, at any time: Effect::Finish(fate)
 //! ```
 //!
+//! Asking is left out where there is no console. QEMU is asked for its threads before Preparing (Pinning) where some
+//! are pinned.
+//!
 //! It has no clock, no socket and no process: [`crate::supervise`] has those, feeds [`Input`]s and carries
 //! [`Effect`]s out in order.
 
@@ -34,6 +37,7 @@ pub(crate) use command::Command;
 pub(crate) use messages::{ConsolePath, Effect, Ended, Input, Request, Standing};
 
 use crate::fate::Fate;
+use crate::pinning::Threads;
 
 /// What is done when the guest shuts down, resets or panics; of `<on_poweroff>`, `<on_reboot>`, `<on_crash>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(crate) struct Actions {
 pub(crate) struct Beginning {
     /// Whether there are ptys to be asked for.
     pub(crate) has_consoles: bool,
+    /// Whether there are threads to be asked for and pinned.
+    pub(crate) has_threads: bool,
     /// How many orders there are to give before the CPUs run.
     pub(crate) orders: usize,
     /// Whether the CPUs are started then. Somebody else does it otherwise, or a migration.
@@ -72,6 +78,7 @@ enum Phase {
     Greeting,
     Negotiating,
     Asking,
+    Pinning,
     Preparing,
     Incoming,
     Running,
@@ -91,6 +98,8 @@ pub(crate) struct Guest {
     beginning: Beginning,
     /// Why the monitor is of no use any more, when it is not.
     monitor_lost: Option<String>,
+    /// The threads that QEMU told of.
+    threads: Threads,
     /// The CPUs ran at least once.
     started: bool,
     /// The guest is shut down, its CPUs stopped for good until a reset.
@@ -110,6 +119,7 @@ impl Guest {
             actions,
             beginning,
             monitor_lost: None,
+            threads: Threads::default(),
             started: false,
             shut_down: false,
             interrupted: false,
@@ -126,6 +136,7 @@ impl Guest {
             Input::Reply(command, Err(error)) => self.failed(command, &error),
             Input::Event(event) => self.event(&event),
             Input::MonitorLost(why) => self.monitor_lost(why),
+            Input::Pinned(done) => self.pinned(done),
             Input::Request(request) => self.request(request),
             Input::NotReady(words) => self.not_ready(words),
             Input::DeadlinePassed => self.deadline_passed(),

@@ -12,7 +12,8 @@ const DESTROY: Actions = Actions {
     on_crash: Action::Destroy,
     dumps: false,
 };
-const BOOT: Beginning = Beginning { has_consoles: true, orders: 0, resumes: true };
+const BOOT: Beginning =
+    Beginning { has_consoles: true, has_threads: false, orders: 0, resumes: true };
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
 
 fn event(name: &str, data: Value) -> Input {
@@ -65,6 +66,7 @@ fn guest_in(phase: Phase, actions: Actions) -> Guest {
         Phase::Greeting
         | Phase::Negotiating
         | Phase::Asking
+        | Phase::Pinning
         | Phase::Preparing
         | Phase::Incoming
         | Phase::Running => {}
@@ -75,7 +77,7 @@ fn guest_in(phase: Phase, actions: Actions) -> Guest {
 
 /// A guest that was not let go at its start and of which QEMU then said this.
 fn guest_that_waits(actions: Actions, status: &str) -> Guest {
-    let waits = Beginning { has_consoles: false, orders: 1, resumes: false };
+    let waits = Beginning { has_consoles: false, orders: 1, resumes: false, ..BOOT };
     let mut guest = Guest::new(actions, waits);
     guest.handle(Input::Greeting);
     let asked = [Command::Order(0), Command::QueryStatus].map(Effect::Send);
@@ -384,6 +386,40 @@ fn a_lost_caller_ends_qemu_at_once_in_each_phase() {
         let end = guest.handle(Input::Ended(Ended::Signalled(9)));
         assert_eq!(end, [Effect::Finish(fate)], "{phase:?}");
     }
+}
+
+#[test]
+fn threads_are_pinned_before_anything_else_is_ordered() {
+    let start = Beginning { has_threads: true, orders: 1, ..BOOT };
+    let asked = || {
+        let mut guest = Guest::new(DESTROY, start);
+        guest.handle(Input::Greeting);
+        guest.handle(ok(Command::Capabilities));
+        let effects = guest.handle(Input::Reply(Command::QueryChardev, Ok(json!([]))));
+        let asks = [Command::QueryCpus, Command::QueryIothreads].map(Effect::Send);
+        assert_eq!(effects[1..], asks);
+        let vcpus = json!([{ "cpu-index": 0, "thread-id": 7, "qom-path": "/machine" }]);
+        assert_eq!(guest.handle(Input::Reply(Command::QueryCpus, Ok(vcpus.clone()))), []);
+        let iothreads = json!([{ "id": "iothread2", "thread-id": 8, "poll-grow": 0 }]);
+        let mut threads = Threads::default();
+        threads.learn_vcpus(&vcpus);
+        threads.learn_iothreads(&iothreads);
+        let effects = guest.handle(Input::Reply(Command::QueryIothreads, Ok(iothreads)));
+        assert_eq!(effects, [Effect::Pin(threads)]);
+        guest
+    };
+    let mut guest = asked();
+    let run = [Effect::Send(Command::Order(0)), Effect::Send(Command::Cont)];
+    assert_eq!(guest.handle(Input::Pinned(Ok(()))), run);
+
+    let mut guest = asked();
+    assert_eq!(guest.handle(Input::Pinned(Err("no such CPU".into()))), quitting());
+    let fate = Fate::StartFailed("no such CPU".into());
+    assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(fate)]);
+
+    let mut guest = asked();
+    assert_eq!(guest.handle(stop()), quitting(), "as in every phase before the guest runs");
+    assert_eq!(guest.handle(Input::Pinned(Ok(()))), []);
 }
 
 #[test]

@@ -34,7 +34,8 @@ use crate::runtime_dir::{RuntimeDir, RuntimeDirError, granted};
 use crate::service_manager::ServiceManager;
 use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
-use crate::{fds, host_files, log};
+use crate::thread_groups::ThreadGroups;
+use crate::{fds, host_files, log, pinning};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,7 @@ pub(crate) fn launch(
         log::warning(line);
     }
     host_files::check(&prepared)?;
+    pinning::check(&prepared)?;
     for line in host_files::left_out(&prepared) {
         log::warning(line);
     }
@@ -132,6 +134,8 @@ impl Claimed {
             .pidfile
             .map(|path| Pidfile::stage(path).with_context(|| path.display().to_string()))
             .transpose()?;
+        // Asked for before QEMU is there, which is to be the only other process in it.
+        let groups = ThreadGroups::of_this_process();
         // What was made for the guest goes when this function ends, and with it the guest.
         let Opened { mut fds, monitor, links: _links } = fds::open(plan, &mut with.inheritance)
             .map_err(|error| unopened(error, &self.prepared))?;
@@ -155,8 +159,12 @@ impl Claimed {
             pidfile.publish();
         }
         let orders: Vec<Order> = before_running(plan).into_iter().chain(last).collect();
-        let beginning =
-            Beginning { has_consoles: !plan.consoles.is_empty(), orders: orders.len(), resumes };
+        let beginning = Beginning {
+            has_consoles: !plan.consoles.is_empty(),
+            has_threads: groups.is_some() || !plan.threads.is_empty(),
+            orders: orders.len(),
+            resumes,
+        };
         let guest = Guest::new(actions(&self.prepared.domain), beginning);
         let running = Running {
             qemu,
@@ -169,6 +177,9 @@ impl Claimed {
             directory: &self.directory,
             consoles: &plan.consoles,
             orders: &orders,
+            threads: &plan.threads,
+            groups,
+            file: &self.prepared.file,
             dump: &dump_path(&self.prepared.instance),
             readiness,
             stop_timeout: with.stop_timeout,

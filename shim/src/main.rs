@@ -29,6 +29,7 @@ mod netlink;
 mod orders;
 mod overrides;
 mod pidfile;
+mod pinning;
 mod prepare;
 mod provide;
 mod readiness;
@@ -38,6 +39,7 @@ mod service_manager;
 mod supervise;
 mod sys;
 mod tap;
+mod thread_groups;
 mod vsock;
 mod waiting;
 mod watchdog;
@@ -152,7 +154,7 @@ fn run(cli: &Cli, asked: Asked, manager: ServiceManager) -> Status {
 fn report(error: &PrepareError, manager: ServiceManager) -> Status {
     let status = match error {
         PrepareError::Definition(_) | PrepareError::Faulty(_) => Status::Definition,
-        PrepareError::HostFiles(_) => Status::HostFile,
+        PrepareError::HostFiles(_) | PrepareError::Placement(_) => Status::HostFile,
     };
     failed(status, &error.to_string(), manager)
 }

@@ -32,6 +32,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Whether it is a tap or tun device.
+    pub(crate) fn is_tap(&self) -> bool {
+        self.kind.as_deref() == Some("tun")
+    }
+
     /// Whether it is a macvtap device.
     pub(crate) fn is_macvtap(&self) -> bool {
         self.kind.as_deref() == Some("macvtap")

@@ -21,7 +21,12 @@ pub(crate) struct Order {
 /// open to all, or with a cable that should be unplugged.
 pub(crate) fn before_running(plan: &LaunchPlan) -> Vec<Order> {
     let passwords = plan.passwords.iter().flat_map(password);
-    passwords.chain(plan.unplugged.iter().map(unplug)).collect()
+    passwords.chain(plan.unplugged.iter().map(unplug)).chain(plan.balloon.map(balloon)).collect()
+}
+
+/// The guest gives memory back as soon as its driver runs.
+fn balloon(bytes: u64) -> Order {
+    Order { name: "balloon", arguments: json!({ "value": bytes }) }
 }
 
 /// The last orders, which have QEMU take a migration in, and the file descriptor that QEMU is to inherit for it
@@ -68,6 +73,12 @@ fn password(display: &DisplayPassword) -> [Order; 2] {
 mod tests {
     use super::*;
     use qemu::PasswordProtocol;
+
+    #[test]
+    fn a_balloon_is_told_in_bytes() {
+        let order = balloon(512 << 20);
+        assert_eq!((order.name, &order.arguments["value"]), ("balloon", &json!(536_870_912)));
+    }
 
     #[test]
     fn a_password_is_set_and_given_its_end() {

@@ -50,6 +50,9 @@ pub(crate) enum PrepareError {
     /// Files that the definition names cannot be used, one line each.
     #[error("{}", .0.join("\n"))]
     HostFiles(Vec<String>),
+    /// Threads are to run where this process may not, one line for each element.
+    #[error("{}", .0.join("\n"))]
+    Placement(Vec<String>),
 }
 
 /// What a definition says, with everything that is wrong with it.

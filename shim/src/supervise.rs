@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use qemu::Console;
+use qemu::{Console, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
@@ -21,12 +21,14 @@ use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
 use crate::orders::Order;
+use crate::pinning::Threads;
 use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
+use crate::thread_groups::ThreadGroups;
 use crate::watchdog::Watchdog;
-use crate::{caller, consoles, dump, log};
+use crate::{caller, consoles, dump, log, pinning};
 
 /// Longest QMP message that is taken from QEMU, in bytes. Those that the shim asks for have a few hundred; a
 /// QEMU that sends more than this is not to take the shim's memory with it.
@@ -77,6 +79,12 @@ pub(crate) struct Running<'a> {
     pub(crate) consoles: &'a [Console],
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
+    /// The threads to pin before the guest runs.
+    pub(crate) threads: &'a [TunedThread],
+    /// Where threads get control groups of their own.
+    pub(crate) groups: Option<ThreadGroups>,
+    /// How messages call the definition's file.
+    pub(crate) file: &'a str,
     /// Where the guest's memory is written to when it panics, without the time and the ending.
     pub(crate) dump: &'a Path,
     /// Awaited before the service manager is told that the guest is ready; none when nothing is, or no more.
@@ -305,6 +313,10 @@ impl Supervisor<'_> {
                         &opened,
                     );
                 }
+                Effect::Pin(threads) => {
+                    let done = self.pin(&threads);
+                    fate = self.feed(Input::Pinned(done))?;
+                }
                 Effect::Ready(standing) => self.ready(standing),
                 Effect::Stopping => {
                     // From here on the service manager has a limit of its own, and QEMU one of the guest's.
@@ -321,6 +333,17 @@ impl Supervisor<'_> {
             }
         }
         Ok(fate)
+    }
+
+    /// Groups come first: a kernel before 6.2 forgets a thread's CPUs when it gets into another group.
+    fn pin(&mut self, threads: &Threads) -> Result<(), String> {
+        let running = &mut self.running;
+        if let Some(Err(error)) = running.groups.as_mut().map(|groups| groups.place(threads)) {
+            log::warning(format_args!(
+                "the unit's control group is delegated but cannot be divided: {error}; threads stay in it"
+            ));
+        }
+        pinning::apply(running.threads, threads, running.qemu, running.file)
     }
 
     /// QEMU and its guest stand as they were to. A guest that does not run yet can say nothing.
@@ -419,6 +442,8 @@ impl Supervisor<'_> {
             }
             Command::Capabilities
             | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
             | Command::RebootShutsDown
             | Command::RebootResets
             | Command::Cont

@@ -1,5 +1,6 @@
 //! The system calls that neither nix nor rustix offers safely: fork and exec, real-time signals, file descriptors
-//! that the caller left open, ioctls of network and vhost devices, and what else a child must get as this process did.
+//! that the caller left open, ioctls of network and vhost devices, masks of more than 1024 CPUs, and what else a child
+//! must get as this process did.
 //!
 //! All of the program's `unsafe` is here.
 #![allow(unsafe_code)] // The only file of the program that may; see the module's documentation.
@@ -11,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use domain::CpuSet;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
 
@@ -232,6 +234,50 @@ impl Child<'_> {
         }
         Err(io::Error::last_os_error())
     }
+}
+
+/// Room for as many CPUs as a [`CpuSet`] can name, in words of bits as a 64-bit kernel has them.
+type CpuMask = [u64; CPU_WORDS];
+
+/// Enough for the 16384 numbers of a set.
+const CPU_WORDS: usize = 256;
+
+/// The CPUs on which this thread may run, and a process that it starts (sched_getaffinity(2)).
+pub(crate) fn affinity() -> io::Result<CpuSet> {
+    let mut mask: CpuMask = [0; CPU_WORDS];
+    // SAFETY: the kernel writes at most the size that it is told; cpu_set_t is an array of such words, and the
+    // call takes one of any size (CPU_ALLOC(3)).
+    check(unsafe { libc::sched_getaffinity(0, size_of::<CpuMask>(), (&raw mut mask).cast()) })?;
+    let words = (0u32..).zip(mask);
+    let cpus = words.flat_map(|(word, bits)| {
+        (0..u64::BITS)
+            .filter(move |bit| bits >> bit & 1 == 1)
+            .map(move |bit| word * u64::BITS + bit)
+    });
+    CpuSet::from_numbers(cpus).ok_or_else(|| io::Error::other("there is no CPU among them"))
+}
+
+/// Has a thread run on these CPUs only (sched_setaffinity(2)).
+pub(crate) fn set_affinity(thread: Pid, cpus: &CpuSet) -> io::Result<()> {
+    let mut mask: CpuMask = [0; CPU_WORDS];
+    for cpu in cpus.iter() {
+        mask[(cpu / u64::BITS) as usize] |= 1 << (cpu % u64::BITS);
+    }
+    // SAFETY: the kernel reads at most the size that it is told; see `affinity` for the type.
+    check(unsafe {
+        libc::sched_setaffinity(thread.as_raw(), size_of::<CpuMask>(), (&raw const mask).cast())
+    })
+    .map(drop)
+}
+
+/// Gives a thread a policy of the scheduler and its priority (sched_setscheduler(2)).
+pub(crate) fn set_scheduler(thread: Pid, policy: i32, priority: i32) -> io::Result<()> {
+    // SAFETY: all of the structure is one number, or numbers for which zero is a value.
+    let mut parameters: libc::sched_param = unsafe { MaybeUninit::zeroed().assume_init() };
+    parameters.sched_priority = priority;
+    // SAFETY: the kernel only reads the structure, which lives beyond the call.
+    check(unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const parameters) })
+        .map(drop)
 }
 
 /// `struct ifreq` as tun devices use it (linux/if.h).

@@ -55,29 +55,16 @@ impl Taps {
         let netlink = netlink(interface)?;
         let first = self.names.get(alias);
         let wanted = first.or(interface.target.dev.as_ref()).map_or(ANY_NAME, String::as_str);
-        let existing = link(&netlink, interface, wanted)?;
-        let managed = interface.target.managed != Some(false);
-        match &existing {
-            None if !managed => {
-                let what = format!("there is no network device '{wanted}'");
-                let advice = "make it before the start, or remove managed='no'";
-                return Err(interface.place.refused(format!("{what}; {advice}")));
-            }
-            Some(link) if link.is_macvtap() => {
-                return macvtap::open(interface, wanted, link.index).map(|file| file.into());
-            }
-            Some(link) if link.kind.as_deref() != Some("tun") => {
-                let what = format!("the network device '{wanted}' is no tap device");
-                return Err(interface.place.refused(format!("{what}; name another")));
-            }
-            Some(_) | None => {}
+        let existing = existing(&netlink, interface, wanted)?;
+        if let Some(link) = existing.as_ref().filter(|link| link.is_macvtap()) {
+            return macvtap::open(interface, wanted, link.index).map(OwnedFd::from);
         }
         let tun = interface.backend.tap.as_deref().unwrap_or("/dev/net/tun");
         let file =
             open_device(tun).map_err(|error| refused(interface, &format!("'{tun}'"), &error))?;
         let name = sys::attach_tap(&file, wanted, flags(interface))
             .map_err(|error| refused(interface, &format!("tap device '{wanted}'"), &error))?;
-        if queue == 0 && managed {
+        if queue == 0 && is_managed(interface) {
             configure(&netlink, interface, bridge, &name, existing.is_none())?;
         }
         self.names.insert(alias.to_owned(), name);
@@ -115,6 +102,25 @@ impl Drop for MadeLink {
             let name = &self.name;
             log::warning(format_args!("the network device '{name}' stays: {error}"));
         }
+    }
+}
+
+/// Whether a tap device is made and changed as the document says, or used as it is.
+fn is_managed(interface: &Interface) -> bool {
+    interface.target.managed != Some(false)
+}
+
+/// The device of this name that is there before the guest, if it may be.
+fn existing(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Option<Link>, Fault> {
+    let refused = |what: String| Err(interface.place.refused(what));
+    match link(netlink, interface, name)? {
+        None if !is_managed(interface) => refused(format!(
+            "there is no network device '{name}'; make it before the start, or remove managed='no'"
+        )),
+        Some(link) if !link.is_tap() && !link.is_macvtap() => {
+            refused(format!("the network device '{name}' is no tap device; name another"))
+        }
+        existing @ (Some(_) | None) => Ok(existing),
     }
 }
 

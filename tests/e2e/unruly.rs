@@ -45,7 +45,7 @@ fn an_unruly_qemu_fails_its_unit_and_keeps_no_claim(root: Root) -> Result<()> {
     let unit = host.unit("qemu@web.service");
     for (behaviour, (result, status), words) in UNRULY {
         // Longer than what ends by itself needs, a lost monitor's ten seconds included.
-        let limit = if result == "timeout" { 3 } else { 60 };
+        let limit = if result == "timeout" { 6 } else { 60 };
         let drop_in = format!(
             "[Service]\nTimeoutStartSec={limit}s\n\
              Environment=STAND_IN={behaviour} STAND_IN_DIRECTORY=/run/stand-in\n"

@@ -1,5 +1,5 @@
 # Runs in a throw-away copy of a root: fetches the guest's kernel and programs into /guest.
-# /guest/vmlinuz, /guest/modules (uncompressed, with modules.dep), /guest/root (the guest's root so far).
+# /guest/vmlinuz, /guest/modules (uncompressed, with modules.dep and the kernel's release), /guest/root (the guest's root so far).
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
@@ -19,6 +19,7 @@ mkdir -p "/tmp/flat/lib/modules"
 mv "$modules" /tmp/flat/lib/modules/
 depmod -b /tmp/flat "$(basename "$modules")"
 mv "/tmp/flat/lib/modules/$(basename "$modules")" /guest/modules
+basename "$modules" >/guest/modules/release
 
 mkdir -p /guest/root/bin
 cp /bin/busybox /guest/root/bin/busybox

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use crate::Root;
 use crate::cache;
 use crate::layer::put;
-use crate::process::stream;
+use crate::process::{output, stream};
 
 /// Where the image is in a container: `vmlinuz`, `initrd`, `disk.qcow2`.
 pub const IMAGES: &str = "/var/lib/glassbox/images";
@@ -25,7 +25,7 @@ pub const READY: &str = "GLASSBOX-GUEST-READY";
 pub const POWERDOWN: &str = "GLASSBOX-GUEST-POWERDOWN";
 
 /// Raised when this file changes the image in a way that its constants don't show.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 const INIT: &str = include_str!("../guest/init");
 const FETCH: &str = include_str!("../guest/fetch.sh");
@@ -91,18 +91,32 @@ const MODULES: &[(&str, &[&str])] = &[
 ///
 /// When the image has to be made and the kernel cannot be fetched.
 pub fn prepare(root: Root) -> Result<PathBuf> {
+    Ok(artifact(root)?.join("layer"))
+}
+
+/// Puts all modules of the kernel below `tree`, where a whole system looks for them.
+pub(crate) fn put_modules(root: Root, tree: &Path) -> Result<()> {
+    let modules = artifact(root)?.join("modules");
+    let release = fs::read_to_string(modules.join("release"))?;
+    let folder = tree.join("usr/lib/modules");
+    fs::create_dir_all(&folder)?;
+    let target = folder.join(release.trim()).display().to_string();
+    output(["cp", "-r", &modules.display().to_string(), &target]).map(|_| ())
+}
+
+/// The image's directory in the cache: `layer`, and `modules` with all modules of the kernel.
+fn artifact(root: Root) -> Result<PathBuf> {
     let source = kernel_of(root);
     let sets: Vec<_> =
         MODULES.iter().map(|(set, names)| format!("{set} {}", names.join(" "))).collect();
     let recipe = [INIT, FETCH, POWER_BUTTON, SHUTDOWN, LEASE, &sets.join("\n")].join("\n");
     let recipe = format!("{RECIPE_VERSION} {source} {recipe}");
-    let artifact = cache::artifact("guest", source.name(), &recipe, |unfinished| {
+    cache::artifact("guest", source.name(), &recipe, |unfinished| {
         eprintln!(
             "[guest] making the guest image from Debian {source}'s kernel, about half a minute"
         );
         build(source, unfinished)
-    })?;
-    Ok(artifact.join("layer"))
+    })
 }
 
 /// Whose kernel the guests of a container run.
@@ -150,11 +164,12 @@ fn build(source: Root, unfinished: &Path) -> Result<()> {
     for file in ["vmlinuz", "initrd"] {
         fs::copy(guest.join(file), images.join(file))?;
     }
+    fs::rename(guest.join("modules"), unfinished.join("modules"))?;
     cache::remove(&work)
 }
 
 /// Runs a script in a throw-away copy of a root, with `work/guest` as `/guest`.
-fn in_copy(root: &Path, work: &Path, log: &Path, script: &str) -> Result<()> {
+pub(crate) fn in_copy(root: &Path, work: &Path, log: &Path, script: &str) -> Result<()> {
     for part in ["upper", "overlay", "tree"] {
         fs::create_dir_all(work.join(part))?;
     }

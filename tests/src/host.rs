@@ -1,18 +1,21 @@
-//! A running container, seen by the test that drives it.
+//! A running container or VM, seen by the test that drives it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::Root;
 use crate::process::Output;
+use crate::run::{Run, Way};
 use crate::setup::{Setup, nspawn, wait_until_up};
 use crate::state::{State, signal};
-use crate::{Root, Run};
+use crate::vm::Ports;
 
-/// A container with a running systemd. Dropping it kills and removes all of it, unless it is kept for people.
+/// A container, or a VM from [`Self::restore`], with a running systemd. Dropping it kills and removes all of it, unless it is kept for people.
 #[derive(Debug)]
 pub struct Host {
     root: Root,
@@ -21,6 +24,8 @@ pub struct Host {
     kept: bool,
     nspawn: Option<Child>,
     leader: u32,
+    /// How commands get into a VM; none for a container.
+    ports: Option<Arc<Ports>>,
 }
 
 impl Host {
@@ -43,7 +48,15 @@ impl Host {
         let Some(leader) = state.processes().first().copied() else {
             bail!("{name}: the container has ended; remove its rest with 'testhost stop {name}'");
         };
-        Ok(Self { root: state.root()?, state, bridge: None, kept: true, nspawn: None, leader })
+        Ok(Self {
+            root: state.root()?,
+            state,
+            bridge: None,
+            kept: true,
+            nspawn: None,
+            leader,
+            ports: None,
+        })
     }
 
     /// Shuts down and removes the container of this name, also when it has ended by itself.
@@ -64,7 +77,13 @@ impl Host {
     }
 
     pub(crate) fn new(root: Root, state: State, bridge: Option<String>) -> Self {
-        Self { root, state, bridge, kept: false, nspawn: None, leader: 0 }
+        Self { root, state, bridge, kept: false, nspawn: None, leader: 0, ports: None }
+    }
+
+    /// The host that is a VM whose QEMU was just started.
+    pub(crate) fn of_vm(root: Root, state: State, qemu: Child, ports: Ports) -> Self {
+        let (leader, ports) = (qemu.id(), Some(Arc::new(ports)));
+        Self { root, state, bridge: None, kept: false, nspawn: Some(qemu), leader, ports }
     }
 
     pub(crate) fn keep(&mut self, kept: bool) {
@@ -93,7 +112,7 @@ impl Host {
         self.root
     }
 
-    /// Process id of the container's systemd on this machine.
+    /// Process id of the container's systemd on this machine; of QEMU for a VM.
     #[must_use]
     pub fn leader(&self) -> u32 {
         self.leader
@@ -105,7 +124,11 @@ impl Host {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        Run::new(self.leader, self.state.scratch(), words)
+        let way = match &self.ports {
+            Some(ports) => Way::Vm(Arc::clone(ports)),
+            None => Way::Container { leader: self.leader, scratch: self.state.scratch() },
+        };
+        Run::new(way, words)
     }
 
     /// Runs a command in the container as root, see [`Self::command`].
@@ -133,6 +156,7 @@ impl Host {
     /// Where a file of the container is on this machine, mounts of the container such as `/run` included.
     ///
     /// A symbolic link to an absolute path would lead out of the container: read such a file by [`Self::read`].
+    /// Files of a VM are not on this machine.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
@@ -271,6 +295,7 @@ impl Host {
 
     /// Asks the container's systemd to power off and waits until all its processes have ended.
     fn power_off(&mut self) -> Result<()> {
+        ensure!(self.ports.is_none(), "{}: a VM ends when it is dropped", self.name());
         // SIGRTMIN+4 asks systemd for poweroff.target, systemd(1).
         signal("RTMIN+4", self.leader)?;
         self.state.wait_until_gone(self.nspawn.as_mut(), Duration::from_secs(120))?;

@@ -4,6 +4,9 @@
 //! the product *installed* by `make install` and the guest image beside it. It then talks to the host as an
 //! administrator would, with `systemctl`, `machinectl` and files. Dropping the host removes all of it.
 //!
+//! A container shares the kernel of this machine, and mostly its control groups of version 1. [`Host::restore`] gives
+//! a host that is a virtual machine with a kernel of its own and every controller of version 2.
+//!
 //! The library knows nothing of how the product works inside: it never calls its crates, only its programs.
 //!
 //! ```no_run
@@ -21,6 +24,7 @@ mod cgroups;
 pub mod definition;
 pub mod demo;
 mod each_root;
+mod foreign;
 pub mod guest;
 mod host;
 pub mod install;
@@ -35,8 +39,10 @@ mod skip;
 mod state;
 pub mod tally;
 pub mod unit;
+mod vm;
 
 pub use definition::Definition;
+pub use foreign::Foreign;
 pub use host::Host;
 pub use packages::require as require_packages;
 pub use process::{Output, stream};

@@ -1,43 +1,54 @@
-//! A command in a container: as whom, with which input, for how long.
+//! A command in a container or a VM: as whom, with which input, for how long.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::cgroups;
 use crate::process::{Output, exit_status};
+use crate::vm::Ports;
 
 /// Numbers the files that hold a command's input and output, for tests may run commands from several threads.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// A command that will run in a container, made by [`crate::Host::command`].
+/// A command that will run in a container or a VM, made by [`crate::Host::command`].
 ///
 /// It runs in all namespaces of the container and in the control group of its PID 1, `init.scope`: start what must
 /// stay, or what must be in a unit of its own, with `systemd-run`.
 #[derive(Debug, Clone)]
 pub struct Run {
-    leader: u32,
-    scratch: PathBuf,
+    way: Way,
     words: Vec<OsString>,
     user: Option<String>,
     input: Vec<u8>,
     limit: Duration,
 }
 
+/// How a command gets to where it runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// Into the namespaces of a container's PID 1, with files for input and output in a directory of this machine.
+    Container { leader: u32, scratch: PathBuf },
+    /// Through the ports of a VM.
+    Vm(Arc<Ports>),
+}
+
 impl Run {
-    pub(crate) fn new<I, S>(leader: u32, scratch: PathBuf, words: I) -> Self
+    pub(crate) fn new<I, S>(way: Way, words: I) -> Self
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         let limit = Duration::from_secs(60);
-        Self { leader, scratch, words, user: None, input: Vec::new(), limit }
+        Self { way, words, user: None, input: Vec::new(), limit }
     }
 
     /// Runs as this user, with the environment by which `systemctl --user` finds the user's manager.
@@ -67,25 +78,52 @@ impl Run {
     ///
     /// When the container is gone.
     pub fn output(self) -> Result<Output> {
+        match &self.way {
+            Way::Container { leader, scratch } => self.in_container(*leader, scratch),
+            Way::Vm(ports) => self.in_vm(ports),
+        }
+    }
+
+    /// The command's words in one line, for messages.
+    fn shown(&self) -> String {
+        let words: Vec<_> = self.words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    fn in_vm(&self, ports: &Ports) -> Result<Output> {
+        let mut script = b"exec".to_vec();
+        for word in self.limited() {
+            // Quoted for the shell: all is literal between single quotes, and one of them is put outside.
+            let quoted = word.as_bytes().to_vec();
+            let quoted = String::from_utf8(quoted)?.replace('\'', "'\\''");
+            script.extend(format!(" '{quoted}'").into_bytes());
+        }
+        let answer = ports.run(&script, &self.input, self.limit)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Output {
+            command: self.shown(),
+            status: answer.status,
+            stdout: text(&answer.stdout),
+            stderr: text(&answer.stderr),
+        })
+    }
+
+    fn in_container(&self, leader: u32, scratch: &Path) -> Result<Output> {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let [input, stdout, stderr] =
-            ["in", "out", "err"].map(|kind| self.scratch.join(format!("{kind}-{number}")));
+            ["in", "out", "err"].map(|kind| scratch.join(format!("{kind}-{number}")));
         fs::write(&input, &self.input)?;
         // Files, not pipes: a daemon that the command leaves behind would keep a pipe open for ever.
         let status = self
-            .nsenter()
+            .enter(leader)
+            .args(self.limited())
             .stdin(File::open(&input)?)
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
             .status()
             .context("/bin/sh cannot be started")?;
         let output = Output {
-            command: self
-                .words
-                .iter()
-                .map(|word| word.to_string_lossy())
-                .collect::<Vec<_>>()
-                .join(" "),
+            command: self.shown(),
             status: exit_status(status),
             stdout: String::from_utf8_lossy(&fs::read(&stdout)?).into_owned(),
             stderr: String::from_utf8_lossy(&fs::read(&stderr)?).into_owned(),
@@ -102,9 +140,12 @@ impl Run {
     ///
     /// When /bin/sh cannot be started.
     pub fn interactive(&self) -> Result<i32> {
+        let Way::Container { leader, .. } = &self.way else {
+            bail!("a VM of the test host has no terminal to give; run a command by its words");
+        };
         let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
         let status = self
-            .enter()
+            .enter(*leader)
             .arg(format!("TERM={terminal}"))
             .args(&self.words)
             .status()
@@ -112,24 +153,24 @@ impl Run {
         Ok(exit_status(status))
     }
 
-    fn nsenter(&self) -> Command {
-        let mut command = self.enter();
-        // The limit is kept inside the container, where killing reaches all that the command started.
-        command.args(["timeout", "--kill-after=5"]).arg(format!("{}", self.limit.as_secs_f64()));
+    /// The words with the limit of time, which is kept inside, where killing reaches all that the command started.
+    fn limited(&self) -> Vec<OsString> {
+        let limit = self.limit.as_secs_f64().to_string();
+        let mut words = vec!["timeout".to_owned(), "--kill-after=5".to_owned(), limit];
         if let Some(user) = &self.user {
-            command.args(["runuser", "-u", user, "--", "/bin/sh", "-c", AS_USER, "sh"]);
+            let as_user = ["runuser", "-u", user, "--", "/bin/sh", "-c", AS_USER, "sh"];
+            words.extend(as_user.map(str::to_owned));
         }
-        command.args(&self.words);
-        command
+        words.into_iter().map(OsString::from).chain(self.words.iter().cloned()).collect()
     }
 
-    fn enter(&self) -> Command {
+    fn enter(&self, leader: u32) -> Command {
         // A process outside the container's groups is one that logind and machined cannot place.
         let script = format!("{} exec nsenter \"$@\"", cgroups::ENTER);
-        let groups = cgroups::of_process(&self.leader.to_string()).unwrap_or_default();
+        let groups = cgroups::of_process(&leader.to_string()).unwrap_or_default();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script, "sh"]).args(groups).arg("--");
-        command.args(["--target", &self.leader.to_string(), "--all", "--root", "--wd", "--"]);
+        command.args(["--target", &leader.to_string(), "--all", "--root", "--wd", "--"]);
         command.args([
             "env",
             "-i",

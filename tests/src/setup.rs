@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use crate::host::Host;
 use crate::layer::{self, put};
 use crate::process::output;
+use crate::run::{Run, Way};
 use crate::state::State;
-use crate::{Root, Run};
+use crate::{Foreign, Root};
 use crate::{cache, cgroups, guest, install, package_layer, packages};
 
 /// A boot takes 2 s alone; on a loaded machine with two cores it may take much longer.
@@ -75,6 +76,16 @@ impl Setup {
     pub fn guest(mut self) -> Result<Self> {
         self.layers.push(guest::prepare(self.root)?);
         self.guest = true;
+        Ok(self)
+    }
+
+    /// Adds QEMU for another architecture, and a guest of it in [`guest::IMAGES`]: `vmlinuz` and `initrd`.
+    ///
+    /// # Errors
+    ///
+    /// When one of both has to be made and cannot.
+    pub fn foreign(mut self, foreign: Foreign) -> Result<Self> {
+        self.layers.extend(foreign.prepare(self.root)?);
         Ok(self)
     }
 
@@ -211,7 +222,11 @@ pub(crate) fn wait_until_up(state: &State, nspawn: &mut Child) -> Result<u32> {
 }
 
 fn is_up(leader: u32, state: &State) -> Result<bool> {
-    let asked = Run::new(leader, state.scratch(), ["systemctl", "is-system-running"]).output()?;
+    let asked = Run::new(
+        Way::Container { leader, scratch: state.scratch() },
+        ["systemctl", "is-system-running"],
+    )
+    .output()?;
     Ok(matches!(asked.stdout.trim(), "running" | "degraded"))
 }
 

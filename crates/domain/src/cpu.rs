@@ -1,5 +1,7 @@
 //! The CPU that the guest sees, `<cpu>`.
 
+use std::collections::BTreeSet;
+
 use crate::fault::Place;
 use crate::numa::Numa;
 use crate::reader::Reader;
@@ -181,7 +183,7 @@ pub struct Cpu {
 impl Cpu {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
         reader.refuse_attributes(&["deprecated_features"]);
-        Self {
+        let cpu = Self {
             place: reader.place(),
             mode: reader.keyword("mode"),
             matching: reader.keyword("match"),
@@ -194,6 +196,33 @@ impl Cpu {
             physical_address: reader.child("maxphysaddr").map(|r| PhysicalAddress::parse(&r)),
             features: reader.children("feature").iter().filter_map(CpuFeature::parse).collect(),
             numa: reader.child("numa").and_then(|numa| Numa::parse(&numa)),
+        };
+        cpu.check(reader);
+        cpu
+    }
+
+    fn check(&self, reader: &Reader<'_>) {
+        if let Some(topology) = &self.topology {
+            let counts = [topology.sockets, topology.cores, topology.threads];
+            let optional = [topology.dies, topology.clusters];
+            if counts.contains(&None) || counts.iter().chain(&optional).any(|it| *it == Some(0)) {
+                reader.refuse(
+                    "<topology> lacks a number above 0; give sockets='1' cores='2' threads='1'",
+                );
+            }
+        }
+        let names: BTreeSet<&str> = self.features.iter().map(|it| it.name.as_str()).collect();
+        if names.len() != self.features.len() {
+            reader.refuse("a <feature> stands here twice; remove one");
+        }
+        let custom = self.mode.is_none_or(|mode| mode == CpuMode::Custom);
+        let model = self.model.as_ref();
+        if custom && !self.features.is_empty() && model.is_none_or(|it| it.name.is_none()) {
+            reader.refuse("a <feature> is added to a <model>; name one");
+        }
+        let fits = |id: &String| id.len() == 12 && !id.contains(',');
+        if model.and_then(|model| model.vendor_id.as_ref()).is_some_and(|id| !fits(id)) {
+            reader.refuse("'vendor_id' is 12 characters without a comma; correct it");
         }
     }
 

@@ -1,5 +1,7 @@
 //! How much CPU time the guest gets, and on which CPUs of the host, `<cputune>`.
 
+use std::ops::RangeInclusive;
+
 use crate::cpuset::CpuSet;
 use crate::fault::Place;
 use crate::reader::Reader;
@@ -19,21 +21,22 @@ crate::keywords! {
     }
 }
 
-crate::attributes! {
-    /// A thread that runs on chosen CPUs of the host.
-    pub struct Pin {
-        /// The number of the virtual CPU.
-        pub vcpu: u32 = number "vcpu",
-        /// The number of the I/O thread.
-        pub iothread: u32 = number "iothread",
-        /// The host's CPUs.
-        pub cpuset: CpuSet = value "cpuset",
-    }
+/// Threads that run on chosen CPUs of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Where the element stands.
+    pub place: Place,
+    /// The number of the virtual CPU or the I/O thread; none for QEMU's own threads.
+    pub thread: Option<u32>,
+    /// The host's CPUs.
+    pub cpus: CpuSet,
 }
 
 /// Threads with a policy of the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduling {
+    /// Where the element stands.
+    pub place: Place,
     /// The numbers of the threads; none for QEMU's own.
     pub threads: Option<CpuSet>,
     /// The policy.
@@ -77,11 +80,26 @@ const LIMITS: [&str; 8] = [
     "iothread_quota",
 ];
 
+/// The periods that the kernel takes, in microseconds (`max_cfs_runtime` and its like in `kernel/sched`).
+const PERIOD: RangeInclusive<i64> = 1000..=1_000_000;
+
+/// The time in a period that the kernel takes, in microseconds.
+const QUOTA: RangeInclusive<i64> = 1000..=18_446_744_073_709_551;
+
+/// The shares that the kernel takes.
+const SHARES: RangeInclusive<u64> = 2..=262_144;
+
 impl CpuTuning {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         reader.refuse_children(&["cachetune", "memorytune"]);
         let limit = |name: &'static str| {
-            let value = reader.child(name)?.text_value::<i64>()?;
+            let limit = reader.child(name)?;
+            let value = limit.text_value::<i64>()?;
+            let range = if name.ends_with("period") { PERIOD } else { QUOTA };
+            if value > 0 && !range.contains(&value) {
+                let (least, most) = range.into_inner();
+                limit.refuse(format!("the kernel takes {least} to {most}; give one of these"));
+            }
             Some((name, value)).filter(|(_, value)| *value != 0)
         };
         let (vcpus, iothreads) = (reader.children("vcpupin"), reader.children("iothreadpin"));
@@ -90,15 +108,15 @@ impl CpuTuning {
             place: reader.place(),
             shares: reader.child("shares").and_then(|shares| shares.text_number()),
             limits: LIMITS.into_iter().filter_map(limit).collect(),
-            vcpu_pins: pins(&vcpus, "vcpu", |pin| pin.vcpu),
-            emulator_pin: reader.child("emulatorpin").map(|pin| Pin::parse(&pin)),
-            iothread_pins: pins(&iothreads, "iothread", |pin| pin.iothread),
+            vcpu_pins: pins(&vcpus, "vcpu"),
+            emulator_pin: reader.child("emulatorpin").and_then(|pin| Pin::parse(&pin, None)),
+            iothread_pins: pins(&iothreads, "iothread"),
             vcpu_scheduling,
             emulator_scheduling: Scheduling::parse_all(reader, "emulatorsched", None).pop(),
             iothread_scheduling: Scheduling::parse_all(reader, "iothreadsched", Some("iothreads")),
         };
-        if tuning.emulator_pin.as_ref().is_some_and(|pin| pin.cpuset.is_none()) {
-            reader.refuse("<emulatorpin> has no attribute 'cpuset'; give such as cpuset='0-1'");
+        if tuning.shares.is_some_and(|shares| shares > 0 && !SHARES.contains(&shares)) {
+            reader.refuse("<shares> is a number of 2 to 262144; give one of these");
         }
         let nothing = Self { place: tuning.place.clone(), ..Self::default() };
         (tuning != nothing).then_some(tuning)
@@ -112,11 +130,13 @@ impl CpuTuning {
             for (name, value) in &self.limits {
                 w.element(name).text(value);
             }
-            self.vcpu_pins.iter().for_each(|pin| pin.write("vcpupin", w));
+            self.vcpu_pins.iter().for_each(|pin| pin.write("vcpupin", Some("vcpu"), w));
             if let Some(pin) = &self.emulator_pin {
-                pin.write("emulatorpin", w);
+                pin.write("emulatorpin", None, w);
             }
-            self.iothread_pins.iter().for_each(|pin| pin.write("iothreadpin", w));
+            for pin in &self.iothread_pins {
+                pin.write("iothreadpin", Some("iothread"), w);
+            }
             for scheduling in &self.vcpu_scheduling {
                 scheduling.write("vcpusched", Some("vcpus"), w);
             }
@@ -131,18 +151,43 @@ impl CpuTuning {
 }
 
 /// The pins of one kind of thread, each thread once, ascending.
-fn pins(readers: &[Reader<'_>], name: &str, id: fn(&Pin) -> Option<u32>) -> Vec<Pin> {
+fn pins(readers: &[Reader<'_>], name: &str) -> Vec<Pin> {
     let mut pins: Vec<Pin> = Vec::new();
     for reader in readers {
-        let _ = (reader.required(name, "0"), reader.required("cpuset", "0-1")); // Read next.
-        let pin = Pin::parse(reader);
-        if pins.iter().any(|other| id(other) == id(&pin)) {
+        let Some(pin) = Pin::parse(reader, Some(name)) else { continue };
+        if pins.iter().any(|other| other.thread == pin.thread) {
             reader.refuse(format!("this {name} is pinned above already; remove one"));
         }
         pins.push(pin);
     }
-    pins.sort_by_key(id);
+    pins.sort_by_key(|pin| pin.thread);
     pins
+}
+
+impl Pin {
+    /// Reads a pin whose attribute `thread` numbers what is pinned.
+    fn parse(reader: &Reader<'_>, thread: Option<&str>) -> Option<Self> {
+        let number = thread.map(|name| {
+            let _ = reader.required(name, "0"); // The number itself is read next.
+            reader.number(name)
+        });
+        let _ = reader.required("cpuset", "0-1"); // The set itself is read next.
+        let cpus = reader.value("cpuset")?;
+        let thread = match number {
+            Some(number) => Some(number?),
+            None => None,
+        };
+        Some(Self { place: reader.place(), thread, cpus })
+    }
+
+    fn write(&self, element: &'static str, thread: Option<&'static str>, w: &mut Writer) {
+        let open = w.element(element);
+        let open = match thread {
+            Some(name) => open.optional(name, self.thread),
+            None => open,
+        };
+        open.attribute("cpuset", &self.cpus).empty();
+    }
 }
 
 impl Scheduling {
@@ -199,7 +244,8 @@ impl Scheduling {
             Some(set) => Some(set?),
             None => None,
         };
-        Some(Self { threads, policy, priority: priority.filter(|_| real_time) })
+        let priority = priority.filter(|_| real_time);
+        Some(Self { place: reader.place(), threads, policy, priority })
     }
 
     fn write(&self, element: &'static str, threads: Option<&str>, w: &mut Writer) {

@@ -48,6 +48,12 @@ impl Place {
         Fault::refused(self.position, &self.path, what)
     }
 
+    /// A report at this place that a part is left out of the guest.
+    #[must_use]
+    pub fn ignored(&self, what: impl Into<String>) -> Fault {
+        Fault::ignored(self.position, &self.path, what)
+    }
+
     /// The place of the child element `name`, where the position of the child itself is not known.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {

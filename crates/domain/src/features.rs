@@ -4,9 +4,11 @@ use crate::memory_size::MemorySize;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
+mod gic;
 mod hyperv;
 mod kvm;
 
+pub use gic::{Gic, GicVersion};
 pub use hyperv::{Hyperv, HypervFeature, HypervMode, HypervSetting};
 pub use kvm::{DirtyRing, Kvm};
 
@@ -67,6 +69,8 @@ pub struct Features {
     pub smm: Option<Smm>,
     /// The I/O interrupt controller.
     pub ioapic: Option<IoApicDriver>,
+    /// The interrupt controller of ARM.
+    pub gic: Option<Gic>,
     /// The device by which a guest tells where its crash notes lie.
     pub vmcoreinfo: Option<bool>,
     /// The PS/2 controller.
@@ -77,10 +81,9 @@ pub struct Features {
     pub async_teardown: Option<bool>,
 }
 
-/// Features that libvirt knows and that are not read yet, or that no x86 QEMU guest has.
-const UNSUPPORTED: [&str; 13] = [
+/// Features that libvirt knows and that are not read yet, or that no supported guest has.
+const UNSUPPORTED: [&str; 12] = [
     "capabilities",
-    "gic",
     "hpt",
     "htm",
     "nested-hv",
@@ -115,6 +118,7 @@ impl Features {
             vmport: state("vmport"),
             smm: reader.child("smm").map(|smm| Smm::parse(&smm)),
             ioapic: reader.child("ioapic").and_then(|ioapic| ioapic.keyword("driver")),
+            gic: reader.child("gic").map(|gic| Gic::parse(&gic)),
             vmcoreinfo: state("vmcoreinfo"),
             ps2: state("ps2"),
             translation_cache: cache.and_then(|cache| MemorySize::parse(&cache)),
@@ -161,6 +165,9 @@ impl Features {
                 smm.write(w);
             }
             w.element("ioapic").optional("driver", self.ioapic).empty_if_any();
+            if let Some(gic) = self.gic {
+                gic.write(w);
+            }
             state(w, "vmcoreinfo", self.vmcoreinfo);
             if let Some(cache) = self.translation_cache {
                 w.element("tcg").children(|w| cache.write("tb-cache", w));

@@ -70,7 +70,11 @@ impl IoThreads {
                 threads.push(thread);
             }
         }
-        let default_pool = root.child("defaultiothread").map(|it| ThreadPool::parse(&it));
+        let default_pool = root.child("defaultiothread").map(|reader| {
+            let pool = ThreadPool::parse(&reader);
+            pool.check(&reader);
+            pool
+        });
         Self { count, threads, default_pool: default_pool.unwrap_or_default() }
     }
 
@@ -117,6 +121,17 @@ impl IoThreads {
     }
 }
 
+impl ThreadPool {
+    fn check(&self, reader: &Reader<'_>) {
+        if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
+            reader.refuse_attribute("thread_pool_min", "it is above thread_pool_max; give less");
+        }
+        if self.max == Some(0) {
+            reader.refuse_attribute("thread_pool_max", "a pool has at least one thread");
+        }
+    }
+}
+
 impl IoThread {
     fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("id", "1"); // The number itself is read next.
@@ -126,9 +141,7 @@ impl IoThread {
         if id == Some(0) {
             reader.refuse_attribute("id", "numbers begin at 1");
         }
-        if pool.min.zip(pool.max).is_some_and(|(min, max)| min > max) {
-            reader.refuse_attribute("thread_pool_min", "it is above thread_pool_max; give less");
-        }
+        pool.check(reader);
         Some(Self { id: id?, pool, poll: poll.unwrap_or_default() })
     }
 }

@@ -69,8 +69,8 @@ pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};
 pub use features::{
-    Apic, DirtyRing, Features, Hyperv, HypervFeature, HypervMode, HypervSetting, IoApicDriver, Kvm,
-    Smm,
+    Apic, DirtyRing, Features, Gic, GicVersion, Hyperv, HypervFeature, HypervMode, HypervSetting,
+    IoApicDriver, Kvm, Smm,
 };
 pub use header::{DomainType, Header};
 pub use id_map::{IdMap, IdRange};

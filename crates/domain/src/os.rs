@@ -94,6 +94,8 @@ crate::attributes! {
 pub struct Os {
     /// Where the element stands.
     pub place: Place,
+    /// Where `<type>` stands, which has architecture and machine type.
+    pub type_place: Place,
     /// The firmware to choose automatically.
     pub firmware: Option<FirmwareKind>,
     /// The architecture, such as `x86_64`.
@@ -114,6 +116,8 @@ pub struct Os {
     pub cmdline: Option<String>,
     /// The file of a program that UEFI trusts and that starts the kernel.
     pub shim: Option<String>,
+    /// The file of the description of the machine that the kernel gets.
+    pub dtb: Option<String>,
     /// ACPI tables beside the firmware's own.
     pub acpi_tables: Vec<AcpiTable>,
     /// The kinds of device to boot from, in order.
@@ -128,7 +132,7 @@ pub struct Os {
 
 impl Os {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
-        reader.refuse_children(&["dtb", "init", "initarg", "bootloader"]);
+        reader.refuse_children(&["init", "initarg", "bootloader"]);
         let kind = reader.child("type");
         if let Some(kind) = &kind {
             let _ = kind.text_keyword::<OsType>(); // There is one; another word is a fault already.
@@ -139,6 +143,7 @@ impl Os {
         let text = |name: &str| reader.child(name).map(|child| child.text().into_owned());
         Self {
             place: reader.place(),
+            type_place: kind.as_ref().map_or_else(|| reader.place(), Reader::place),
             firmware: reader.keyword("firmware"),
             arch: kind.as_ref().and_then(|kind| kind.string("arch")),
             machine: kind.as_ref().and_then(|kind| kind.string("machine")),
@@ -149,6 +154,7 @@ impl Os {
             initrd: text("initrd"),
             cmdline: text("cmdline"),
             shim: text("shim"),
+            dtb: text("dtb"),
             acpi_tables: reader.child("acpi").map(|r| AcpiTable::parse_all(&r)).unwrap_or_default(),
             boot: boot_devices(reader),
             boot_menu: reader.child("bootmenu").map(|r| BootMenu::parse(&r)).unwrap_or_default(),
@@ -174,6 +180,7 @@ impl Os {
                 ("kernel", &self.kernel),
                 ("initrd", &self.initrd),
                 ("cmdline", &self.cmdline),
+                ("dtb", &self.dtb),
                 ("shim", &self.shim),
             ] {
                 if let Some(text) = text {

@@ -46,6 +46,9 @@ pub struct Vcpus {
     pub each: Vec<Vcpu>,
 }
 
+/// More CPUs than any machine of QEMU has; what lists them all stays small.
+const MOST: u32 = 16_384;
+
 impl Default for Vcpus {
     fn default() -> Self {
         let place = Place::default();
@@ -57,8 +60,9 @@ impl Vcpus {
     pub(crate) fn parse(reader: &Reader<'_>, each: Option<&Reader<'_>>) -> Self {
         let text = reader.text();
         let maximum = parse_number(&text).and_then(|count| u32::try_from(count).ok());
-        if maximum.is_none_or(|count| count == 0) {
-            reader.refuse(format!("'{text}' is no number of virtual CPUs; give 1 or more"));
+        let maximum = maximum.filter(|count| (1..=MOST).contains(count));
+        if maximum.is_none() {
+            reader.refuse(format!("'{text}' is no number of virtual CPUs; give 1 to {MOST}"));
         }
         let current = reader.number("current");
         if let (Some(current), Some(maximum)) = (current, maximum)

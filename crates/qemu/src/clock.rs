@@ -1,14 +1,55 @@
 //! The guest's clock and timers: `-rtc` and what goes with it.
 
-use domain::{Clock, ClockBasis, ClockOffset, Domain, TickPolicy, Timer, TimerName, TimerTrack};
+use domain::{
+    Clock, ClockBasis, ClockOffset, Domain, Faults, TickPolicy, Timer, TimerName, TimerTrack,
+};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::facts::HostFacts;
+use crate::rules::refuse_broken;
 
-/// Fills in the clock's offset.
-pub(crate) fn complete(domain: &mut Domain) {
-    domain.clock.offset.get_or_insert(ClockOffset::Utc);
+/// Fills in the clock's offset, and refuses timers that QEMU does not have.
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let place = domain.place.child("clock");
+    let clock = &mut domain.clock;
+    let offset = *clock.offset.get_or_insert(ClockOffset::Utc);
+    let reset = clock.adjustment.as_deref() == Some("reset");
+    if clock.adjustment.is_some() && !reset {
+        // So many seconds off a clock that is otherwise exact.
+        let basis = match offset {
+            ClockOffset::Utc => Some(ClockBasis::Utc),
+            ClockOffset::Localtime => Some(ClockBasis::Localtime),
+            ClockOffset::Variable | ClockOffset::Timezone | ClockOffset::Absolute => None,
+        };
+        if let Some(basis) = basis {
+            clock.offset = Some(ClockOffset::Variable);
+            clock.basis = Some(basis);
+        }
+    }
+    clock.timers.iter().for_each(|timer| refuse_broken(faults, &place, unknown(timer)));
+}
+
+/// What QEMU's timers cannot do.
+fn unknown(timer: &Timer) -> [(bool, &'static str); 4] {
+    let policy = timer.tick_policy;
+    let of = |name: TimerName| timer.name == name;
+    [
+        (of(TimerName::Platform), "QEMU has no timer 'platform'; remove it"),
+        (
+            of(TimerName::Rtc) && matches!(policy, Some(TickPolicy::Merge | TickPolicy::Discard)),
+            "the timer 'rtc' delays lost ticks or catches up; use tickpolicy='delay' or 'catchup'",
+        ),
+        (
+            of(TimerName::Rtc) && timer.track == Some(TimerTrack::Boot),
+            "the timer 'rtc' tracks the guest or the host; use track='guest' or 'wall'",
+        ),
+        (
+            of(TimerName::Pit) && policy == Some(TickPolicy::Merge),
+            "the timer 'pit' merges no ticks; use another tickpolicy",
+        ),
+    ]
 }
 
 /// Adds `-rtc` and the policy of the interval timer.
@@ -21,13 +62,18 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
             return;
         }
     };
+    let is_pc = Board::of_domain(command.domain).is_pc();
     let rtc = clock.timer(TimerName::Rtc);
     let source = rtc.and_then(|timer| timer.track).and_then(clock_source);
     let slews = rtc.and_then(|timer| timer.tick_policy) == Some(TickPolicy::Catchup);
     let options =
         Options::pair("base", base).some("clock", source).some("driftfix", slews.then_some("slew"));
     command.argv.options("-rtc", options);
-    if let Some(policy) = clock.timer(TimerName::Pit).and_then(lost_ticks) {
+    if clock.timers.iter().any(|timer| timer.catchup.is_some()) {
+        let what = "QEMU decides how fast a timer catches up and ignores the numbers; remove them";
+        command.ignore(&command.domain.place.child("clock/timer/catchup"), what);
+    }
+    if let Some(policy) = clock.timer(TimerName::Pit).filter(|_| is_pc).and_then(lost_ticks) {
         let options = Options::pair("kvm-pit.lost_tick_policy", policy);
         command.argv.options("-global", options);
     }

@@ -1,6 +1,6 @@
 //! The command line in the making, with all that it takes along.
 
-use domain::{Domain, Faults, Place};
+use domain::{Domain, Faults, MemorySize, Place};
 
 use crate::argv::{Argv, Options};
 use crate::facts::HostFacts;
@@ -10,7 +10,7 @@ use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, TunedThread, UnpluggedLink, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -38,10 +38,12 @@ pub(crate) struct Command<'a> {
     consoles: Vec<Console>,
     environment: Vec<(String, String)>,
     passwords: Vec<DisplayPassword>,
+    balloon: Option<u64>,
     helpers: Vec<Helper>,
     fd_sets: u32,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
+    threads: Vec<TunedThread>,
     /// What the guest says when it is ready.
     pub(crate) ready: Option<GuestReady>,
 }
@@ -63,6 +65,7 @@ impl<'a> Command<'a> {
             fds: Vec::new(),
             files: Vec::new(),
             consoles: Vec::new(),
+            balloon: None,
             helpers: Vec::new(),
             copies: Vec::new(),
             written: Vec::new(),
@@ -71,6 +74,7 @@ impl<'a> Command<'a> {
             fd_sets: 0,
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
+            threads: Vec::new(),
             ready: None,
         }
     }
@@ -88,9 +92,11 @@ impl<'a> Command<'a> {
             consoles: self.consoles,
             environment: self.environment,
             passwords: self.passwords,
+            balloon: self.balloon,
             helpers: self.helpers,
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
+            threads: self.threads,
             ready: self.ready,
         }
     }
@@ -163,6 +169,11 @@ impl<'a> Command<'a> {
         self.unplugged.push(UnpluggedLink { device: device.to_owned(), place: place.clone() });
     }
 
+    /// Notes threads that have CPUs of the host or a policy of their own.
+    pub(crate) fn tunes_thread(&mut self, thread: TunedThread) {
+        self.threads.push(thread);
+    }
+
     /// Sets a variable of QEMU's environment.
     pub(crate) fn sets_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -173,9 +184,19 @@ impl<'a> Command<'a> {
         self.passwords.push(password);
     }
 
+    /// Notes how much memory the balloon is to leave the guest.
+    pub(crate) fn inflates_balloon(&mut self, left: MemorySize) {
+        self.balloon = Some(left.bytes());
+    }
+
     /// Notes a program that serves the guest beside QEMU.
     pub(crate) fn needs_helper(&mut self, helper: Helper) {
         self.helpers.push(helper);
+    }
+
+    /// Reports that what stands at `place` is left out of the guest.
+    pub(crate) fn ignore(&self, place: &Place, what: impl Into<String>) {
+        self.faults.push(place.ignored(what));
     }
 
     /// Refuses the domain because of the element at `place`.

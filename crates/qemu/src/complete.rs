@@ -4,20 +4,20 @@ use domain::{Domain, DomainType, Faults};
 
 use crate::facts::HostFacts;
 use crate::{
-    boot, clock, cpu, devices, firmware, launch_security, memory, memory_backing, numa, numatune,
-    os, pci, sysinfo, tuning, vcpu,
+    arch, board, boot, clock, cpu, devices, firmware, launch_security, lifecycle, memory,
+    memory_backing, numa, numatune, pci, sysinfo, tuning, vcpu,
 };
 
 /// Fills in defaults, implicit devices and addresses, as libvirt does when it takes a definition in.
 /// Completing a complete domain changes nothing.
 pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     accelerator(domain, facts, faults);
-    os::complete(domain, facts, faults);
+    arch::complete(domain, facts, faults);
     firmware::complete(domain, facts, faults);
-    boot::complete(domain);
+    boot::complete(domain, faults);
     memory::complete(domain, faults);
     memory_backing::complete(domain, facts, faults);
-    vcpu::complete(domain);
+    vcpu::complete(domain, faults);
     domain.iothreads.complete();
     numa::complete(domain, faults);
     numatune::complete(domain, facts, faults);
@@ -25,8 +25,8 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     sysinfo::complete(domain, faults);
     launch_security::complete(domain, facts, faults);
     crate::machine::complete(domain, faults);
-    clock::complete(domain);
-    lifecycle(domain);
+    clock::complete(domain, faults);
+    lifecycle::complete(domain, faults);
     implicit_devices(domain, facts, faults);
     cpu::complete(domain, facts, faults);
     device_defaults(domain, facts, faults);
@@ -42,11 +42,16 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
 
 /// What no guest has, though each element by itself may be.
 fn check_devices(domain: &Domain, faults: &Faults) {
+    board::check(domain, faults);
     devices::tpm::check(domain, faults);
     devices::graphics::check(domain, faults);
     devices::audio::check(domain, faults);
     devices::video::check(domain, faults);
     devices::panic::check(domain, faults);
+    devices::serial::check(domain, faults);
+    devices::input::check(domain, faults);
+    devices::watchdog::check(domain, faults);
+    devices::info::check(domain, faults);
 }
 
 /// Devices that the machine has without being asked, in libvirt's order.
@@ -76,7 +81,7 @@ fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::tpm::complete(domain);
     devices::graphics::complete(domain, facts);
     devices::memory_device::complete(domain, faults);
-    devices::video::complete(domain);
+    devices::video::complete(domain, faults);
     devices::hostdev::complete(domain);
     devices::hostdev::check(domain, faults);
     devices::vsock::complete(domain, faults);
@@ -85,13 +90,6 @@ fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::shmem::complete(domain);
     devices::pstore::complete(domain, facts);
     devices::controller::complete(domain, faults);
-}
-
-fn lifecycle(domain: &mut Domain) {
-    let lifecycle = &mut domain.lifecycle;
-    lifecycle.on_poweroff = Some(lifecycle.poweroff());
-    lifecycle.on_reboot = Some(lifecycle.reboot());
-    lifecycle.on_crash = Some(lifecycle.crash());
 }
 
 fn accelerator(domain: &Domain, facts: &HostFacts, faults: &Faults) {

@@ -6,6 +6,7 @@ use domain::{
     TimerName,
 };
 
+use crate::arch::Arch;
 use crate::argv::Options;
 use crate::command::Command;
 use crate::facts::HostFacts;
@@ -15,8 +16,11 @@ pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) 
     if let Some(hyperv) = &mut domain.features.hyperv {
         hyperv.mode.get_or_insert(HypervMode::Custom);
     }
+    let (arch, kind) = (Arch::of_domain(domain), domain.kind);
+    let usual = arch.default_cpu(domain.devices.emulator.as_deref(), facts);
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
-    complete_mode(cpu, facts);
+    complete_mode(cpu, arch, usual);
+    check_mode(cpu, arch, kind, faults);
     check_cache(cpu, faults);
     check_addresses(cpu, faults);
     let kvm = domain.features.kvm.as_ref();
@@ -68,14 +72,14 @@ fn check_addresses(cpu: &Cpu, faults: &Faults) {
     }
 }
 
-fn complete_mode(cpu: &mut Cpu, facts: &HostFacts) {
+fn complete_mode(cpu: &mut Cpu, arch: Arch, usual: &str) {
     let has_model = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
     match *cpu.mode.get_or_insert(CpuMode::Custom) {
         CpuMode::Custom if has_model => {
             cpu.matching.get_or_insert(CpuMatch::Exact);
             cpu.check.get_or_insert(CpuCheck::Partial);
         }
-        CpuMode::Custom => default_model(cpu, facts),
+        CpuMode::Custom => default_model(cpu, usual),
         CpuMode::HostModel => {
             cpu.check.get_or_insert(CpuCheck::Partial);
             // The host's model is known, so there is nothing to fall back to.
@@ -84,7 +88,9 @@ fn complete_mode(cpu: &mut Cpu, facts: &HostFacts) {
         }
         CpuMode::HostPassthrough | CpuMode::Maximum => {
             cpu.check.get_or_insert(CpuCheck::None);
-            cpu.migratable.get_or_insert(true);
+            if arch.is_x86() {
+                cpu.migratable.get_or_insert(true);
+            }
         }
     }
     if let Some(model) = cpu.model.as_mut().filter(|model| model.name.is_some()) {
@@ -92,17 +98,31 @@ fn complete_mode(cpu: &mut Cpu, facts: &HostFacts) {
     }
 }
 
-fn default_model(cpu: &mut Cpu, facts: &HostFacts) {
+fn default_model(cpu: &mut Cpu, usual: &str) {
     cpu.matching = Some(CpuMatch::Exact);
     cpu.check = Some(CpuCheck::None);
-    let name = Some(facts.default_cpu.clone());
+    let name = Some(usual.to_owned());
     cpu.model = Some(CpuModel { name, fallback: Some(CpuFallback::Forbid), vendor_id: None });
+}
+
+/// What the host's CPU is says nothing of a CPU that QEMU plays.
+fn check_mode(cpu: &Cpu, arch: Arch, kind: DomainType, faults: &Faults) {
+    let of_host = matches!(cpu.mode, Some(CpuMode::HostModel | CpuMode::HostPassthrough));
+    if of_host && kind == DomainType::Qemu && !arch.is_x86() {
+        let what = "only KVM has the host's CPU; use mode='maximum' or name a <model>";
+        faults.push(cpu.place.refused(what));
+    }
 }
 
 /// Adds `-cpu`.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let Some(cpu) = &domain.cpu else { return };
+    if cpu.check == Some(CpuCheck::Full) {
+        let what =
+            "glassbox does not compare the CPU that QEMU made with this; remove check='full'";
+        command.ignore(if cpu.place.path.is_empty() { &domain.place } else { &cpu.place }, what);
+    }
     let options = model(domain, cpu, command.facts);
     let options = options.some("vendor", cpu.model.as_ref().and_then(|m| m.vendor_id.as_ref()));
     // QEMU sets these by itself, or KVM has no guest see them.
@@ -129,10 +149,14 @@ fn model(domain: &Domain, cpu: &Cpu, facts: &HostFacts) -> Options {
     let host = if kvm { "host" } else { "max" };
     let name = cpu.model.as_ref().and_then(|model| model.name.as_deref());
     match cpu.mode.unwrap_or(CpuMode::Custom) {
-        CpuMode::Custom => Options::new(name.unwrap_or(&facts.default_cpu)),
+        CpuMode::Custom => Options::new(name.unwrap_or_default()),
         CpuMode::HostPassthrough => Options::new(host).some_on_off("migratable", cpu.migratable),
         CpuMode::Maximum => Options::new("max"),
         CpuMode::HostModel => {
+            // Models of other architectures are the host's CPU under another name.
+            if !Arch::of_domain(domain).is_x86() {
+                return Options::new(host);
+            }
             let models = &facts.host_models;
             match if kvm { &models.kvm } else { &models.tcg } {
                 Some(model) => model

@@ -2,9 +2,9 @@
 
 use domain::devices::{Address, DeviceInfo, PciPlace, VirtioModel, VirtioOptions};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::json::Object;
-use crate::machine::Board;
 
 pub(crate) mod audio;
 pub(crate) mod channel;
@@ -17,6 +17,7 @@ pub(crate) mod filesystem;
 pub(crate) mod graphics;
 pub(crate) mod hostdev;
 pub(crate) mod hub;
+pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod interface;
 pub(crate) mod iommu;
@@ -25,6 +26,7 @@ pub(crate) mod memory_device;
 pub(crate) mod panic;
 pub(crate) mod parallel;
 pub(crate) mod pstore;
+pub(crate) mod raw_scsi;
 pub(crate) mod ready;
 pub(crate) mod redirdev;
 pub(crate) mod rng;
@@ -77,10 +79,9 @@ pub(crate) fn addressed(command: &Command<'_>, info: &DeviceInfo, device: Object
 fn pci(command: &Command<'_>, place: &PciPlace, device: Object) -> Object {
     let (bus, slot, function) =
         (place.address.bus(), place.address.slot(), place.address.function());
-    let bus = match (bus, Board::of_domain(command.domain)) {
-        (0, Board::Q35) => "pcie.0".to_owned(),
-        (0, Board::I440fx | Board::Isa | Board::Microvm) => "pci.0".to_owned(),
-        (bus, _) => {
+    let bus = match bus {
+        0 => Board::of_domain(command.domain).root_bus().to_owned(),
+        bus => {
             let mut controllers = command.domain.devices.controllers.iter();
             let is_bus = |controller: &&domain::devices::Controller| {
                 controller.pci_model().is_some() && controller.number() == u32::from(bus)

@@ -13,15 +13,17 @@ use crate::storage::StorageFacts;
 /// The shim fills it in; a value of [`Self::local`] describes an ordinary host with QEMU 7.2 or newer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// The QEMU binary of a domain that names none.
+    /// The host's architecture in QEMU's spelling: KVM runs guests of no other.
+    pub arch: String,
+    /// The QEMU binary of an x86_64 domain that names none.
     pub emulator: String,
-    /// The machine type of a domain that names none.
+    /// The machine type of an x86 domain that names none.
     pub default_machine: String,
     /// Machine types that stand for others, such as `q35` for `pc-q35-10.0`; empty leaves names as they are.
     pub machine_aliases: BTreeMap<String, String>,
     /// The accelerators that the host has.
     pub accelerators: Accelerators,
-    /// The CPU model of a domain that names none.
+    /// The CPU model of an x86_64 domain that names none.
     pub default_cpu: String,
     /// What host-model means, if that was asked of QEMU.
     pub host_models: HostModels,
@@ -223,6 +225,7 @@ impl HostFacts {
 impl Default for HostFacts {
     fn default() -> Self {
         Self {
+            arch: "x86_64".to_owned(),
             emulator: "/usr/bin/qemu-system-x86_64".to_owned(),
             default_machine: "pc".to_owned(),
             machine_aliases: BTreeMap::new(),

@@ -24,7 +24,9 @@
 //! `Command::inherits`. What cannot be honoured is refused with
 //! `Command::refuse` or a fault at the element's place: nothing is dropped in silence.
 
+mod arch;
 mod argv;
+mod board;
 mod boot;
 mod clock;
 mod command;
@@ -39,6 +41,7 @@ mod iothreads;
 mod json;
 mod launch;
 mod launch_security;
+mod lifecycle;
 mod live;
 mod machine;
 mod memory;
@@ -49,9 +52,11 @@ mod numatune;
 mod os;
 mod overrides;
 mod pci;
+mod pinning;
 mod plan;
 mod planner;
 mod pm;
+mod rules;
 mod sandbox;
 mod secrets;
 mod storage;
@@ -60,6 +65,7 @@ mod throttle_groups;
 mod tuning;
 mod vcpu;
 
+pub use arch::emulator;
 pub use complete::complete;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
@@ -73,7 +79,8 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, PasswordProtocol, UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, TunedThread,
+    UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -1,48 +1,22 @@
-//! The machine: which board it is, and the option `-machine`.
+//! The machine with its features: the options `-machine` and `-accel`. Which boards there are is in [`crate::board`].
 
-use domain::{Domain, DomainType, Faults, Features, IoApicDriver, Loader, TimerName};
+use domain::{
+    Domain, DomainType, Faults, Features, Gic, GicVersion, IoApicDriver, Loader, TimerName,
+};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::inherited::{self, Opened};
-
-/// The families of machine types that differ in their buses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Board {
-    /// The PC of 1996, `pc` and `pc-i440fx-*`.
-    I440fx,
-    /// The PC of 2009, `q35` and `pc-q35-*`.
-    Q35,
-    /// The PC without PCI, `isapc`.
-    Isa,
-    /// A machine without a PC's buses, `microvm`.
-    Microvm,
-}
-
-impl Board {
-    /// The board of a machine type.
-    pub(crate) fn of(machine: &str) -> Option<Self> {
-        match machine {
-            "q35" => Some(Self::Q35),
-            "isapc" => Some(Self::Isa),
-            "microvm" => Some(Self::Microvm),
-            _ if machine.starts_with("pc-q35-") => Some(Self::Q35),
-            _ if machine == "pc" || machine.starts_with("pc-") => Some(Self::I440fx),
-            _ => None,
-        }
-    }
-
-    /// The board of a domain whose machine type was checked by completion.
-    pub(crate) fn of_domain(domain: &domain::Domain) -> Self {
-        domain.os.machine.as_deref().and_then(Self::of).unwrap_or(Self::I440fx)
-    }
-}
 
 /// The first version of QEMU whose machine types know memory of NUMA nodes as objects only.
 const NODES_ARE_OBJECTS: (u32, u32) = (5, 1);
 
-/// Whether a machine type takes sizes for the memory of its NUMA nodes: those of QEMU before 5.1.
+/// Whether a machine type takes sizes for the memory of its NUMA nodes: those of QEMU before 5.1, and RISC-V's.
 pub(crate) fn nodes_have_sizes(domain: &Domain) -> bool {
+    if Board::of_domain(domain) == Board::RiscvVirt {
+        return true;
+    }
     let machine = domain.os.machine.as_deref().unwrap_or_default();
     let version = ["pc-i440fx-", "pc-q35-"].iter().find_map(|start| machine.strip_prefix(start));
     let mut numbers = version.unwrap_or_default().split('.').map_while(|part| part.parse().ok());
@@ -50,8 +24,11 @@ pub(crate) fn nodes_have_sizes(domain: &Domain) -> bool {
     version.is_some_and(|version| version < NODES_ARE_OBJECTS)
 }
 
-/// Checks features that need others.
-pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+/// Fills in the interrupt controller, and checks features that need others.
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    if Board::of_domain(domain) == Board::ArmVirt {
+        interrupt_controller(domain);
+    }
     let features = &domain.features;
     let refuse = |what: &str| faults.push(domain.place.child("features").refused(what));
     if features.ps2 == Some(false) {
@@ -66,6 +43,9 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
             faults.push(input.place.refused(what));
         }
     }
+    if features.translation_cache.is_some() && domain.kind != DomainType::Qemu {
+        refuse("<tcg> is for domain type 'qemu'; remove it");
+    }
     if features.ioapic == Some(IoApicDriver::Qemu) && domain.kind != DomainType::Kvm {
         refuse("<ioapic driver='qemu'/> needs domain type 'kvm'; remove it");
     }
@@ -75,12 +55,26 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// Without KVM QEMU's default is played; with it the host's is the one that can be.
+fn interrupt_controller(domain: &mut Domain) {
+    let version = match domain.kind {
+        DomainType::Kvm => GicVersion::Host,
+        DomainType::Qemu => GicVersion::V2,
+    };
+    domain.features.present = true;
+    let gic = domain.features.gic.get_or_insert_with(Gic::default);
+    gic.version.get_or_insert(version);
+}
+
 /// Adds `-machine` and `-accel`.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let domain = command.domain;
     let features = &domain.features;
     let machine = domain.os.machine.as_deref().unwrap_or_default();
-    let hpet = domain.clock.timer(TimerName::Hpet).and_then(|timer| timer.present);
+    let is_pc = Board::of_domain(domain).is_pc();
+    let hpet =
+        domain.clock.timer(TimerName::Hpet).filter(|_| is_pc).and_then(|timer| timer.present);
+    let gic = features.gic.and_then(|gic| gic.version).map(GicVersion::as_str);
     let (code, variables) = crate::os::flash_nodes(domain);
     let security = domain.launch_security.as_ref().map(|_| crate::launch_security::ID);
     let options = Options::new(machine)
@@ -88,7 +82,9 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         .some_on_off("vmport", features.vmport)
         .some_on_off("smm", smm(features))
         .some("kernel_irqchip", irqchip(features))
-        .some_on_off("i8042", features.ps2)
+        .some_on_off("i8042", features.ps2.filter(|_| is_pc))
+        .some("gic-version", gic)
+        .some("iommu", crate::devices::iommu::of_machine(domain))
         .on_off("dump-guest-core", domain.memory.dump_core.unwrap_or(false))
         .some("mem-merge", domain.memory_backing.no_share_pages.then_some("off"))
         .some("memory-backend", crate::memory::main_backend(domain))

@@ -4,15 +4,13 @@ use domain::devices::MemoryModel;
 use domain::{Domain, Faults, MemoryAllocation, MemorySize, MemorySource};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::memory_backing;
 
 pub(crate) mod backend;
 
 use backend::{Region, Role};
-
-/// The id of the backend of a PC's memory.
-const MAIN_BACKEND: &str = "pc.ram";
 
 /// QEMU's memory is counted in MiB, so a remainder is rounded up when the guest starts.
 const GRANULE: MemorySize = MemorySize::from_bytes(1 << 20);
@@ -48,6 +46,10 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
         let what = "the memory devices have more than <memory>, which counts them; give more";
         faults.push(place.refused(what));
     }
+    if memory.maximum.is_some() && cells.is_none() {
+        let what = "memory is added to a NUMA node; add <numa> with a <cell> to <cpu>";
+        faults.push(place.refused(what));
+    }
     if memory.maximum.is_some_and(|maximum| maximum.size < size) {
         faults.push(place.refused("<memory> is more than <maxMemory>; give that more"));
     }
@@ -75,7 +77,7 @@ fn initial(domain: &Domain) -> MemorySize {
 /// The backend that `-machine` names, if the memory is one piece.
 pub(crate) fn main_backend(domain: &Domain) -> Option<&'static str> {
     let has_numa = domain.cpu.as_ref().is_some_and(|cpu| cpu.numa.is_some());
-    (!has_numa).then_some(MAIN_BACKEND)
+    (!has_numa).then(|| Board::of_domain(domain).memory())
 }
 
 /// Whether `-machine` must make room for modules that keep their content.

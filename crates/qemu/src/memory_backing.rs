@@ -1,14 +1,29 @@
 //! Pages of the guest's memory.
 
-use domain::{Domain, Faults, MemoryAccess, MemorySize};
+use domain::{Domain, Faults, MemoryAccess, MemoryAllocation, MemorySize, MemorySource};
 
 use crate::facts::HostFacts;
+use crate::rules::refuse_broken;
 
 /// The size of ordinary pages on x86.
 const PAGE: MemorySize = MemorySize::from_bytes(4096);
 
 /// Checks the sets of nodes, and forgets those of a guest that has only one node.
 pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
+    let backing = &domain.memory_backing;
+    if let Some(pages) = &backing.hugepages {
+        let rules = [
+            (
+                backing.allocation.mode == Some(MemoryAllocation::OnDemand),
+                "huge pages are allocated at once; remove <allocation mode='ondemand'/>",
+            ),
+            (
+                backing.source == Some(MemorySource::Anonymous),
+                "anonymous memory has no huge pages; remove <source type='anonymous'/>",
+            ),
+        ];
+        refuse_broken(faults, &pages.place, rules);
+    }
     let cells = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(0, |n| n.cells.len());
     let Some(hugepages) = &mut domain.memory_backing.hugepages else { return };
     let highest = u32::try_from(cells.max(1) - 1).unwrap_or(u32::MAX);

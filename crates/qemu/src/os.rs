@@ -1,36 +1,13 @@
 //! What the guest boots: firmware, kernel, tables.
 
-use domain::{AcpiTableType, Domain, Faults, Loader, LoaderFormat, LoaderType, Place};
+use domain::devices::SourceKind;
+use domain::{AcpiTableType, Domain, Loader, LoaderFormat, LoaderType, Nvram, Place};
 
 use crate::argv::Options;
 use crate::command::Command;
-use crate::facts::HostFacts;
+use crate::devices;
 use crate::json::{Json, Object};
-use crate::machine::Board;
 use crate::plan::Access;
-
-/// Fills in architecture and machine type, and refuses machines that are not PCs.
-pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
-    let os = &mut domain.os;
-    let arch = os.arch.get_or_insert_with(|| "x86_64".to_owned());
-    if arch != "x86_64" && arch != "i686" {
-        faults.push(os.place.refused(format!("no guest of architecture '{arch}'; use x86_64")));
-    }
-    let machine = os.machine.get_or_insert_with(|| facts.default_machine.clone());
-    if let Some(name) = facts.machine_aliases.get(machine) {
-        name.clone_into(machine);
-    }
-    match Board::of(machine) {
-        Some(Board::I440fx | Board::Q35 | Board::Isa) => {}
-        Some(Board::Microvm) | None => {
-            let what = format!("machine type '{machine}' is not supported; use q35 or pc");
-            faults.push(os.place.refused(what));
-        }
-    }
-    if domain.devices.emulator.is_none() {
-        domain.devices.emulator = Some(facts.emulator.clone());
-    }
-}
 
 /// Adds the block nodes of firmware in flash.
 pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
@@ -41,23 +18,34 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
     let access = if readonly { Access::Read } else { Access::ReadWrite };
     command.needs_file(path, access, said_at(&loader.place, &os.place));
     let format = loader.format.unwrap_or(LoaderFormat::Raw);
-    flash_storage(command, 0, path, None);
+    flash_storage(command, 0, "file", path, None);
     flash_format(command, 0, format, readonly);
-    if let Some(nvram) = &os.nvram
-        && let Some(path) = &nvram.path
-    {
-        let place = said_at(&nvram.place, &os.place);
-        match &nvram.template {
+    if let Some(nvram) = &os.nvram {
+        variables(command, nvram);
+    }
+}
+
+/// Adds the block nodes of the firmware's variables.
+fn variables(command: &mut Command<'_>, nvram: &Nvram) {
+    let place = said_at(&nvram.place, &command.domain.os.place);
+    let qcow2 = nvram.format == Some(LoaderFormat::Qcow2);
+    let writable = (!qcow2).then_some(false);
+    let kind = nvram.source.as_ref().map(|source| (source, &source.kind));
+    if let Some((source, SourceKind::Network(network))) = kind {
+        let name = "libvirt-pflash1";
+        if let Some(node) = devices::disk::firmware_storage(command, source, network, name) {
+            command.argv.json("-blockdev", &opened(node, writable));
+        }
+    } else if let Some(path) = &nvram.path {
+        let block = matches!(kind, Some((_, SourceKind::Block(_))));
+        match nvram.template.as_ref().filter(|_| !block) {
             Some(template) => command.copies_file(path, template, place),
             None => command.needs_file(path, Access::ReadWrite, place),
         }
-        match nvram.format.unwrap_or(LoaderFormat::Raw) {
-            LoaderFormat::Raw => flash_storage(command, 1, path, Some(false)),
-            LoaderFormat::Qcow2 => {
-                flash_storage(command, 1, path, None);
-                flash_format(command, 1, LoaderFormat::Qcow2, false);
-            }
-        }
+        flash_storage(command, 1, if block { "host_device" } else { "file" }, path, writable);
+    }
+    if qcow2 {
+        flash_format(command, 1, LoaderFormat::Qcow2, false);
     }
 }
 
@@ -83,15 +71,25 @@ pub(crate) fn flash_nodes(domain: &Domain) -> (Option<&'static str>, Option<&'st
     (Some("libvirt-pflash0-format"), variables)
 }
 
-fn flash_storage(command: &mut Command<'_>, number: u8, path: &str, readonly: Option<bool>) {
-    let lazily = readonly.is_none();
-    let node = Object::new("driver", "file")
+fn flash_storage(
+    command: &mut Command<'_>,
+    number: u8,
+    driver: &'static str,
+    path: &str,
+    readonly: Option<bool>,
+) {
+    let node = Object::new("driver", driver)
         .set("filename", path)
-        .set("node-name", format!("libvirt-pflash{number}-storage"))
-        .some("read-only", readonly)
-        .some("auto-read-only", lazily.then_some(true))
-        .some("discard", lazily.then_some("unmap"));
-    command.argv.json("-blockdev", &node);
+        .set("node-name", format!("libvirt-pflash{number}-storage"));
+    command.argv.json("-blockdev", &opened(node, readonly));
+}
+
+/// A storage node that is used itself, or opened as the format above it needs.
+fn opened(node: Object, readonly: Option<bool>) -> Object {
+    match readonly {
+        Some(readonly) => node.set("read-only", readonly),
+        None => node.set("auto-read-only", true).set("discard", "unmap"),
+    }
 }
 
 fn flash_format(command: &mut Command<'_>, number: u8, format: LoaderFormat, readonly: bool) {
@@ -129,7 +127,7 @@ pub(crate) fn rom_arguments(command: &mut Command<'_>) {
     }
 }
 
-/// Adds `-kernel`, `-initrd` and `-append`.
+/// Adds `-kernel`, `-initrd`, `-append` and `-dtb`.
 pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     let os = &command.domain.os;
     for (option, element, file) in [
@@ -144,6 +142,10 @@ pub(crate) fn kernel_arguments(command: &mut Command<'_>) {
     }
     if let Some(cmdline) = &os.cmdline {
         command.argv.plain("-append", cmdline);
+    }
+    if let Some(path) = &os.dtb {
+        command.argv.plain("-dtb", path);
+        command.needs_file(path, Access::Read, &os.place.child("dtb"));
     }
 }
 

@@ -12,14 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::devices::{Address, Controller, ControllerKind, DeviceRef, PciModel, PciPlace};
 use domain::{Domain, Faults, PciAddress};
 
+use crate::board::Board;
 use crate::devices::controller::{model_name, sort};
-use crate::machine::Board;
 
 mod bus;
 mod check;
 mod fixed;
 mod kinds;
 mod order;
+
+pub(crate) use kinds::place;
 
 use bus::{Buses, Connect};
 
@@ -29,7 +31,7 @@ pub(crate) fn assign(domain: &mut Domain, faults: &Faults) {
     if board == Board::Isa {
         check::without_pci(domain, board, faults);
     }
-    if !matches!(board, Board::I440fx | Board::Q35) || faults.any_refused() {
+    if board.pci_root().is_none() || faults.any_refused() {
         return;
     }
     add_missing_controllers(domain, board);
@@ -151,7 +153,7 @@ fn add_missing_controllers(domain: &mut Domain, board: Board) {
     for device in order::devices(domain) {
         pass.take_next(domain, device);
     }
-    if board == Board::Q35 && named == 0 && pass.buses.count() > before {
+    if board.is_express() && named == 0 && pass.buses.count() > before {
         // One root port stays free for a device that is plugged later.
         let _ = pass.buses.take_next(Connect::Express, 0, true);
     }

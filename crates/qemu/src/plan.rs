@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::devices::Interface;
-use domain::{PciAddress, Place};
+use domain::{CpuSet, PciAddress, Place, SchedulerPolicy};
 
 /// Everything that starting one guest takes, as plain data. Planning the same domain with the same facts
 /// twice gives equal plans.
@@ -30,6 +30,8 @@ pub struct LaunchPlan {
     pub environment: Vec<(String, String)>,
     /// Passwords to set over QMP before the guest runs; until then QEMU lets nobody in.
     pub passwords: Vec<DisplayPassword>,
+    /// What the balloon is to leave the guest, in bytes, when that is less than all its memory.
+    pub balloon: Option<u64>,
     /// Programs that serve the guest beside QEMU. Each listens at its socket before QEMU is started and ends
     /// with the guest.
     pub helpers: Vec<Helper>,
@@ -37,6 +39,8 @@ pub struct LaunchPlan {
     pub pci_devices: Vec<PassedPci>,
     /// Network devices whose cable is unplugged before the guest runs.
     pub unplugged: Vec<UnpluggedLink>,
+    /// Threads of QEMU that have CPUs of the host or a policy of their own, QEMU's own threads first.
+    pub threads: Vec<TunedThread>,
     /// What the guest says when it is ready; none of a guest that is when its CPUs run.
     pub ready: Option<GuestReady>,
 }
@@ -167,6 +171,48 @@ impl FdKind {
 pub struct UnpluggedLink {
     /// The device's id, the `name` of QMP's `set_link`.
     pub device: String,
+    /// The element that says so.
+    pub place: Place,
+}
+
+/// Threads of QEMU that do not run as the host runs them by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunedThread {
+    /// Which threads.
+    pub thread: QemuThread,
+    /// Where they run; none leaves them where they are.
+    pub cpus: Option<ThreadCpus>,
+    /// How they are scheduled; none leaves that as it is.
+    pub policy: Option<ThreadPolicy>,
+}
+
+/// Threads of QEMU by what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QemuThread {
+    /// The main thread and all others that are not named here.
+    Emulator,
+    /// A virtual CPU, by the `cpu-index` of QMP's `query-cpus-fast`.
+    Vcpu(u32),
+    /// An I/O thread by its number; its `id` in QMP's `query-iothreads` is `iothread` and the number.
+    IoThread(u32),
+}
+
+/// CPUs of the host that threads run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadCpus {
+    /// The CPUs.
+    pub cpus: CpuSet,
+    /// The element that says so.
+    pub place: Place,
+}
+
+/// A policy of the host's scheduler (sched(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadPolicy {
+    /// The policy.
+    pub policy: SchedulerPolicy,
+    /// The priority in real time, from 1 to 99; 0 for policies that have none.
+    pub priority: i32,
     /// The element that says so.
     pub place: Place,
 }

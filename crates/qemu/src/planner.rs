@@ -9,7 +9,8 @@ use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
     boot, clock, cpu, devices, genid, inherited, iothreads, launch_security, machine, memory,
-    monitor, numa, os, overrides, pm, sandbox, secrets, sysinfo, throttle_groups, tuning, vcpu,
+    monitor, numa, os, overrides, pinning, pm, sandbox, secrets, sysinfo, throttle_groups, tuning,
+    vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -31,6 +32,7 @@ pub fn plan(
     machine_arguments(&mut command);
     device_arguments(&mut command);
     final_arguments(&mut command);
+    pinning::threads(&mut command);
     inherited::refuse_unused(&command);
     (!faults.any_refused()).then(|| command.into_plan())
 }

@@ -1,8 +1,8 @@
 //! Power management: what QEMU does when the guest powers off, and which sleep states there are.
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
-use crate::machine::Board;
 
 /// Adds `-no-shutdown` and the sleep states.
 pub(crate) fn arguments(command: &mut Command<'_>) {
@@ -12,7 +12,7 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
     let device = match Board::of_domain(command.domain) {
         Board::Q35 => "ICH9-LPC",
         Board::I440fx => "PIIX4_PM",
-        Board::Isa | Board::Microvm => return,
+        Board::Isa | Board::Microvm | Board::ArmVirt | Board::RiscvVirt => return,
     };
     for (state, enabled) in [("s3", pm.suspend_to_mem), ("s4", pm.suspend_to_disk)] {
         if let Some(enabled) = enabled {

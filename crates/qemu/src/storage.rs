@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::Domain;
 use domain::devices::{
-    Disk, DiskSource, NetworkProtocol, SecretKey, SourceKind, StartupPolicy, VolumeSource,
+    Disk, DiskSource, Hostdev, HostdevSource, NetworkProtocol, ScsiSource, SecretKey, SourceKind,
+    StartupPolicy, VolumeSource,
 };
 
 /// A secret that a guest needs. QEMU gets it as text sealed by a key that only it and the shim know.
@@ -57,8 +58,11 @@ pub struct StorageFacts {
 /// The secrets that a domain needs, each once.
 #[must_use]
 pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
-    let mut needs = BTreeSet::new();
-    for source in domain.devices.disks.iter().flat_map(|disk| disk.source.chain()) {
+    let mut needs: BTreeSet<SecretNeed> =
+        domain.devices.hostdevs.iter().filter_map(login).collect();
+    let variables = domain.os.nvram.iter().filter_map(|nvram| nvram.source.as_ref());
+    let disks = domain.devices.disks.iter().flat_map(|disk| disk.source.chain());
+    for source in disks.chain(variables) {
         let keys = source.encryption.iter().flat_map(|encryption| encryption.secrets.clone());
         needs.extend(keys.map(SecretNeed::Stored));
         if !matches!(source.kind, SourceKind::Volume(_)) {
@@ -71,6 +75,20 @@ pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
         }
     }
     needs
+}
+
+/// The password of a device of the host behind iSCSI.
+fn login(hostdev: &Hostdev) -> Option<SecretNeed> {
+    match &hostdev.source {
+        HostdevSource::Scsi(ScsiSource::Iscsi(target)) => {
+            target.auth.as_ref().map(|auth| SecretNeed::Stored(auth.secret.clone()))
+        }
+        HostdevSource::Scsi(ScsiSource::Host(_))
+        | HostdevSource::Pci(_)
+        | HostdevSource::Usb(_)
+        | HostdevSource::ScsiHost(_)
+        | HostdevSource::Mdev(_) => None,
+    }
 }
 
 /// The volumes of storage pools that a domain needs.

@@ -1,13 +1,18 @@
-//! What the host is to grant the guest, and QEMU is not told: `<cputune>`, `<memtune>`, `<blkiotune>`,
-//! `<perf>`, leases.
+//! What the host is to grant the guest, and QEMU is not told: limits of `<cputune>`, `<memtune>`,
+//! `<blkiotune>`, `<perf>`, leases.
 //!
-//! The unit `qemu@.service` is where the host's control groups and the scheduler are told such things, so
-//! a domain that says them is warned instead of believed.
+//! The unit `qemu@.service` is where the host's control groups are told such things, so a domain that says
+//! them is warned instead of believed. Which CPUs its threads run on is in `pinning.rs`.
 
-use domain::{CpuTuning, Domain, Fault, Faults, LabelType, NumaPlacement, Place};
+use domain::{CpuPlacement, CpuTuning, Domain, Faults, LabelType, NumaMode, NumaPlacement, Place};
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
+    let memtune = domain.memtune.as_ref();
+    if let Some(tuning) = memtune.filter(|tuning| tuning.min_guarantee.is_some()) {
+        let what = "QEMU guarantees no memory; remove <min_guarantee>";
+        faults.push(tuning.place.refused(what));
+    }
     if let Some(tuning) = &domain.cputune {
         check_threads(domain, tuning, faults);
     }
@@ -16,12 +21,11 @@ pub(crate) fn complete(domain: &Domain, faults: &Faults) {
 /// Says what is not carried out.
 pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     let ignored = |place: &Place, what: &str| {
-        faults.push(Fault::ignored(place.position, &place.path, what));
+        faults.push(place.ignored(what));
     };
     if let Some(tuning) = &domain.cputune {
-        let what = "glassbox leaves CPU time to systemd and ignores this; set CPUWeight=, CPUQuota= or \
-                    CPUAffinity= in a drop-in of the guest's unit";
-        ignored(&tuning.place, what);
+        cpu_time(tuning, &ignored);
+        absent_vcpus(domain, tuning, &ignored);
     }
     if let Some(tuning) = &domain.memtune {
         let what = "glassbox leaves limits of memory to systemd and ignores this; set MemoryMax= or MemoryHigh= \
@@ -56,11 +60,31 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// The weight of the guest, and its limits.
+fn cpu_time(tuning: &CpuTuning, ignored: &dyn Fn(&Place, &str)) {
+    let shares = tuning.shares.map(|_| "shares");
+    for name in shares.into_iter().chain(tuning.limits.iter().map(|(name, _)| *name)) {
+        let what = "glassbox leaves CPU time to systemd and ignores this; set CPUWeight= or CPUQuota= in a \
+                    drop-in of the guest's unit";
+        ignored(&tuning.place.child(name), what);
+    }
+}
+
+/// Pins of virtual CPUs that the guest never has.
+fn absent_vcpus(domain: &Domain, tuning: &CpuTuning, ignored: &dyn Fn(&Place, &str)) {
+    for pin in &tuning.vcpu_pins {
+        if let Some(vcpu) = pin.thread.filter(|vcpu| *vcpu >= domain.vcpus.maximum) {
+            let last = domain.vcpus.maximum - 1;
+            let what = format!("there is no virtual CPU {vcpu}, only 0 to {last}; remove this");
+            ignored(&pin.place, &what);
+        }
+    }
+}
+
 /// Where CPUs and memory are placed on the host, and how the guest's files are labelled.
 fn placement(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
-    if domain.vcpus.cpuset.is_some() {
-        let what = "glassbox leaves placement to systemd and ignores attribute 'cpuset'; set AllowedCPUs= or \
-                    CPUAffinity= in a drop-in of the guest's unit";
+    if domain.vcpus.cpuset.is_some() && domain.vcpus.placement == Some(CpuPlacement::Auto) {
+        let what = "attribute 'cpuset' has no effect beside placement='auto'; remove one of both";
         ignored(&domain.vcpus.place, what);
     }
     let memory = domain.numatune.as_ref().and_then(|tuning| tuning.memory.as_ref());
@@ -69,10 +93,23 @@ fn placement(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
                     AllowedMemoryNodes= in a drop-in of the guest's unit";
         ignored(&memory.place, what);
     }
+    restrictive(domain, ignored);
     if domain.seclabels.iter().any(|label| label.kind != Some(LabelType::None)) {
         let what = "glassbox labels neither QEMU nor its files and ignores this; set SELinuxContext= or \
                     AppArmorProfile= in a drop-in of the guest's unit";
         ignored(&domain.place.child("seclabel"), what);
+    }
+}
+
+/// Nodes that are left to the host's control groups, which QEMU is not told of.
+fn restrictive(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
+    let Some(tuning) = &domain.numatune else { return };
+    let memory = tuning.memory.iter().map(|memory| (memory.mode, &memory.place));
+    let nodes = tuning.memnodes.iter().map(|node| (node.mode, &node.place));
+    for (_, place) in memory.chain(nodes).filter(|(mode, _)| *mode == Some(NumaMode::Restrictive)) {
+        let what = "glassbox leaves mode 'restrictive' to systemd and ignores this; set \
+                    AllowedMemoryNodes= in a drop-in of the guest's unit, or use mode='strict'";
+        ignored(place, what);
     }
 }
 
@@ -86,7 +123,7 @@ fn check_threads(domain: &Domain, tuning: &CpuTuning, faults: &Faults) {
     if let Some(vcpu) = sets(&tuning.vcpu_scheduling).into_iter().find(|vcpu| *vcpu >= vcpus) {
         refuse(format!("<vcpusched> names virtual CPU {vcpu}; there are 0 to {}", vcpus - 1));
     }
-    let pinned = tuning.iothread_pins.iter().filter_map(|pin| pin.iothread);
+    let pinned = tuning.iothread_pins.iter().filter_map(|pin| pin.thread);
     for (element, threads) in [
         ("iothreadpin", pinned.collect::<Vec<_>>()),
         ("iothreadsched", sets(&tuning.iothread_scheduling)),

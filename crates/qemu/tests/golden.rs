@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    Access, FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma, HugePageFolder,
-    Inherited, Launch, LaunchPlan, Opened, StartMode,
+    Access, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts, HostNuma,
+    HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode, ThreadCpus,
+    ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -21,15 +22,25 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// A host with two NUMA nodes, large pages, and firmware with and without secure boot.
+/// A host with two NUMA nodes, large pages, a network, a swtpm, and firmware with and without secure boot.
 fn host(name: &str) -> HostFacts {
     let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
     let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
-    let firmware = ["secure.json", "plain.json"].map(|file| {
+    let firmware = ["secure.json", "plain.json", "arm.json"].map(|file| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(file);
         FirmwareDescriptor::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
     });
+    let local = HostFacts::local(name);
+    let bridge = VirtualNetwork { bridge: "virbr0".to_owned() };
     HostFacts {
+        network: NetworkFacts {
+            networks: [("default".to_owned(), bridge)].into(),
+            ..local.network
+        },
+        helpers: HelperFacts {
+            swtpm: Some(format!("{}/swtpm.sock", local.directories.guest)),
+            ..local.helpers
+        },
         numa: HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() },
         hugepages: vec![HugePageFolder {
             page: MemorySize::from_bytes(2 << 20),
@@ -37,7 +48,7 @@ fn host(name: &str) -> HostFacts {
         }],
         clock: Some(HostClock { now: 1_700_000_000, local_offset: 3600 }),
         firmware: firmware.to_vec(),
-        ..HostFacts::local(name)
+        ..local
     }
 }
 
@@ -126,11 +137,28 @@ fn show(plan: &LaunchPlan) -> String {
     for link in &plan.unplugged {
         writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();
     }
+    for thread in &plan.threads {
+        writeln!(text, "thread {}", show_thread(thread)).unwrap();
+    }
     for (name, value) in &plan.environment {
         writeln!(text, "variable {name}={value}").unwrap();
     }
+    if let Some(bytes) = plan.balloon {
+        writeln!(text, "balloon {bytes}").unwrap();
+    }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
+    }
+    text
+}
+
+fn show_thread(thread: &TunedThread) -> String {
+    let mut text = format!("{:?}", thread.thread);
+    if let Some(ThreadCpus { cpus, place }) = &thread.cpus {
+        write!(text, " on {cpus} by {}", place.path).unwrap();
+    }
+    if let Some(ThreadPolicy { policy, priority, place }) = &thread.policy {
+        write!(text, " {policy} {priority} by {}", place.path).unwrap();
     }
     text
 }

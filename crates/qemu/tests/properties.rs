@@ -13,7 +13,8 @@ const MANY: [&str; 24] = [
     "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>",
     "<interface type='user'><model type='e1000'/><link state='down'/></interface>",
     "<interface type='bridge'><source bridge='br0'/><model type='virtio'/><driver queues='2'/>\
-     <bandwidth><inbound average='5'/></bandwidth><vlan><tag id='7'/></vlan></interface>",
+     <bandwidth><inbound average='5'/></bandwidth><vlan><tag id='7'/></vlan>\
+     <virtualport type='openvswitch'/></interface>",
     "<interface type='ethernet'><source><ip address='10.0.0.1' prefix='8'/></source></interface>",
     "<interface type='direct'><source dev='eth0'/></interface>",
     "<interface type='mcast'><source address='230.0.0.1' port='5'/></interface>",

@@ -21,9 +21,16 @@ impl Guest {
                 self.phase = Phase::Asking;
                 vec![Effect::Send(Command::QueryChardev)]
             }
-            (Phase::Negotiating, Command::Capabilities) => self.prepare(Vec::new()),
-            (Phase::Asking, Command::QueryChardev) => {
-                self.prepare(vec![Effect::Consoles(ptys(value))])
+            (Phase::Negotiating, Command::Capabilities) => self.pin(Vec::new()),
+            (Phase::Asking, Command::QueryChardev) => self.pin(vec![Effect::Consoles(ptys(value))]),
+            (Phase::Pinning, Command::QueryCpus) => {
+                self.threads.learn_vcpus(value);
+                Vec::new()
+            }
+            // QEMU answers in turn, so all threads are known now.
+            (Phase::Pinning, Command::QueryIothreads) => {
+                self.threads.learn_iothreads(value);
+                vec![Effect::Pin(std::mem::take(&mut self.threads))]
             }
             (Phase::Preparing, Command::Cont) => self.ready(Standing::Running),
             (Phase::Preparing, Command::QueryStatus) => self.ready(standing(value)),
@@ -40,6 +47,26 @@ impl Guest {
         };
         self.started = standing == Standing::Running;
         vec![Effect::Ready(standing)]
+    }
+
+    /// Has the threads pinned if there is one to pin, and goes on.
+    fn pin(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
+        if !self.beginning.has_threads {
+            return self.prepare(before);
+        }
+        self.phase = Phase::Pinning;
+        before.extend([Command::QueryCpus, Command::QueryIothreads].map(Effect::Send));
+        before
+    }
+
+    pub(super) fn pinned(&mut self, done: Result<(), String>) -> Vec<Effect> {
+        if self.phase != Phase::Pinning {
+            return Vec::new(); // Somebody asked for an end meanwhile.
+        }
+        match done {
+            Ok(()) => self.prepare(Vec::new()),
+            Err(why) => self.quit(Fate::StartFailed(why)),
+        }
     }
 
     fn prepare(&mut self, mut before: Vec<Effect>) -> Vec<Effect> {
@@ -64,6 +91,8 @@ impl Guest {
         match command {
             Command::Capabilities
             | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
             | Command::RebootShutsDown
             | Command::Order(_)
             | Command::QueryStatus
@@ -76,6 +105,8 @@ impl Guest {
             Command::Dump => self.dumped(Some(&words)),
             Command::Capabilities
             | Command::QueryChardev
+            | Command::QueryCpus
+            | Command::QueryIothreads
             | Command::RebootShutsDown
             | Command::RebootResets
             | Command::Order(_)

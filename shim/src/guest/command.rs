@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub(crate) enum Command {
     Capabilities,
     QueryChardev,
+    QueryCpus,
+    QueryIothreads,
     /// A reset by the guest stops QEMU's CPUs and tells, instead of starting the guest anew.
     RebootShutsDown,
     /// A reset starts the guest anew, as QEMU does unless told otherwise.
@@ -29,6 +31,8 @@ impl Command {
         match self {
             Self::Capabilities => "qmp_capabilities",
             Self::QueryChardev => "query-chardev",
+            Self::QueryCpus => "query-cpus-fast",
+            Self::QueryIothreads => "query-iothreads",
             // Of QEMU 6.0 and later, qapi/run-state.json.
             Self::RebootShutsDown | Self::RebootResets => "set-action",
             Self::Order(_) => "to prepare the guest",
@@ -48,6 +52,8 @@ impl Command {
             Self::RebootResets => json!({ "reboot": "reset" }),
             Self::Capabilities
             | Self::QueryChardev
+            | Self::QueryCpus
+            | Self::QueryIothreads
             | Self::Order(_)
             | Self::Cont
             | Self::QueryStatus

@@ -25,7 +25,11 @@ impl Guest {
                 self.phase = Phase::Killed;
                 vec![Effect::Warn("QEMU does not quit; killing it".to_owned()), Effect::Kill]
             }
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
+            Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Asking
+            | Phase::Pinning
+            | Phase::Preparing => {
                 let late = || "QEMU did not answer its monitor in time".to_owned();
                 let why = self.monitor_lost.take().unwrap_or_else(late);
                 self.kill(Fate::StartFailed(why))
@@ -65,7 +69,11 @@ impl Guest {
         match self.phase {
             // QEMU closes its monitor when it ends, which is seen on its process a moment later.
             Phase::Quitting | Phase::Killed => Vec::new(),
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
+            Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Asking
+            | Phase::Pinning
+            | Phase::Preparing => {
                 vec![Effect::Deadline(Some(QUIT_TIMEOUT))]
             }
             Phase::Incoming | Phase::Running | Phase::Paused => {

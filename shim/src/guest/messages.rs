@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Command;
 use crate::fate::Fate;
+use crate::pinning::Threads;
 
 /// What somebody outside asks for, by a signal or by ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) enum Input {
     Event(Event),
     /// The monitor is of no use any more, for this reason.
     MonitorLost(String),
+    /// What [`Effect::Pin`] came to: the reason if it failed.
+    Pinned(Result<(), String>),
     Request(Request),
     /// The guest does not say that it is ready, for this reason.
     NotReady(String),
@@ -61,6 +64,8 @@ pub(crate) enum Input {
 pub(crate) enum Effect {
     Send(Command),
     Consoles(Vec<ConsolePath>),
+    /// Pin these threads and feed [`Input::Pinned`].
+    Pin(Threads),
     /// The start is over: tell the service manager.
     Ready(Standing),
     /// The guest is going down: tell the service manager.

@@ -46,9 +46,11 @@ impl Guest {
     /// QEMU ends now, with its disks flushed if it manages at once.
     fn caller_lost(&mut self) -> Vec<Effect> {
         match self.phase {
-            Phase::Greeting | Phase::Negotiating | Phase::Asking | Phase::Preparing => {
-                self.kill(Fate::CallerLost)
-            }
+            Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Asking
+            | Phase::Pinning
+            | Phase::Preparing => self.kill(Fate::CallerLost),
             Phase::Incoming
             | Phase::Running
             | Phase::Paused
@@ -79,6 +81,7 @@ impl Guest {
             Phase::Greeting
             | Phase::Negotiating
             | Phase::Asking
+            | Phase::Pinning
             | Phase::Preparing
             | Phase::Incoming
             | Phase::Paused

@@ -15,7 +15,7 @@ pub(super) fn refused(interface: &Interface, what: &str, error: &io::Error) -> F
         format!("{what} is not open to {account}; {}", privilege_advice(interface))
     } else if error.raw_os_error() == Some(libc::EINVAL) {
         format!(
-            "{what} cannot be used with {} pairs of queues; make it for as many, or change 'queues'",
+            "{what} cannot be used with {} for its number of queues; make it for as many, or change 'queues'",
             interface.queues()
         )
     } else {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use domain::devices::{HostdevSource, ScsiSource};
 use domain::tree::Element;
@@ -20,6 +21,10 @@ mod storage;
 /// Longest part of a guest's name in the folders of libvirt's tests, in characters.
 const SHORT_NAME: usize = 20;
 
+/// What is read once, since tests translate thousands of domains.
+static HOST_MODELS: LazyLock<HostModels> = LazyLock::new(host_models);
+static FIRMWARE: LazyLock<Vec<FirmwareDescriptor>> = LazyLock::new(firmware);
+
 /// A case after completion: the domain, the plan and what was said about them.
 #[derive(Debug)]
 pub struct Outcome {
@@ -34,8 +39,17 @@ pub struct Outcome {
 /// Reads, completes and plans the domain in `xml`.
 #[must_use]
 pub fn translate(xml: &str) -> Outcome {
+    match domain::tree::parse(xml) {
+        Ok(root) => translate_tree(&root),
+        Err(fault) => Outcome { domain: None, plan: None, faults: vec![fault] },
+    }
+}
+
+/// Reads, completes and plans the domain in a tree.
+#[must_use]
+pub fn translate_tree(root: &Element<'_>) -> Outcome {
     let faults = Faults::new();
-    let mut domain = Domain::parse(xml, &faults);
+    let mut domain = Domain::from_tree(root, &faults);
     let mut plan = None;
     if let Some(domain) = &mut domain {
         let mut facts = facts(domain.name.as_str());
@@ -73,7 +87,7 @@ pub fn facts(name: &str) -> HostFacts {
             rdp: true,
             gpu: Some("/var/lib/libvirt/qemu".to_owned()),
         },
-        host_models: host_models(),
+        host_models: HOST_MODELS.clone(),
         numa: numa(),
         hugepages: [(2, "2M"), (1024, "1G")]
             .map(|(mebibytes, name)| HugePageFolder {
@@ -82,7 +96,7 @@ pub fn facts(name: &str) -> HostFacts {
             })
             .to_vec(),
         clock: Some(HostClock { now: 1_234_567_890, local_offset: -1800 }),
-        firmware: firmware(),
+        firmware: FIRMWARE.clone(),
         sev: Some(SevFacts { cbitpos: 47, reduced_phys_bits: 1 }),
         ..HostFacts::default()
     }
@@ -122,7 +136,8 @@ fn numa() -> HostNuma {
 }
 
 /// The corpus: `../shared/corpus` beside the repository, or where `GLASSBOX_CORPUS` says.
-fn corpus() -> PathBuf {
+#[must_use]
+pub fn corpus() -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     std::env::var_os("GLASSBOX_CORPUS").map_or(beside, PathBuf::from).join("libvirt-11.3")
 }

@@ -125,7 +125,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads an `<address>`; an address that no x86 guest has is refused.
+    /// Reads an `<address>`; an address that no supported guest has is refused.
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
         let _ = reader.required("type", "pci"); // The keyword itself is read next.
         match reader.keyword::<AddressType>("type")? {
@@ -153,7 +153,7 @@ impl Address {
             | AddressType::SpaprVio
             | AddressType::Mdev => {
                 let _ = reader.raw(); // The address is refused whole.
-                reader.refuse_attribute("type", "no such bus in an x86 guest; use pci");
+                reader.refuse_attribute("type", "no such bus in a supported guest; use pci");
                 None
             }
         }

@@ -234,7 +234,7 @@ impl ControllerKind {
             ControllerType::Usb => Self::Usb(reader.keyword("model")),
             ControllerType::Pci => Self::Pci(reader.keyword("model")),
             ControllerType::Xenbus | ControllerType::Isa => {
-                reader.refuse_attribute("type", "no such controller in an x86 QEMU guest");
+                reader.refuse_attribute("type", "no such controller in a supported guest");
                 return None;
             }
         })

@@ -8,7 +8,7 @@ use crate::reader::Reader;
 use crate::tree::Node;
 use crate::writer::Writer;
 
-use super::{DeviceInfo, VirtioOptions};
+use super::{DeviceInfo, Sgio, VirtioOptions};
 
 mod backing;
 mod driver;
@@ -152,6 +152,8 @@ pub struct Disk {
     pub model: Option<DiskModel>,
     /// Whether the guest may send it any SCSI command.
     pub rawio: Option<bool>,
+    /// Which SCSI commands pass.
+    pub sgio: Option<Sgio>,
     /// What snapshots do with it.
     pub snapshot: Option<SnapshotMode>,
     /// How it is served.
@@ -207,7 +209,6 @@ const UNSUPPORTED: [&str; 2] = ["backenddomain", "diskSecretsPlacement"];
 
 impl Disk {
     pub(crate) fn parse(reader: &Reader<'_>) -> Option<Self> {
-        reader.refuse_attributes(&["sgio"]);
         reader.refuse_children(&UNSUPPORTED);
         for mirror in reader.children("mirror") {
             mirror.ignore("a running guest's copy; no copy is begun with the guest, remove it");
@@ -240,6 +241,7 @@ impl Disk {
             device: reader.keyword("device"),
             model: reader.keyword("model"),
             rawio: reader.yes_no("rawio"),
+            sgio: reader.keyword("sgio"),
             snapshot: reader.keyword("snapshot"),
             virtio: driver.map(VirtioOptions::parse).unwrap_or_default(),
             driver: driver.map(DiskDriver::parse).unwrap_or_default(),
@@ -295,6 +297,7 @@ impl Disk {
             .attribute("device", self.device())
             .optional("model", self.model)
             .yes_no("rawio", self.rawio)
+            .optional("sgio", self.sgio)
             .optional("snapshot", self.snapshot)
             .children(|w| {
                 let driver = self.driver.write_attributes(w.element("driver"));

@@ -4,7 +4,7 @@ use crate::fault::Place;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-use super::{DeviceInfo, Teaming};
+use super::{DeviceInfo, Sgio, Teaming};
 
 mod source;
 
@@ -52,6 +52,8 @@ pub struct Hostdev {
     pub raw_io: Option<bool>,
     /// The team that it is in.
     pub teaming: Option<Teaming>,
+    /// Which SCSI commands pass.
+    pub sgio: Option<Sgio>,
     /// Whether the guest cannot write to it.
     pub readonly: bool,
     /// Whether several guests have it.
@@ -73,12 +75,12 @@ impl Hostdev {
             let _ = reader.raw(); // Nothing else can be judged without the type.
             return None;
         };
-        reader.refuse_attributes(&["sgio"]);
         let source = HostdevSource::parse(reader, kind);
         Some(Self {
             place: reader.place(),
             managed: reader.yes_no("managed").unwrap_or(false),
             raw_io: reader.yes_no("rawio"),
+            sgio: reader.keyword("sgio"),
             teaming: reader.child("teaming").and_then(|teaming| Teaming::parse(&teaming)),
             readonly: reader.child("readonly").is_some(),
             shareable: reader.child("shareable").is_some(),
@@ -93,7 +95,8 @@ impl Hostdev {
             .attribute("mode", HostdevMode::Subsystem)
             .attribute("type", self.source.kind())
             .yes_no("managed", Some(self.managed))
-            .yes_no("rawio", self.raw_io);
+            .yes_no("rawio", self.raw_io)
+            .optional("sgio", self.sgio);
         self.source.write_attributes(element).children(|w| {
             self.source.write(w);
             if let Some(teaming) = &self.teaming {

@@ -5,7 +5,7 @@ use crate::mac_address::MacAddress;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-use super::DeviceInfo;
+use super::{DeviceInfo, VirtioOptions};
 
 mod driver;
 mod ip;
@@ -319,20 +319,34 @@ fn read_model(reader: &Reader<'_>) -> Option<String> {
     Some(known.map_or_else(|| word.to_owned(), |known| (*known).to_owned()))
 }
 
-/// The driver of a virtio model; other models have no such options, and what is written of them says nothing.
+/// The driver of a virtio model; other models have no such options.
 fn read_driver(reader: &Reader<'_>, kind: InterfaceType, model: Option<&str>) -> InterfaceDriver {
     // The driver of a device of the host is another one.
     if kind == InterfaceType::Hostdev {
         return InterfaceDriver::default();
     }
-    let driver = reader.child("driver").map(|driver| InterfaceDriver::parse(&driver));
-    driver.filter(|_| has_virtio_options(kind, model)).unwrap_or_default()
+    let Some(reader) = reader.child("driver") else { return InterfaceDriver::default() };
+    let driver = InterfaceDriver::parse(&reader);
+    if has_virtio_options(kind, model) {
+        return driver;
+    }
+    if driver.virtio != VirtioOptions::default() {
+        reader.refuse("'iommu', 'ats', 'packed' and 'page_per_vq' are for <model type='virtio'/>; remove them");
+    } else if driver != InterfaceDriver::default() {
+        reader.ignore("only <model type='virtio'/> has these options; remove them");
+    }
+    InterfaceDriver::default()
 }
 
 fn read_backend(reader: &Reader<'_>, model: Option<&str>) -> InterfaceBackend {
     let backend = reader.child("backend").map(|backend| InterfaceBackend::parse(&backend));
     let mut backend = backend.unwrap_or_default();
-    backend.vhost = backend.vhost.filter(|_| model.is_some_and(is_virtio));
+    if backend.vhost.is_some() && !model.is_some_and(is_virtio) {
+        let place = reader.place().child("backend");
+        let what = "attribute 'vhost' is of <model type='virtio'/> and is ignored; remove it";
+        reader.faults().push(place.ignored(what));
+        backend.vhost = None;
+    }
     backend.kind = backend.kind.filter(|kind| *kind != BackendType::Default);
     backend
 }

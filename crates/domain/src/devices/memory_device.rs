@@ -109,6 +109,17 @@ impl MemoryDevice {
     }
 
     fn check(&self, reader: &Reader<'_>) {
+        let nvdimm = self.model == MemoryModel::Nvdimm;
+        let pmem = self.model == MemoryModel::VirtioPmem;
+        if nvdimm && self.uuid.is_some() {
+            reader.refuse("a module of model='nvdimm' has no <uuid> in an x86 guest; remove it");
+        }
+        if pmem && self.access != Some(MemoryAccess::Shared) {
+            reader.refuse("model='virtio-pmem' writes to its file; add access='shared'");
+        }
+        if pmem && self.target.node.is_some() {
+            reader.refuse("model='virtio-pmem' stands on no <node>; remove it");
+        }
         let in_file = matches!(self.model, MemoryModel::Nvdimm | MemoryModel::VirtioPmem);
         if in_file && self.source.path.is_none() {
             reader.refuse("<source><path> is missing; name the file that holds the content");
@@ -141,8 +152,9 @@ impl MemoryDevice {
             return;
         };
         let block = block.bytes();
-        if !block.is_power_of_two() || block < 1 << 20 {
-            reader.refuse("<block> is no power of 2 of 1 MiB and more; give such as 2 MiB");
+        // Less than a transparent huge page of the host could not be given back.
+        if !block.is_power_of_two() || block < 2 << 20 {
+            reader.refuse("<block> is no power of 2 of 2 MiB and more; give such as 2 MiB");
             return;
         }
         let fits = |size: MemorySize| size.bytes().is_multiple_of(block);

@@ -42,7 +42,7 @@ impl Panic {
         let model = model.filter(|model| *model != PanicModel::Default);
         match model {
             Some(PanicModel::Pseries | PanicModel::S390) => {
-                reader.refuse_attribute("model", "no x86 guest has it; use isa");
+                reader.refuse_attribute("model", "no supported guest has it; use isa");
             }
             Some(PanicModel::Hyperv) if info.address.is_some() => {
                 reader.refuse("a Hyper-V panic device has no place; remove <address>");

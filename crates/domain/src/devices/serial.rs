@@ -17,6 +17,8 @@ crate::keywords! {
         Pci = "pci-serial",
         /// The debug port of ISA.
         IsaDebug = "isa-debug",
+        /// The machine's own, without a bus.
+        System = "system-serial",
     }
 }
 
@@ -31,6 +33,10 @@ crate::keywords! {
         Pci = "pci-serial",
         /// QEMU's debug console.
         IsaDebugcon = "isa-debugcon",
+        /// ARM's UART.
+        Pl011 = "pl011",
+        /// RISC-V's UART.
+        Uart16550a = "16550a",
     }
 }
 

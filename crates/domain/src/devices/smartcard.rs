@@ -59,7 +59,7 @@ impl Smartcard {
                     .map(|certificate| certificate.text().into_owned())
                     .collect();
                 let database = reader.child("database").map(|child| child.text().into_owned());
-                let Ok(certificates) = names.try_into() else {
+                let Ok(certificates) = <[String; 3]>::try_from(names) else {
                     reader.refuse("a card has three <certificate>; write as many");
                     return None;
                 };

@@ -50,7 +50,7 @@ impl Tpm {
             return None;
         };
         if matches!(model, Some(TpmModel::Spapr | TpmModel::SpaprProxy)) {
-            reader.refuse_attribute("model", "no x86 guest has it; use tpm-crb");
+            reader.refuse_attribute("model", "no supported guest has it; use tpm-crb");
         }
         Some(Self { place: reader.place(), model, backend: TpmBackend::parse(&backend)?, info })
     }

@@ -60,7 +60,7 @@ impl Watchdog {
         let info = DeviceInfo::parse(reader);
         let model = reader.keyword("model")?;
         if model == WatchdogModel::Diag288 {
-            reader.refuse_attribute("model", "no x86 guest has it; use i6300esb");
+            reader.refuse_attribute("model", "no supported guest has it; use i6300esb");
             return None;
         }
         Some(Self { place: reader.place(), model, action, info })

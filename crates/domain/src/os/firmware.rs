@@ -1,5 +1,6 @@
 //! The firmware: which one, its code and its variables.
 
+use crate::devices::{DiskSource, SourceKind};
 use crate::fault::Place;
 use crate::reader::Reader;
 use crate::writer::Writer;
@@ -137,8 +138,8 @@ pub struct Nvram {
     pub place: Place,
     /// The file.
     pub path: Option<String>,
-    /// Whether the path is written as `<source file='...'/>`.
-    pub in_source: bool,
+    /// The block device or server, or the file when it is written as `<source file='...'/>`.
+    pub source: Option<DiskSource>,
     /// The file that a missing one is copied from.
     pub template: Option<String>,
     /// How the template is stored.
@@ -149,22 +150,29 @@ pub struct Nvram {
 
 impl Nvram {
     pub(crate) fn parse(reader: &Reader<'_>) -> Self {
-        let source = reader.child("source");
-        let path = match (reader.attribute("type"), &source) {
-            (Some("file"), Some(source)) => source.string("file"),
-            (None, None) => Some(reader.text().into_owned()),
-            _ => {
-                if let Some(source) = &source {
-                    let _ = source.raw(); // The source is refused whole.
-                }
-                reader.refuse_attribute("type", "not supported yet by glassbox; use type='file'");
+        let source = reader.attribute("type").and_then(|_| DiskSource::parse(reader));
+        let path = match source.as_ref().map(|source| &source.kind) {
+            None if reader.attribute("type").is_none() => Some(reader.text().into_owned()),
+            Some(SourceKind::File(path) | SourceKind::Block(path)) => path.clone(),
+            Some(SourceKind::Network(_)) | None => None,
+            Some(
+                SourceKind::Dir(_)
+                | SourceKind::Volume(_)
+                | SourceKind::Nvme(_)
+                | SourceKind::VhostUser(_)
+                | SourceKind::VhostVdpa(_),
+            ) => {
+                reader.refuse_attribute(
+                    "type",
+                    "variables lie in a file, on a block device or server",
+                );
                 None
             }
         };
         Self {
             place: reader.place(),
             path: path.filter(|path| !path.is_empty()),
-            in_source: source.is_some(),
+            source,
             template: reader.string("template"),
             template_format: reader.keyword("templateFormat"),
             format: reader.keyword("format"),
@@ -176,14 +184,12 @@ impl Nvram {
             .element("nvram")
             .optional("template", self.template.as_ref())
             .optional("templateFormat", self.template_format)
-            .optional("type", self.in_source.then_some("file"))
+            .optional("type", self.source.as_ref().map(|source| source.kind.source_type()))
             .optional("format", self.format);
-        match &self.path {
-            Some(path) if self.in_source => element.children(|w| {
-                w.element("source").attribute("file", path).empty();
-            }),
-            Some(path) => element.text(path),
-            None => element.empty_if_any(),
+        match (&self.source, &self.path) {
+            (Some(source), _) => element.children(|w| source.write(w)),
+            (None, Some(path)) => element.text(path),
+            (None, None) => element.empty_if_any(),
         }
     }
 }

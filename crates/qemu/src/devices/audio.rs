@@ -40,6 +40,19 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
             faults.push(audio.place.refused(what));
         }
     }
+    for graphics in &domain.devices.graphics {
+        let id = match graphics {
+            Graphics::Vnc(vnc) => vnc.audio,
+            Graphics::Dbus(dbus) => dbus.audio,
+            Graphics::Spice(_) | Graphics::Sdl(_) | Graphics::Rdp(_) | Graphics::EglHeadless(_) => {
+                None
+            }
+        };
+        if let Some(id) = id.filter(|id| !audios.iter().any(|audio| audio.id == *id)) {
+            let what = format!("no <audio> has id='{id}'; add it or name another");
+            faults.push(graphics.place().child("audio").refused(what));
+        }
+    }
     for sound in &domain.devices.sounds {
         if let Some(id) = sound.audio.filter(|id| !audios.iter().any(|audio| audio.id == *id)) {
             let what = format!("no <audio> has id='{id}'; add it or name another");

@@ -39,6 +39,10 @@ pub(crate) fn arguments(
     purpose: Purpose<'_>,
 ) -> String {
     let id = format!("char{alias}");
+    if !chardev.labels.is_empty() {
+        let what = "labels are not set by glassbox; label the file yourself";
+        command.ignore(&chardev.place.child("source/seclabel"), what);
+    }
     let Some(options) = backend(command, chardev, alias, purpose) else { return id };
     let options = logged(command, chardev.log.as_ref(), alias, options);
     if chardev.source == ChardevSource::Pty {

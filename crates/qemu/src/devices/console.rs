@@ -1,8 +1,9 @@
 //! Consoles: the first one is a serial port seen again, others are virtio ports.
 
 use domain::Domain;
-use domain::devices::{Console, ConsoleTarget, Serial, SerialModel, SerialTarget};
+use domain::devices::{Console, ConsoleTarget, Serial};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::chardev::Purpose;
 use crate::devices::{addressed, chardev};
@@ -10,14 +11,15 @@ use crate::json::Object;
 
 /// Makes the first console and the first serial port one, whichever of them the domain has.
 pub(crate) fn complete(domain: &mut Domain) {
+    let (target, model) = Board::of_domain(domain).uart();
     let devices = &mut domain.devices;
     if devices.consoles.first().is_some_and(Console::is_serial) && devices.serials.is_empty() {
         let console = &devices.consoles[0];
         devices.serials.push(Serial {
             place: console.place.clone(),
             chardev: console.chardev.clone(),
-            target: Some(SerialTarget::Isa),
-            model: Some(SerialModel::Isa),
+            target: Some(target),
+            model: Some(model),
             port: Some(0),
             info: console.info.clone(),
         });
@@ -31,7 +33,7 @@ pub(crate) fn complete(domain: &mut Domain) {
             info: serial.info.clone(),
         };
         // A port on PCI, on USB or for debugging is a console only to a domain that says so.
-        let usual = matches!(serial.target, None | Some(SerialTarget::Isa));
+        let usual = serial.target.is_none_or(|own| own == target);
         match devices.consoles.first_mut() {
             Some(first) if first.is_serial() => *first = console,
             Some(_) | None if usual => {

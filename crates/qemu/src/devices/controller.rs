@@ -1,12 +1,12 @@
 //! Controllers: those that the machine brings, those that devices need, and their arguments.
 
-use domain::devices::{Controller, ControllerKind, ControllerType, UsbModel};
+use domain::devices::{Controller, ControllerKind, ControllerType};
 use domain::{Domain, Faults};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
 
 mod implicit;
 mod pci;
@@ -21,10 +21,10 @@ pub(crate) use usb::ich9_function;
 /// Fills in models, and puts controllers in order: types in the order in which they first appear, those of a
 /// type by number.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
-    let isa = Board::of_domain(domain) == Board::Isa;
+    let usb = Board::of_domain(domain).default_usb();
     for controller in &mut domain.devices.controllers {
         if let ControllerKind::Usb(model @ None) = &mut controller.kind {
-            *model = (!isa).then_some(UsbModel::Piix3Uhci);
+            *model = usb;
         }
     }
     sort(domain);
@@ -81,8 +81,8 @@ pub(crate) fn ccid_arguments(command: &mut Command<'_>) {
 }
 
 fn arguments(command: &mut Command<'_>, controller: &Controller) {
-    let board = Board::of_domain(command.domain);
-    let first = controller.number() == 0;
+    let kind = controller.controller_type();
+    let on_board = Board::of_domain(command.domain).own_disks() == Some(kind);
     match controller.kind {
         ControllerKind::Pci(model) => pci::arguments(command, controller, model),
         ControllerKind::Usb(model) => usb::arguments(command, controller, model),
@@ -90,9 +90,7 @@ fn arguments(command: &mut Command<'_>, controller: &Controller) {
         ControllerKind::VirtioSerial(model) => {
             virtio_serial::arguments(command, controller, model);
         }
-        // The board brings the first one.
-        ControllerKind::Ide(_) if first && board != Board::Q35 => {}
-        ControllerKind::Sata if first && board == Board::Q35 => {}
+        ControllerKind::Ide(_) | ControllerKind::Sata if on_board && controller.number() == 0 => {}
         ControllerKind::Sata => {
             let device = Object::new("driver", "ahci");
             command.device(&placed(command, &controller.info, device));

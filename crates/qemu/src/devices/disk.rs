@@ -3,13 +3,13 @@
 use domain::devices::{
     Address, CacheMode, Disk, DiskBus, DriveAddress, EncryptionEngine, SourceKind, Tray,
 };
-use domain::{Domain, Fault, devices};
+use domain::{Domain, devices};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
-use crate::devices::placed;
+use crate::devices::{placed, raw_scsi};
 use crate::json::Object;
-use crate::machine::Board;
 
 mod block;
 mod check;
@@ -19,6 +19,7 @@ mod remote;
 mod source;
 
 pub(crate) use check::check;
+pub(crate) use remote::firmware_storage;
 pub(crate) use source::managed_reservations;
 
 /// Fills in buses and what drives imply, and puts disks in order: buses in the order in which they first
@@ -110,10 +111,15 @@ fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
         let what = "<transient/> is not supported yet by glassbox; remove it";
         command.refuse(&disk.place, what);
     }
+    raw_scsi::warn(command, &disk.place, disk.rawio, disk.sgio);
     if disk.limits.is_some() {
         let what = "limits of one disk are not set by glassbox; use <throttlefilters> and a group";
         let place = disk.place.child("iotune");
-        command.faults.push(Fault::ignored(place.position, &place.path, what));
+        command.ignore(&place, what);
+    }
+    if disk.tray == Some(Tray::Open) {
+        let what = "a guest starts with all trays closed; remove attribute 'tray'";
+        command.ignore(&disk.place.child("target"), what);
     }
     if disk.bus() == DiskBus::Sd {
         sd_card(command, disk);

@@ -3,7 +3,7 @@
 use domain::devices::{
     AccessMode, Filesystem, FsBinary, FsDriverType, FsIdRange, FsType, MultiDevices, VirtioModel,
 };
-use domain::{Domain, Fault, Faults};
+use domain::{Domain, Faults};
 
 use crate::argv::Options;
 use crate::command::Command;
@@ -14,6 +14,15 @@ use crate::plan::{Access, Helper};
 
 /// Fills in what is served and with whose rights, and checks it.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let filesystems = &domain.devices.filesystems;
+    for (index, filesystem) in filesystems.iter().enumerate() {
+        let virtiofs = |it: &Filesystem| it.driver_type() == FsDriverType::Virtiofs;
+        let same = |other: &Filesystem| virtiofs(other) && other.target == filesystem.target;
+        if virtiofs(filesystem) && filesystems[..index].iter().any(same) {
+            let what = "another filesystem has this target; give another";
+            faults.push(filesystem.place.refused(what));
+        }
+    }
     let shared = memory_backing::is_shared(domain);
     for filesystem in &mut domain.devices.filesystems {
         filesystem.kind.get_or_insert(FsType::Mount);
@@ -148,7 +157,7 @@ fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
     if lock.posix == Some(true) || lock.flock == Some(true) {
         let place = filesystem.place.child("binary");
         let what = "virtiofsd keeps locks in the guest and passes none on; turn <lock> off";
-        command.faults.push(Fault::ignored(place.position, &place.path, what));
+        command.ignore(&place, what);
     }
     let program =
         filesystem.binary.path.as_ref().unwrap_or(&command.facts.storage.virtiofsd).clone();

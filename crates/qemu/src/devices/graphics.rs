@@ -38,6 +38,9 @@ pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts) {
     }
 }
 
+/// The longest password of VNC, which is a key of DES (RFC 6143, section 7.2.2).
+const VNC_PASSWORD: usize = 8;
+
 /// Refuses displays that one QEMU does not have together.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
     let all = &domain.devices.graphics;
@@ -45,6 +48,16 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
         if all.iter().take(index).any(|other| other.kind() == graphics.kind()) {
             let what = format!("a guest has one display of type '{}'; remove one", graphics.kind());
             faults.push(graphics.place().refused(what));
+        }
+    }
+    for vnc in all.iter().filter_map(|graphics| match graphics {
+        Graphics::Vnc(vnc) => Some(vnc),
+        Graphics::Spice(_) | Graphics::Sdl(_) | Graphics::Rdp(_) => None,
+        Graphics::Dbus(_) | Graphics::EglHeadless(_) => None,
+    }) {
+        if vnc.password.passwd.as_ref().is_some_and(|password| password.len() > VNC_PASSWORD) {
+            let what = format!("VNC knows {VNC_PASSWORD} characters of a password; shorten it");
+            faults.push(vnc.place.refused(what));
         }
     }
     if !all.iter().any(|graphics| graphics.kind() == GraphicsType::EglHeadless) {

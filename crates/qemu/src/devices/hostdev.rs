@@ -8,7 +8,7 @@ use domain::devices::{
 use domain::{Domain, PciAddress, Place};
 
 use crate::command::Command;
-use crate::devices::{controller, placed, virtio_driver};
+use crate::devices::{controller, placed, raw_scsi, virtio_driver};
 use crate::json::Object;
 use crate::plan::{Access, FdKind, PassedPci};
 
@@ -124,8 +124,14 @@ fn interface_arguments(command: &mut Command<'_>, interface: &Interface, address
 }
 
 fn arguments(command: &mut Command<'_>, hostdev: &Hostdev, node: u32) {
+    raw_scsi::warn(command, &hostdev.place, hostdev.raw_io, hostdev.sgio);
     match &hostdev.source {
-        HostdevSource::Pci(PciSource { address, .. }) => {
+        HostdevSource::Pci(PciSource { address, driver, .. }) => {
+            if driver.model.is_some() {
+                let what = "glassbox binds no device to a driver and ignores attribute 'model'; bind it by \
+                            driverctl(8)";
+                command.ignore(&hostdev.place.child("driver"), what);
+            }
             let device = (*address, hostdev.managed, &hostdev.place);
             pci(command, device, hostdev.teaming.as_ref(), &hostdev.info);
         }

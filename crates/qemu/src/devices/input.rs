@@ -1,17 +1,21 @@
 //! Input devices.
 
-use domain::Domain;
-use domain::devices::{Input, InputBus, InputGrab, InputModel, InputType, VirtioModel};
+use domain::devices::{
+    Input, InputBus, InputGrab, InputModel, InputType, VirtioModel, VirtioOptions,
+};
+use domain::{Domain, Faults};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
 use crate::plan::Access;
+use crate::rules::refuse_broken;
 
 /// Adds the mouse and the keyboard that a PC's keyboard controller brings.
 pub(crate) fn add_ps2(domain: &mut Domain) {
     complete(domain);
-    if domain.features.ps2 == Some(false) {
+    if domain.features.ps2 == Some(false) || !Board::of_domain(domain).is_pc() {
         return;
     }
     for kind in [InputType::Mouse, InputType::Keyboard] {
@@ -24,13 +28,35 @@ pub(crate) fn add_ps2(domain: &mut Domain) {
 
 /// Fills in buses.
 pub(crate) fn complete(domain: &mut Domain) {
+    let is_pc = Board::of_domain(domain).is_pc();
     for input in &mut domain.devices.inputs {
         input.bus.get_or_insert(match input.kind {
-            InputType::Mouse | InputType::Keyboard => InputBus::Ps2,
+            InputType::Mouse | InputType::Keyboard if is_pc => InputBus::Ps2,
+            InputType::Mouse | InputType::Keyboard => InputBus::Usb,
             InputType::Tablet => InputBus::Usb,
             InputType::Passthrough => InputBus::Virtio,
             InputType::Evdev => InputBus::None,
         });
+    }
+}
+
+/// Refuses words that are of other devices.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    for input in &domain.devices.inputs {
+        let emulated =
+            matches!(input.kind, InputType::Mouse | InputType::Tablet | InputType::Keyboard);
+        let virtio = input.bus == Some(InputBus::Virtio);
+        let rules = [
+            (
+                emulated && input.source.evdev.is_some(),
+                "'evdev' is for type='passthrough'; remove <source>",
+            ),
+            (
+                !virtio && input.virtio != VirtioOptions::default(),
+                "<driver> is for bus='virtio'; remove it",
+            ),
+        ];
+        refuse_broken(faults, &input.place, rules);
     }
 }
 

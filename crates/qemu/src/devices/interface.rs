@@ -5,6 +5,7 @@ use domain::devices::{
 };
 use domain::{Domain, Faults, MacAddress};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
@@ -13,11 +14,9 @@ mod check;
 mod netdev;
 mod passt;
 
-/// The model of an interface that names none.
-const DEFAULT_MODEL: &str = "rtl8139";
-
 /// Fills in models and addresses, and refuses what cannot be.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let usual = Board::of_domain(domain).default_nic();
     for (place, interface) in domain.devices.interfaces.iter_mut().enumerate() {
         match interface.kind() {
             // The device is the host's, so its model says nothing.
@@ -37,7 +36,7 @@ pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
             | InterfaceType::Direct
             | InterfaceType::Vds
             | InterfaceType::Null => {
-                interface.model.get_or_insert_with(|| DEFAULT_MODEL.to_owned());
+                interface.model.get_or_insert_with(|| usual.to_owned());
             }
         }
         if let InterfaceSource::Direct { mode, .. } = &mut interface.source {
@@ -70,7 +69,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, interface: &Interface) {
     }
     let device = match virtio_model(interface) {
         Some(model) => virtio_device(interface, model),
-        None => Object::new("driver", interface.model.as_deref().unwrap_or(DEFAULT_MODEL)),
+        None => Object::new("driver", interface.model.as_deref().unwrap_or_default()),
     };
     let mac = interface.mac.address.map(|mac| mac.to_string());
     let device = device.set("netdev", netdev::id(interface)).some("mac", mac);

@@ -3,10 +3,10 @@
 use domain::devices::{Iommu, IommuDriver, IommuModel};
 use domain::{Domain, Faults, IoApicDriver, Place};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
 
 /// The most CPUs that interrupts reach without help.
 const MOST_CPUS: u32 = 255;
@@ -29,7 +29,7 @@ pub(crate) fn add_implicit(domain: &mut Domain) {
 
 /// Refuses IOMMUs that cannot be.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
-    let q35 = Board::of_domain(domain) == Board::Q35;
+    let board = Board::of_domain(domain);
     for (index, iommu) in domain.devices.iommus.iter().enumerate() {
         let driver = &iommu.driver;
         let model = iommu.model;
@@ -40,8 +40,7 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
         let used = driver != &IommuDriver::default();
         let faults_found = [
             (index > 0, "a guest has one IOMMU; remove this one"),
-            (model == IommuModel::SmmuV3, "no x86 guest has this IOMMU; use model='intel'"),
-            (!q35, "only a q35 machine has an IOMMU; use machine='q35'"),
+            (!fits(model, board), "the machine has no such IOMMU; use a q35 machine or remove it"),
             (
                 virtio && !domain.features.acpi,
                 "the guest finds it by ACPI; add <acpi/> to <features>",
@@ -66,6 +65,21 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// Whether a board has room for the model.
+fn fits(model: IommuModel, board: Board) -> bool {
+    match model {
+        IommuModel::Intel | IommuModel::Amd => board == Board::Q35,
+        IommuModel::Virtio => matches!(board, Board::Q35 | Board::ArmVirt),
+        IommuModel::SmmuV3 => board == Board::ArmVirt,
+    }
+}
+
+/// The IOMMU that is a part of the machine, for `-machine`.
+pub(crate) fn of_machine(domain: &Domain) -> Option<&'static str> {
+    let mut models = domain.devices.iommus.iter().map(|iommu| iommu.model);
+    models.find(|model| *model == IommuModel::SmmuV3).map(IommuModel::as_str)
+}
+
 /// Adds the IOMMU.
 pub(crate) fn arguments(command: &mut Command<'_>, iommu: &Iommu) {
     let driver = &iommu.driver;
@@ -84,10 +98,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, iommu: &Iommu) {
             .some("xtsup", driver.extended_apic)
             .some("device-iotlb", driver.device_tlb),
         IommuModel::Virtio => Object::new("driver", "virtio-iommu"),
-        IommuModel::SmmuV3 => {
-            command.refuse(&iommu.place, "no x86 guest has this IOMMU; use model='intel'");
-            return;
-        }
+        IommuModel::SmmuV3 => return, // It is a part of the machine.
     };
     command.device(&placed(command, &iommu.info, device));
 }

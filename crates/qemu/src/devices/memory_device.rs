@@ -17,6 +17,13 @@ const GRANULE: MemorySize = MemorySize::from_bytes(2 << 20);
 /// Gives modules without a slot the lowest one that is free, and checks the devices against the machine.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
     let slots = domain.memory.maximum.and_then(|maximum| maximum.slots).unwrap_or_default();
+    for device in domain.devices.memories.iter().filter(|device| is_module(device)) {
+        let elsewhere = |address: &Address| !matches!(address, Address::Dimm(_));
+        if device.info.address.as_ref().is_some_and(elsewhere) {
+            let what = "a module has an address of type 'dimm'; correct <address> or remove it";
+            faults.push(device.place.refused(what));
+        }
+    }
     let mut taken: BTreeSet<u32> = BTreeSet::new();
     for device in &domain.devices.memories {
         let Some(slot) = slot(device) else { continue };

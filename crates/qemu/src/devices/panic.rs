@@ -3,20 +3,25 @@
 use domain::devices::{Address, Panic, PanicModel};
 use domain::{Domain, Faults};
 
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::addressed;
 use crate::json::Object;
 
 /// Fills in models.
 pub(crate) fn complete(domain: &mut Domain) {
+    let usual = Board::of_domain(domain).default_panic();
     for panic in &mut domain.devices.panics {
-        panic.model.get_or_insert(PanicModel::Isa);
+        panic.model = panic.model.or(usual);
     }
 }
 
 /// Refuses two devices of one model.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
     let panics = &domain.devices.panics;
+    for panic in panics.iter().filter(|panic| panic.model.is_none()) {
+        faults.push(panic.place.refused("the machine has no usual one; add model='pvpanic'"));
+    }
     for (index, panic) in panics.iter().enumerate() {
         if panics.iter().take(index).any(|other| other.model == panic.model) {
             faults.push(panic.place.refused("a panic device of this model is there; remove one"));

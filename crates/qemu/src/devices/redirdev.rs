@@ -12,6 +12,10 @@ pub(crate) fn arguments(command: &mut Command<'_>, redirdev: &Redirdev) {
     let alias = redirdev.info.alias();
     let backend = chardev::arguments(command, &redirdev.chardev, alias, Purpose::Redirection);
     let filters = &command.domain.devices.redirfilters;
+    if filters.len() > 1 {
+        let what = "a guest has one <redirfilter>; put all <usbdev> into one";
+        command.refuse(&command.domain.place.child("devices/redirfilter"), what);
+    }
     let rules: Vec<String> = filters.iter().flat_map(|filter| &filter.rules).map(rule).collect();
     let filter = (!rules.is_empty()).then(|| rules.join("|"));
     let device = Object::new("driver", "usb-redir").set("chardev", backend).some("filter", filter);

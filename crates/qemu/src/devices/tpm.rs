@@ -4,6 +4,7 @@ use domain::devices::{Tpm, TpmBackend, TpmModel, TpmVersion};
 use domain::{Domain, Faults};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
@@ -78,7 +79,12 @@ pub(crate) fn arguments(command: &mut Command<'_>, tpm: &Tpm) {
         }
     };
     command.argv.options("-tpmdev", backend);
-    let driver = tpm.model.unwrap_or(TpmModel::Tis).as_str();
+    let driver = match tpm.model.unwrap_or(TpmModel::Tis) {
+        TpmModel::Tis if !Board::of_domain(command.domain).is_pc() => "tpm-tis-device",
+        model @ (TpmModel::Tis | TpmModel::Crb | TpmModel::Spapr | TpmModel::SpaprProxy) => {
+            model.as_str()
+        }
+    };
     let device = Object::new("driver", driver).set("tpmdev", id);
     command.device(&placed(command, &tpm.info, device));
 }

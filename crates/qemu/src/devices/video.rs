@@ -1,13 +1,15 @@
 //! Video cards.
 
-use domain::devices::{Video, VideoBackend, VideoModel};
+use domain::devices::{Video, VideoBackend, VideoModel, VirtioOptions};
 use domain::{Domain, Faults};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio};
 use crate::json::Object;
 use crate::plan::FdKind;
+use crate::rules::refuse_broken;
 
 /// The memory of a card, in KiB, when the domain does not say.
 const DEFAULT_VRAM: u32 = 16 * 1024;
@@ -16,15 +18,19 @@ const DEFAULT_VRAM: u32 = 16 * 1024;
 const DEFAULT_QXL: u32 = 64 * 1024;
 
 /// Adds a card for a display, fills in models and memory, and puts the primary one first.
-pub(crate) fn complete(domain: &mut Domain) {
+pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
+    let usual = Board::of_domain(domain).default_video();
+    let mut primary = domain.devices.videos.iter().filter(|video| video.primary == Some(true));
+    if let Some(second) = primary.nth(1) {
+        faults.push(second.place.refused("one card is primary; remove the attribute here"));
+    }
     let devices = &mut domain.devices;
     if devices.videos.is_empty() && !devices.graphics.is_empty() {
-        devices.videos.push(Video::new(VideoModel::Cirrus));
+        devices.videos.push(Video::new(usual));
     }
     devices.videos.sort_by_key(|video| video.primary != Some(true));
     for (index, video) in devices.videos.iter_mut().enumerate() {
-        let model =
-            video.model.filter(|model| *model != VideoModel::Default).unwrap_or(VideoModel::Cirrus);
+        let model = video.model.filter(|model| *model != VideoModel::Default).unwrap_or(usual);
         video.model = Some(model);
         if model != VideoModel::None && model != VideoModel::Ramfb {
             video.primary = (index == 0).then_some(true);
@@ -58,10 +64,8 @@ fn memory(video: &mut Video, model: VideoModel) {
 /// Refuses cards that no guest has together, or in such a place.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
     let videos = &domain.devices.videos;
-    if videos.iter().filter(|video| video.primary == Some(true)).count() > 1 {
-        faults.push(videos[1].place.refused("one card is primary; remove the attribute here"));
-    }
     for (index, video) in videos.iter().enumerate() {
+        refuse_broken(faults, &video.place, alone(video));
         match video.model.unwrap_or(VideoModel::Default) {
             VideoModel::None if videos.len() > 1 => {
                 let what = "a card of type 'none' stands alone; remove the others or this one";
@@ -94,13 +98,47 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// The most memory of a card in KiB, whose bytes QEMU counts in 32 bits.
+const MOST_MEMORY: u32 = u32::MAX / 1024;
+
+/// What a card cannot have, whatever stands beside it.
+fn alone(video: &Video) -> [(bool, &'static str); 5] {
+    let resolves = matches!(
+        video.model,
+        Some(VideoModel::Vga | VideoModel::Qxl | VideoModel::Virtio | VideoModel::Bochs)
+    );
+    let rendering = video.acceleration.as_ref().is_some_and(|it| it.render_node.is_some());
+    [
+        (
+            rendering && !is_vhost_user(video),
+            "'rendernode' is for <driver name='vhostuser'>; name the device in the display's <gl>",
+        ),
+        (
+            video.virtio != VirtioOptions::default() && video.model != Some(VideoModel::Virtio),
+            "<driver> is for <model type='virtio'/>; remove its attributes",
+        ),
+        (
+            video.resolution.is_some() && !resolves,
+            "a card of this type has no <resolution>; remove it",
+        ),
+        (
+            [video.memory.ram, video.memory.vram].into_iter().flatten().any(|it| it > MOST_MEMORY),
+            "a card has less than 4 GiB of memory; give less",
+        ),
+        (
+            video.model == Some(VideoModel::Qxl) && video.memory.vgamem.is_some_and(|it| it < 1024),
+            "vgamem below 1 MiB is too little; give vgamem='1024'",
+        ),
+    ]
+}
+
 /// Adds a card.
 pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
-    let primary = video.primary == Some(true);
+    let primary = video.primary == Some(true) && Board::of_domain(command.domain).has_vga();
     let model = video.model.unwrap_or(VideoModel::Default);
     let Some(driver) = driver(video, model, primary) else {
         if model != VideoModel::None {
-            let what = "no x86 QEMU guest has this card; use <model type='virtio'/>";
+            let what = "no supported guest has this card; use <model type='virtio'/>";
             command.refuse(&video.place, what);
         }
         return;
@@ -108,6 +146,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
     let device = Object::new("driver", driver);
     // The primary card is a VGA with a virtio device in it, which has no such options.
     let device = if primary { device } else { virtio(&video.virtio, device) };
+    warn(command, video, primary);
     let device = properties(video, model, device);
     let device = if is_vhost_user(video) { vhost_user(command, video, device) } else { device };
     let device = placed(command, &video.info, device);
@@ -117,6 +156,14 @@ pub(crate) fn arguments(command: &mut Command<'_>, video: &Video) {
         .some("xres", resolution.and_then(|resolution| resolution.x))
         .some("yres", resolution.and_then(|resolution| resolution.y));
     command.device(&device);
+}
+
+/// Says what is not carried out.
+fn warn(command: &Command<'_>, video: &Video, primary: bool) {
+    if primary && video.virtio != VirtioOptions::default() {
+        let what = "the primary card is a VGA and has no options of virtio; remove them";
+        command.ignore(&video.place.child("driver"), what);
+    }
 }
 
 fn is_vhost_user(video: &Video) -> bool {

@@ -1,13 +1,14 @@
 //! Watchdogs.
 
-use domain::Domain;
 use domain::devices::{DeviceInfo, Watchdog, WatchdogAction, WatchdogModel};
+use domain::{Domain, Faults};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
+use crate::rules::refuse_broken;
 
 /// Adds the watchdog of the q35 chipset, which bites as the first one does.
 pub(crate) fn add_implicit(domain: &mut Domain) {
@@ -21,6 +22,31 @@ pub(crate) fn add_implicit(domain: &mut Domain) {
         let (place, info) = (domain::Place::default(), DeviceInfo::default());
         let itco = Watchdog { place, model: WatchdogModel::Itco, action, info };
         domain.devices.watchdogs.push(itco);
+    }
+}
+
+/// Refuses watchdogs where they cannot stand.
+pub(crate) fn check(domain: &Domain, faults: &Faults) {
+    let mut chipsets = 0;
+    for watchdog in &domain.devices.watchdogs {
+        let address = watchdog.info.address.is_some();
+        chipsets += usize::from(watchdog.model == WatchdogModel::Itco);
+        let itco = watchdog.model == WatchdogModel::Itco;
+        let rules = [
+            (
+                watchdog.model == WatchdogModel::I6300esb
+                    && address
+                    && watchdog.info.pci().is_none(),
+                "model='i6300esb' stands on PCI; remove <address>",
+            ),
+            (
+                watchdog.model == WatchdogModel::Ib700 && watchdog.info.pci().is_some(),
+                "model='ib700' stands on ISA; remove <address>",
+            ),
+            (itco && address, "model='itco' is part of the chipset; remove <address>"),
+            (itco && chipsets > 1, "the chipset has one watchdog; remove this one"),
+        ];
+        refuse_broken(faults, &watchdog.place, rules);
     }
 }
 

@@ -1,19 +1,22 @@
 //! Which firmware a domain gets, and what that fills in.
 
+use domain::devices::SourceKind;
 use domain::{
     Domain, Faults, FirmwareFeature, FirmwareFeatureName, FirmwareKind, LaunchSecurityType, Loader,
     LoaderFormat, LoaderType, Nvram, Smm,
 };
 
+use crate::arch::Arch;
+use crate::board::Board;
 use crate::facts::HostFacts;
-use crate::machine::Board;
 
 use super::{FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait};
 
 /// Firmware that was usual before descriptors were: code and the template of its variables.
-const LEGACY: [(&str, &str); 2] = [
+const LEGACY: [(&str, &str); 3] = [
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
     ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
 ];
 
 /// The policy bit of AMD SEV that demands encrypted registers, SEV-ES.
@@ -93,11 +96,7 @@ fn fits(domain: &Domain, descriptor: &FirmwareDescriptor) -> bool {
 }
 
 fn fits_machine(domain: &Domain, descriptor: &FirmwareDescriptor) -> bool {
-    let arch = match domain.os.arch.as_deref() {
-        Some("i686") => "i386",
-        Some(other) => other,
-        None => return false,
-    };
+    let arch = Arch::of_domain(domain).qemu_name();
     let machine = domain.os.machine.as_deref().unwrap_or_default();
     let of_arch = descriptor.targets.iter().filter(|(name, _)| name == arch);
     of_arch.flat_map(|(_, machines)| machines).any(|pattern| matches(pattern, machine))
@@ -199,8 +198,11 @@ fn fill(domain: &mut Domain, descriptor: &FirmwareDescriptor) {
         FirmwareCode::Split { code, template } => {
             flash(code);
             let nvram = domain.os.nvram.get_or_insert_with(Nvram::default);
-            nvram.template = Some(template.path.clone());
-            nvram.template_format = Some(template.format);
+            // Only what the host itself can write to is made from a template.
+            if !on_server(nvram) {
+                nvram.template = Some(template.path.clone());
+                nvram.template_format = Some(template.format);
+            }
             nvram.format = Some(template.format);
         }
         FirmwareCode::Stateless { code } | FirmwareCode::Combined { code } => flash(code),
@@ -210,12 +212,19 @@ fn fill(domain: &mut Domain, descriptor: &FirmwareDescriptor) {
         domain.features.present = true;
         domain.features.smm.get_or_insert_with(Smm::default).state = Some(true);
     }
+    // Keys stand in the variables, and what a server has of them is not known.
+    let unknown = domain.os.nvram.as_ref().is_some_and(on_server);
+    let known = |(name, _): &(FirmwareFeatureName, FirmwareTrait)| {
+        !unknown || *name != FirmwareFeatureName::EnrolledKeys
+    };
     domain.os.firmware_features = [
         (FirmwareFeatureName::EnrolledKeys, FirmwareTrait::EnrolledKeys),
         (FirmwareFeatureName::SecureBoot, FirmwareTrait::SecureBoot),
     ]
+    .into_iter()
+    .filter(known)
     .map(|(name, wanted)| FirmwareFeature { name, enabled: descriptor.has(wanted) })
-    .to_vec();
+    .collect();
 }
 
 /// Fills in what is known of firmware that no descriptor describes.
@@ -250,7 +259,16 @@ fn variables(domain: &mut Domain, facts: &HostFacts) {
     };
     let folder = &facts.directories.nvram;
     let path = || format!("{folder}/{}_VARS.{extension}", domain.name);
-    nvram.path.get_or_insert_with(path);
+    if nvram.source.is_none() {
+        nvram.path.get_or_insert_with(path);
+    }
+    if let Some(SourceKind::Network(network)) = nvram.source.as_mut().map(|it| &mut it.kind) {
+        network.complete();
+    }
+}
+
+fn on_server(nvram: &Nvram) -> bool {
+    nvram.source.as_ref().is_some_and(|source| matches!(source.kind, SourceKind::Network(_)))
 }
 
 /// What firmware needs of the machine.
@@ -259,7 +277,7 @@ fn check(domain: &Domain, faults: &Faults) {
     let refuse = |what: &str| faults.push(loader.place.refused(what));
     let is_efi =
         loader.kind == Some(LoaderType::Pflash) || domain.os.firmware == Some(FirmwareKind::Efi);
-    if is_efi && !domain.features.acpi {
+    if is_efi && !domain.features.acpi && Board::of_domain(domain).is_pc() {
         refuse("UEFI needs ACPI; add <acpi/> to <features>");
     }
     if loader.secure == Some(true) {

@@ -6,7 +6,7 @@ use domain::devices::{
 };
 use domain::{Alias, Domain};
 
-use crate::machine::Board;
+use crate::board::Board;
 
 /// Gives each device without an alias of the user's the one that libvirt would give it.
 pub(crate) fn assign(domain: &mut Domain) {
@@ -111,13 +111,13 @@ fn controller(domain: &Domain, position: usize) -> String {
     let controller = &domain.devices.controllers[position];
     let board = Board::of_domain(domain);
     let (number, kind) = (controller.number(), controller.controller_type());
-    match (kind, number, board) {
-        (ControllerType::Pci, 0, Board::Q35) => "pcie.0".to_owned(),
-        (ControllerType::Pci, ..) => format!("pci.{number}"),
-        (ControllerType::Ide, 0, Board::I440fx) | (ControllerType::Sata, 0, Board::Q35) => {
+    match (kind, number) {
+        (ControllerType::Pci, 0) => board.root_bus().to_owned(),
+        (ControllerType::Pci, _) => format!("pci.{number}"),
+        (kind, 0) if board.pci_root().is_some() && board.own_disks() == Some(kind) => {
             "ide".to_owned()
         }
-        (ControllerType::Usb, 0, _) => "usb".to_owned(),
-        (kind, ..) => format!("{kind}{number}"),
+        (ControllerType::Usb, 0) => "usb".to_owned(),
+        (kind, _) => format!("{kind}{number}"),
     }
 }

@@ -231,7 +231,7 @@ fn placed(
 fn affinity(command: &Command<'_>, nodes: &CpuSet) -> Option<CpuSet> {
     let domain = command.domain;
     let pin = domain.cputune.as_ref().and_then(|tuning| tuning.emulator_pin.as_ref());
-    let cpus = pin.and_then(|pin| pin.cpuset.as_ref()).or(domain.vcpus.cpuset.as_ref());
+    let cpus = pin.map(|pin| &pin.cpus).or(domain.vcpus.cpuset.as_ref());
     let Some(cpus) = cpus else { return Some(nodes.clone()) };
     let topology = &command.facts.numa.cpus;
     let reachable = |node: u32| {

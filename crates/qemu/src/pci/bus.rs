@@ -3,7 +3,7 @@
 use domain::devices::PciModel;
 use domain::{Domain, PciAddress};
 
-use crate::machine::Board;
+use crate::board::Board;
 
 /// How a device connects to a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +96,9 @@ impl Buses {
             .filter(|(index, _)| *index < 256)
             .collect();
         let count = models.iter().map(|(index, _)| index + 1).max().unwrap_or(1);
-        let (root, gap) = match board {
-            Board::Q35 => (PciModel::PcieRoot, PciModel::PcieRootPort),
-            Board::I440fx | Board::Isa | Board::Microvm => (PciModel::PciRoot, PciModel::PciBridge),
+        let (root, gap) = match board.is_express() {
+            true => (PciModel::PcieRoot, PciModel::PcieRootPort),
+            false => (PciModel::PciRoot, PciModel::PciBridge),
         };
         let mut buses = vec![Bus::new(gap); count];
         buses[0] = Bus::new(root);

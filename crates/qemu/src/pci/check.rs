@@ -4,7 +4,7 @@ use domain::devices::{Controller, ControllerKind, DeviceKind, PciModel, PciModel
 use domain::{Domain, Faults};
 
 use super::kinds;
-use crate::machine::Board;
+use crate::board::Board;
 
 /// The highest bus number of an expander; the one above is for what stands behind it.
 const HIGHEST_EXPANDER: u8 = 254;
@@ -30,7 +30,8 @@ pub(super) fn controllers(domain: &Domain, board: Board, faults: &Faults) {
         let Some(model) = controller.pci_model() else { continue };
         let found =
             [root(controller, model, board), order(controller, model), name(controller, model)];
-        for what in found.into_iter().flatten().chain(options(controller, model)) {
+        let found = found.into_iter().chain([node(controller, domain), index(controller)]);
+        for what in found.flatten().chain(options(controller, model)) {
             faults.push(controller.place.refused(what));
         }
     }
@@ -38,9 +39,9 @@ pub(super) fn controllers(domain: &Domain, board: Board, faults: &Faults) {
 
 /// The bus 0 is the machine's own, and no other bus is.
 fn root(controller: &Controller, model: PciModel, board: Board) -> Option<String> {
-    let (own, other) = match board {
-        Board::Q35 => (PciModel::PcieRoot, PciModel::PciRoot),
-        Board::I440fx | Board::Isa | Board::Microvm => (PciModel::PciRoot, PciModel::PcieRoot),
+    let (own, other) = match board.is_express() {
+        true => (PciModel::PcieRoot, PciModel::PciRoot),
+        false => (PciModel::PciRoot, PciModel::PcieRoot),
     };
     if controller.number() == 0 && model != own {
         return Some(format!(
@@ -65,6 +66,19 @@ fn root(controller: &Controller, model: PciModel, board: Board) -> Option<String
     let wrong = express_only && own == PciModel::PciRoot
         || model == PciModel::PciExpanderBus && own == PciModel::PcieRoot;
     wrong.then(|| format!("model '{model}' does not fit a machine with a {own}; use another model"))
+}
+
+fn index(controller: &Controller) -> Option<String> {
+    (controller.number() > 255)
+        .then(|| "buses are numbered up to 255; use another index".to_owned())
+}
+
+/// An expander stands on a node that there is.
+fn node(controller: &Controller, domain: &Domain) -> Option<String> {
+    let node = controller.numa_node?;
+    let numa = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref());
+    let known = numa.is_some_and(|numa| numa.cell(node).is_some());
+    (!known).then(|| format!("the guest has no node {node}; add a <cell> or change <node>"))
 }
 
 /// QEMU makes buses in the order of their indexes, so a bridge stands on one that comes before it.

@@ -3,7 +3,7 @@
 use domain::Domain;
 use domain::devices::{ControllerKind, DeviceKind, DeviceRef, PciModel, SoundModel, UsbModel};
 
-use crate::machine::Board;
+use crate::board::Board;
 
 use super::{Pass, kinds};
 
@@ -12,7 +12,7 @@ pub(super) fn assign(pass: &mut Pass<'_>, domain: &Domain) {
     match pass.board {
         Board::Q35 => q35(pass, domain),
         Board::I440fx => i440fx(pass, domain),
-        Board::Isa | Board::Microvm => {}
+        Board::Isa | Board::Microvm | Board::ArmVirt | Board::RiscvVirt => {}
     }
 }
 

@@ -10,8 +10,8 @@ use domain::devices::{
 };
 use domain::{Domain, PciAddress, Place};
 
+use crate::board::Board;
 use crate::devices::controller::ich9_function;
-use crate::machine::Board;
 
 use super::bus::Connect;
 
@@ -26,14 +26,14 @@ pub(super) fn wants_address(domain: &Domain, device: DeviceRef) -> bool {
 
 /// How a device connects to PCI; none for one that does not.
 pub(super) fn connect(domain: &Domain, board: Board, device: DeviceRef) -> Option<Connect> {
-    let connect = on_q35(domain, device)?;
-    if board == Board::Q35 || matches!(connect, Connect::Bridge(_)) {
+    let connect = on_express(domain, device)?;
+    if board.is_express() || matches!(connect, Connect::Bridge(_)) {
         return Some(connect);
     }
     Some(Connect::Conventional)
 }
 
-fn on_q35(domain: &Domain, device: DeviceRef) -> Option<Connect> {
+fn on_express(domain: &Domain, device: DeviceRef) -> Option<Connect> {
     let devices = &domain.devices;
     let index = device.index;
     match device.kind {
@@ -198,7 +198,7 @@ pub(super) fn companion(
 }
 
 /// Where a device's element stands, for messages.
-pub(super) fn place(domain: &Domain, device: DeviceRef) -> Place {
+pub(crate) fn place(domain: &Domain, device: DeviceRef) -> Place {
     let place = domain.devices.place(device);
     // A device that defaults added stands nowhere; the message is about the whole domain then.
     if place.path.is_empty() { domain.place.clone() } else { place.clone() }

@@ -41,7 +41,14 @@ pub(super) fn parse(
         ChardevType::Unix => ChardevSource::Unix(unix(source)),
         ChardevType::SpiceVmc => ChardevSource::SpiceVmc,
         ChardevType::SpicePort => {
-            ChardevSource::SpicePort(required(device, source, "channel", "org.example.0")?)
+            let channel = required(device, source, "channel", "org.example.0")?;
+            let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            if !channel.chars().all(fits) {
+                let what =
+                    format!("'{channel}' is no name of a channel; use letters, digits and _-.");
+                device.refuse(what);
+            }
+            ChardevSource::SpicePort(channel)
         }
         ChardevType::QemuVdagent => {
             let child = |name: &str| source.and_then(|source| source.child(name));

@@ -36,6 +36,21 @@ impl Backing {
         if store.attribute("type").is_none() {
             return Self::End;
         }
+        BackingImage::parse(&store).map_or(Self::Unknown, |image| Self::Image(Box::new(image)))
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Unknown => {}
+            Self::End => writer.element("backingStore").empty(),
+            Self::Image(image) => image.write("backingStore", writer),
+        }
+    }
+}
+
+impl BackingImage {
+    /// The image that an element with `<format>` and `<source>` names; nothing when it is refused.
+    pub(super) fn parse(store: &Reader<'_>) -> Option<Self> {
         let format = store.child("format");
         let metadata_cache = format.as_ref().and_then(parse_metadata_cache);
         let kind = format.as_ref().and_then(|format| {
@@ -45,33 +60,22 @@ impl Backing {
         if format.is_none() {
             store.refuse("<format> is missing; add one such as <format type='qcow2'/>");
         }
-        let source = DiskSource::parse(&store);
+        let source = DiskSource::parse(store);
         if source.as_ref().is_some_and(DiskSource::is_empty) {
             store.refuse("<source> is missing; say where the image lies");
         }
-        match (kind, source) {
-            (Some(format), Some(source)) => {
-                Self::Image(Box::new(BackingImage { format, metadata_cache, source }))
-            }
-            (None, _) | (_, None) => Self::Unknown,
-        }
+        Some(Self { format: kind?, metadata_cache, source: source? })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer) {
-        match self {
-            Self::Unknown => {}
-            Self::End => writer.element("backingStore").empty(),
-            Self::Image(image) => {
-                let kind = image.source.kind.source_type();
-                writer.element("backingStore").attribute("type", kind).children(|w| {
-                    w.element("format").attribute("type", image.format).children(|w| {
-                        write_metadata_cache(image.metadata_cache, w);
-                    });
-                    image.source.write(w);
-                    image.source.backing.write(w);
-                });
-            }
-        }
+    pub(super) fn write(&self, name: &'static str, writer: &mut Writer) {
+        let kind = self.source.kind.source_type();
+        writer.element(name).attribute("type", kind).children(|w| {
+            w.element("format").attribute("type", self.format).children(|w| {
+                write_metadata_cache(self.metadata_cache, w);
+            });
+            self.source.write(w);
+            self.source.backing.write(w);
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use crate::seclabel::DeviceLabel;
 use crate::writer::Writer;
 
 use super::super::chardev::Reconnect;
-use super::backing::{Backing, Slice};
+use super::backing::{Backing, BackingImage, Slice};
 use super::network::NetworkSource;
 use super::secret::{Auth, Encryption};
 
@@ -293,16 +293,15 @@ pub struct DiskSource {
     pub reservations: Option<Reservations>,
     /// The part of it that is used.
     pub slice: Option<Slice>,
+    /// Where the data of a qcow2 image lies, if not in the image itself.
+    pub data: Option<Box<BackingImage>>,
     /// What lies below.
     pub backing: Backing,
 }
 
-/// Children that libvirt knows and that are not read yet.
-const UNSUPPORTED: [&str; 1] = ["dataStore"];
-
 impl DiskSource {
     /// Reads the attribute `type` of a disk or backing store, and its `<source>` and `<backingStore>`.
-    pub(super) fn parse(owner: &Reader<'_>) -> Option<Self> {
+    pub(crate) fn parse(owner: &Reader<'_>) -> Option<Self> {
         let source = owner.child("source");
         let backing = Backing::parse(owner);
         let kind = match owner.attribute("type") {
@@ -325,6 +324,7 @@ impl DiskSource {
             encryption: None,
             reservations: None,
             slice: None,
+            data: None,
             backing,
         };
         if let Some(source) = &source {
@@ -335,7 +335,6 @@ impl DiskSource {
     }
 
     fn read_shared(&mut self, source: &Reader<'_>) {
-        source.refuse_children(&UNSUPPORTED);
         let _ = source.attribute("index"); // The number of the last run.
         self.fd_group = source.string("fdgroup");
         self.startup_policy = source.keyword("startupPolicy");
@@ -344,6 +343,8 @@ impl DiskSource {
         self.encryption = source.child("encryption").and_then(|child| Encryption::parse(&child));
         self.reservations =
             source.child("reservations").and_then(|child| Reservations::parse(&child));
+        let data = source.child("dataStore").and_then(|store| BackingImage::parse(&store));
+        self.data = data.map(Box::new);
         self.slice = source.child("slices").and_then(|slices| Slice::parse(&slices));
     }
 
@@ -402,7 +403,7 @@ impl DiskSource {
     }
 
     /// Writes `<source>`.
-    pub(super) fn write(&self, writer: &mut Writer) {
+    pub(crate) fn write(&self, writer: &mut Writer) {
         let element = writer.element("source");
         let element = match &self.kind {
             SourceKind::File(path) => element.optional("file", path.as_ref()),
@@ -443,6 +444,9 @@ impl DiskSource {
             slice.write(w);
         }
         self.labels.iter().for_each(|label| label.write(w));
+        if let Some(data) = &self.data {
+            data.write("dataStore", w);
+        }
         if let Some(auth) = self.auth.as_ref().filter(|auth| !auth.in_disk) {
             auth.write(w);
         }

@@ -5,7 +5,7 @@ use crate::pci_address::PciAddress;
 use crate::reader::Reader;
 use crate::writer::{OpenElement, Writer};
 
-use super::super::VirtioModel;
+use super::super::{Auth, VirtioModel};
 use super::HostdevType;
 
 crate::keywords! {
@@ -118,6 +118,8 @@ pub struct ScsiIscsi {
     pub port: Option<u16>,
     /// The name by which QEMU calls itself.
     pub initiator: Option<String>,
+    /// Who the guest is to the server.
+    pub auth: Option<Auth>,
 }
 
 /// A SCSI device.
@@ -326,6 +328,9 @@ impl ScsiSource {
                 .children(|w| {
                     let host = w.element("host").attribute("name", &iscsi.host);
                     host.optional("port", iscsi.port).empty();
+                    if let Some(auth) = &iscsi.auth {
+                        auth.write(w);
+                    }
                     if let Some(name) = &iscsi.initiator {
                         w.element("initiator").children(|w| {
                             w.element("iqn").attribute("name", name).empty();
@@ -363,7 +368,7 @@ impl std::fmt::Display for ScsiAdapter {
 
 impl ScsiIscsi {
     fn parse(source: &Reader<'_>) -> Option<Self> {
-        source.refuse_children(&["auth"]);
+        let auth = source.child("auth").and_then(|auth| Auth::parse(&auth));
         let initiator = source.child("initiator").and_then(|initiator| initiator.child("iqn"));
         let name = source.required("name", "iqn.2014-01.org.example:target/0");
         let Some(host) = source.child("host") else {
@@ -375,6 +380,7 @@ impl ScsiIscsi {
             host: host.required("name", "storage.example.org")?.to_owned(),
             port: host.number("port"),
             initiator: initiator.and_then(|iqn| iqn.string("name")),
+            auth,
         })
     }
 }

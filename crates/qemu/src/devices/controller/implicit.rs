@@ -9,7 +9,7 @@ use domain::devices::{
 };
 
 use super::usb;
-use crate::machine::Board;
+use crate::board::Board;
 
 /// Gives controllers without a number the lowest free one of their type; parts of an ICH9 USB controller
 /// join the part before them.
@@ -48,16 +48,15 @@ pub(crate) fn number(domain: &mut Domain) {
 /// Adds what the machine brings: USB, SATA, the root of PCI.
 pub(crate) fn add_implicit(domain: &mut Domain) {
     let board = Board::of_domain(domain);
-    let (usb, root) = match board {
-        Board::Q35 => (UsbModel::QemuXhci, PciModel::PcieRoot),
-        Board::I440fx => (UsbModel::Piix3Uhci, PciModel::PciRoot),
-        Board::Isa | Board::Microvm => return,
-    };
-    add(domain, ControllerKind::Usb(Some(usb)), 0);
-    if board == Board::Q35 {
+    if let Some(usb) = board.implicit_usb() {
+        add(domain, ControllerKind::Usb(Some(usb)), 0);
+    }
+    if board.own_disks() == Some(ControllerType::Sata) {
         add(domain, ControllerKind::Sata, 0);
     }
-    add(domain, ControllerKind::Pci(Some(root)), 0);
+    if let Some(root) = board.pci_root() {
+        add(domain, ControllerKind::Pci(Some(root)), 0);
+    }
 }
 
 /// Adds the controllers that disks stand on, up to the highest that is used.

@@ -3,10 +3,10 @@
 use domain::devices::{Controller, PciModel, PciModelName};
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
-use crate::machine::Board;
 
 /// Adds a bridge or a port; roots are the machine's.
 pub(crate) fn arguments(
@@ -47,7 +47,15 @@ fn root(command: &mut Command<'_>, controller: &Controller) {
         command.argv.options("-global", Options::pair("PIIX4_PM.acpi-root-pci-hotplug", word));
     }
     if let Some(size) = controller.pci_hole {
-        let host = if board == Board::Q35 { "q35-pcihost" } else { "i440FX-pcihost" };
+        let host = match board {
+            Board::Q35 => "q35-pcihost",
+            Board::I440fx | Board::Isa | Board::Microvm => "i440FX-pcihost",
+            Board::ArmVirt | Board::RiscvVirt => {
+                let what = "the size of the hole is no choice on this machine; remove <pcihole64>";
+                command.refuse(&controller.place, what);
+                return;
+            }
+        };
         let key = format!("{host}.pci-hole64-size");
         command.argv.options("-global", Options::pair(&key, format!("{}K", size.kibibytes())));
     }

@@ -24,7 +24,7 @@ pub(crate) fn arguments(
         ScsiModel::Dc390 => Object::new("driver", "dc-390"),
         ScsiModel::Am53c974 => Object::new("driver", "am53c974"),
         ScsiModel::Auto | ScsiModel::Buslogic | ScsiModel::Ibmvscsi | ScsiModel::Ncr53c90 => {
-            let what = "no x86 QEMU guest has this SCSI controller; use model='virtio-scsi'";
+            let what = "no supported guest has this SCSI controller; use model='virtio-scsi'";
             command.refuse(&controller.place, what);
             return;
         }

@@ -3,11 +3,11 @@
 //! Each image is a storage node, a node for the used slice if there is one, and a node for its format unless
 //! it is plain raw. The lowest image comes first; the disk's filters stand on the highest.
 
+use domain::MemorySize;
 use domain::devices::{
     Backing, CacheMode, DetectZeroes, DiscardMode, Disk, DiskFormat, DiskSource, Encryption,
     EncryptionEngine, SourceKind,
 };
-use domain::{Fault, MemorySize};
 
 use crate::command::Command;
 use crate::json::{Json, Object};
@@ -17,16 +17,36 @@ use crate::storage::{SecretNeed, StorageFacts};
 
 use super::{format, source};
 
+/// Where an image lies, and what its nodes are called.
+#[derive(Debug, Clone)]
+pub(super) struct Image<'a> {
+    pub(super) source: &'a DiskSource,
+    /// What the names of its nodes begin with.
+    pub(super) name: String,
+}
+
+impl Image<'_> {
+    /// The encryption that QEMU undoes in a node.
+    pub(super) fn encryption(&self) -> Option<&Encryption> {
+        self.source.encryption.as_ref().filter(|it| it.engine != Some(EncryptionEngine::Librbd))
+    }
+
+    pub(super) fn node(&self, part: &str) -> String {
+        format!("{}-{part}", self.name)
+    }
+}
+
 /// One image of a disk's chain.
 #[derive(Debug, Clone)]
 pub(super) struct Layer<'a> {
     pub(super) disk: &'a Disk,
-    pub(super) source: &'a DiskSource,
+    pub(super) image: Image<'a>,
     /// What it lies on, once volumes are looked up.
     pub(super) kind: SourceKind,
     pub(super) format: DiskFormat,
     pub(super) metadata_cache: Option<MemorySize>,
-    pub(super) number: u32,
+    /// Where its data lies, if not in itself.
+    pub(super) data: Option<Box<Layer<'a>>>,
     /// Whether it is the disk's own image.
     pub(super) top: bool,
 }
@@ -36,17 +56,8 @@ impl Layer<'_> {
         self.disk.readonly || !self.top
     }
 
-    /// The encryption that QEMU undoes in a node.
-    pub(super) fn encryption(&self) -> Option<&Encryption> {
-        self.source.encryption.as_ref().filter(|it| it.engine != Some(EncryptionEngine::Librbd))
-    }
-
     pub(super) fn has_format_node(&self) -> bool {
-        self.format != DiskFormat::Raw || self.encryption().is_some()
-    }
-
-    pub(super) fn node(&self, part: &str) -> String {
-        format!("libvirt-{}-{part}", self.number)
+        self.format != DiskFormat::Raw || self.image.encryption().is_some()
     }
 
     /// Adds what the node has that the device or the image above uses.
@@ -73,17 +84,20 @@ fn layers_of<'a>(facts: &StorageFacts, disk: &'a Disk, number: u32) -> Option<Ve
     let mut layers = Vec::new();
     let mut format = disk.driver.format;
     let mut metadata_cache = disk.metadata_cache;
-    for (source, number) in disk.source.chain().zip(number..) {
-        let kind = facts.resolve(source)?;
-        layers.push(Layer {
-            disk,
-            source,
-            kind,
-            format: format.unwrap_or(DiskFormat::Raw),
-            metadata_cache,
-            number,
-            top: layers.is_empty(),
-        });
+    let mut numbers = number..;
+    for source in disk.source.chain() {
+        let top = layers.is_empty();
+        let mut layer = |source: &'a DiskSource, format, metadata_cache| {
+            let image = Image { source, name: format!("libvirt-{}", numbers.next()?) };
+            let kind = facts.resolve(source)?;
+            Some(Layer { disk, image, kind, format, metadata_cache, data: None, top })
+        };
+        let own = layer(source, format.unwrap_or(DiskFormat::Raw), metadata_cache)?;
+        let data = match &source.data {
+            Some(data) => Some(Box::new(layer(&data.source, data.format, data.metadata_cache)?)),
+            None => None,
+        };
+        layers.push(Layer { data, ..own });
         if let Backing::Image(image) = &source.backing {
             format = Some(image.format);
             metadata_cache = image.metadata_cache;
@@ -97,8 +111,12 @@ pub(super) fn layers(facts: &StorageFacts, disk: &Disk) -> u32 {
     if facts.drops(disk) || disk.bus() == domain::devices::DiskBus::Sd {
         return 0;
     }
-    let count = disk.source.chain().count() + disk.throttle_filters.len();
-    u32::try_from(count).unwrap_or(u32::MAX)
+    u32::try_from(images(disk) + disk.throttle_filters.len()).unwrap_or(u32::MAX)
+}
+
+/// How many images a disk has.
+fn images(disk: &Disk) -> usize {
+    disk.source.chain().map(|source| 1 + usize::from(source.data.is_some())).sum()
 }
 
 /// Adds the nodes of a disk; the result is the name of the top one, none for an empty drive.
@@ -115,7 +133,7 @@ pub(super) fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) -> 
     for layer in layers.iter().rev() {
         below = Some(layer_arguments(command, layer, below.take())?);
     }
-    filters(command, disk, below?, number + u32::try_from(layers.len()).unwrap_or_default())
+    filters(command, disk, below?, number + u32::try_from(images(disk)).unwrap_or_default())
 }
 
 /// Adds the nodes of one image; the result is the name of the one that is used.
@@ -124,16 +142,17 @@ fn layer_arguments(
     layer: &Layer<'_>,
     below: Option<String>,
 ) -> Option<String> {
-    if let Some(label) = layer.source.labels.first() {
+    let data = layer.data.as_ref().and_then(|data| layer_arguments(command, data, None));
+    if let Some(label) = layer.image.source.labels.first() {
         let model = label.model.as_deref().unwrap_or("any module");
         let what = format!("labels for {model} are not set by glassbox; label the image yourself");
-        let place = &layer.source.place;
-        command.faults.push(Fault::ignored(place.position, &place.path, what));
+        let place = layer.image.source.place.child("seclabel");
+        command.ignore(&place, what);
     }
     let has_format = layer.has_format_node();
-    let storage = layer.node("storage");
+    let storage = layer.image.node("storage");
     let node = source::properties(command, layer)?.set("node-name", &storage);
-    let serves = has_format || layer.source.slice.is_some();
+    let serves = has_format || layer.image.source.slice.is_some();
     let node = if !serves {
         layer.used(node)
     } else if source::is_inherited(command, layer) {
@@ -142,10 +161,10 @@ fn layer_arguments(
         layer.serving(node)
     };
     command.argv.json("-blockdev", &node);
-    let file = match layer.source.slice {
+    let file = match layer.image.source.slice {
         None => storage,
         Some(slice) => {
-            let name = layer.node("slice-sto");
+            let name = layer.image.node("slice-sto");
             let node = Object::new("driver", "raw")
                 .set("file", storage)
                 .set("offset", slice.offset)
@@ -159,10 +178,11 @@ fn layer_arguments(
     if !has_format {
         return Some(file);
     }
-    let name = layer.node("format");
+    let name = layer.image.node("format");
     let node = layer.used(Object::new("node-name", &name));
     let node = format::properties(command, layer, node)?.set("file", file);
-    let node = match (&layer.source.backing, below) {
+    let node = node.some("data-file", data);
+    let node = match (&layer.image.source.backing, below) {
         (Backing::Image(_), Some(below)) => node.set("backing", below),
         (Backing::End, _) if format::has_backing(layer.format) => node.set("backing", Json::Null),
         (Backing::End | Backing::Unknown | Backing::Image(_), _) => node,
@@ -195,13 +215,13 @@ fn filters(command: &mut Command<'_>, disk: &Disk, node: String, number: u32) ->
 /// Adds the secrets of an image's encryption; the result is their ids.
 pub(super) fn keys(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     encryption: &Encryption,
     part: &str,
 ) -> Vec<String> {
-    let ids = (0..).map(|index| format!("{}-encryption-secret{index}", layer.node(part)));
+    let ids = (0..).map(|index| format!("{}-encryption-secret{index}", image.node(part)));
     let keys = encryption.secrets.iter().cloned().map(SecretNeed::Stored);
-    ids.zip(keys).map(|(id, need)| secrets::add(command, id, &need, &layer.source.place)).collect()
+    ids.zip(keys).map(|(id, need)| secrets::add(command, id, &need, &image.source.place)).collect()
 }
 
 /// How the host's page cache is used: several guests that share a disk must not have caches of their own.

@@ -1,9 +1,9 @@
 //! What no guest can have: combinations of a disk's words that libvirt refuses, too.
 
 use domain::devices::{
-    Address, AddressType, BlockIo, CacheMode, ControllerKind, Disk, DiskBus, DiskDevice,
-    DiskFormat, DiskModel, DiskSource, EncryptionEngine, EncryptionFormat, ErrorPolicy, IoMode,
-    NetworkProtocol, ScsiModel, SourceKind, StartupPolicy, Tray, VirtioOptions,
+    self, Address, AddressType, AuthType, BlockIo, CacheMode, ControllerKind, Disk, DiskBus,
+    DiskDevice, DiskFormat, DiskModel, DiskSource, EncryptionEngine, EncryptionFormat, ErrorPolicy,
+    IoMode, NetworkProtocol, ScsiModel, SourceKind, StartupPolicy, Tray, VirtioOptions,
 };
 use domain::{Domain, Faults};
 
@@ -123,6 +123,19 @@ fn bus_and_device(disk: &Disk) -> Rule {
         "the bus has no <blockio>; remove it",
     )?;
     unless(
+        device == DiskDevice::Floppy && disk.target.prefix() != "fd",
+        "a floppy drive has a name such as 'fda'; give <target dev='fda'/>",
+    )?;
+    unless(
+        device != DiskDevice::Floppy && disk.target.prefix() == "fd",
+        "a name such as 'fda' is of floppy drives; use another <target dev>",
+    )?;
+    let turns = disk.geometry != devices::Geometry::default();
+    unless(
+        turns && matches!(bus, DiskBus::Usb | DiskBus::Sd),
+        "the bus has no <geometry>; remove it",
+    )?;
+    unless(
         disk.dpofua.is_some() && bus != DiskBus::Scsi,
         "'dpofua' is for disks on SCSI; remove it",
     )
@@ -143,7 +156,10 @@ fn lun(disk: &Disk) -> Rule {
     unless(lun && !iscsi, "device='lun' lies on a block device or iSCSI; use one of them")?;
     let raw = disk.driver.format.is_none_or(|format| format == DiskFormat::Raw);
     unless(lun && !raw, "device='lun' has no format; use <driver type='raw'/>")?;
-    unless(disk.rawio.is_some() && !lun, "'rawio' is for device='lun'; remove it")?;
+    unless(
+        (disk.rawio.is_some() || disk.sgio.is_some()) && !lun,
+        "'rawio' and 'sgio' are for device='lun'; remove them",
+    )?;
     unless(lun && disk.wwn.is_some(), "device='lun' has a <wwn> of its own; remove it")?;
     unless(
         lun && (disk.vendor.is_some() || disk.product.is_some()),
@@ -156,10 +172,6 @@ fn lun(disk: &Disk) -> Rule {
     unless(
         !lun && disk.source.reservations.is_some(),
         "<reservations> is for device='lun'; remove it",
-    )?;
-    unless(
-        disk.rawio == Some(true),
-        "rawio='yes' would need rights that glassbox does not give QEMU; remove it",
     )
 }
 
@@ -230,6 +242,10 @@ fn driver(disk: &Disk) -> Rule {
         "discard_no_unref is for qcow2 images that are written; remove it",
     )?;
     unless(
+        disk.source.data.is_some() && !qcow2,
+        "<dataStore> is of qcow2 images; remove it or use <driver type='qcow2'/>",
+    )?;
+    unless(
         disk.metadata_cache.is_some() && !qcow2,
         "<metadata_cache> is for qcow2 images; remove it",
     )?;
@@ -255,6 +271,10 @@ fn virtio_only(disk: &Disk) -> Rule {
         "'queues' and 'queue_size' are for bus='virtio'; remove them",
     )?;
     let threads = driver.iothread.is_some() || !disk.threads.is_empty();
+    unless(
+        driver.queue_size.is_some_and(|size| !size.is_power_of_two()),
+        "'queue_size' is a power of 2; give such as 256",
+    )?;
     unless(!virtio && threads, "threads serve disks on bus='virtio'; remove 'iothread'")?;
     unless(
         driver.iothread.is_some() && !disk.threads.is_empty(),
@@ -295,6 +315,7 @@ fn source(disk: &Disk) -> Rule {
     disk.source.chain().try_for_each(|source| {
         if let SourceKind::Network(network) = &source.kind {
             unless(!is_known(network.protocol), "no QEMU knows the protocol; use another")?;
+            login(source, network.protocol)?;
         }
         encryption(source)
     })?;
@@ -316,9 +337,36 @@ fn source(disk: &Disk) -> Rule {
         || own.error_policy.is_some()
         || disk.limits.is_some()
         || !disk.throttle_filters.is_empty();
+    let below = !matches!(disk.source.backing, devices::Backing::Unknown);
+    let has_parts = disk.geometry != devices::Geometry::default()
+        || disk.block_io != BlockIo::default()
+        || disk.metadata_cache.is_some()
+        || disk.source.encryption.is_some()
+        || disk.source.auth.is_some()
+        || disk.snapshot.is_some_and(|mode| mode != devices::SnapshotMode::No)
+        || own.iothread.is_some()
+        || own.ioeventfd.is_some()
+        || below;
     unless(
-        server && has_words,
+        server && (has_words || has_parts),
         "the server of a vhost-user disk decides how it is read and written; remove those words",
+    )
+}
+
+/// Who may log in, and with what.
+fn login(source: &DiskSource, protocol: NetworkProtocol) -> Rule {
+    use NetworkProtocol as P;
+    let Some(auth) = &source.auth else { return Ok(()) };
+    let anonymous =
+        matches!(protocol, P::Nbd | P::Sheepdog | P::Gluster | P::Tftp | P::Vxhs | P::Nfs);
+    unless(anonymous, "nobody logs in with this protocol; remove <auth>")?;
+    unless(
+        protocol == P::Iscsi && auth.kind != AuthType::Iscsi,
+        "the <secret> of iSCSI has type='iscsi'; correct it",
+    )?;
+    unless(
+        protocol == P::Rbd && auth.kind != AuthType::Ceph,
+        "the <secret> of Ceph has type='ceph'; correct it",
     )
 }
 
@@ -361,6 +409,10 @@ fn address(disk: &Disk) -> Rule {
         "the bus has addresses of another type; correct <address> or remove it",
     )?;
     let Address::Drive(drive) = address else { return Ok(()) };
+    unless(
+        disk.bus() == DiskBus::Scsi && drive.bus != 0,
+        "a SCSI controller has one bus only; use bus='0'",
+    )?;
     let flat = matches!(disk.bus(), DiskBus::Ide | DiskBus::Sata | DiskBus::Fdc);
     unless(flat && drive.target != 0, "the bus has no targets; use target='0'")?;
     let single = matches!(disk.bus(), DiskBus::Sata | DiskBus::Fdc);

@@ -13,9 +13,10 @@ pub(super) fn properties(
     layer: &Layer<'_>,
     node: Object,
 ) -> Option<Object> {
-    let encryption = layer.encryption().cloned();
-    let key = encryption
-        .and_then(|encryption| keys(command, layer, &encryption, "format").into_iter().next());
+    let encryption = layer.image.encryption().cloned();
+    let key = encryption.and_then(|encryption| {
+        keys(command, &layer.image, &encryption, "format").into_iter().next()
+    });
     if layer.format == DiskFormat::Raw {
         let driver = if key.is_some() { "luks" } else { "raw" };
         return Some(node.set("driver", driver).some("key-secret", key));
@@ -23,7 +24,7 @@ pub(super) fn properties(
     let Some(driver) = driver(layer.format) else {
         let what =
             format!("QEMU does not open images of format '{}'; use raw or qcow2", layer.format);
-        command.refuse(&layer.source.place, what);
+        command.refuse(&layer.image.source.place, what);
         return None;
     };
     let encrypt = key.map(|key| Object::new("format", "luks").set("key-secret", key));

@@ -6,10 +6,10 @@ use domain::devices::{
 };
 
 use crate::argv::Options;
+use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{thread_map, virtio, virtio_driver};
 use crate::json::Object;
-use crate::machine::Board;
 
 use super::{block, drive};
 
@@ -18,7 +18,7 @@ pub(super) fn is_removable(disk: &Disk) -> bool {
     matches!(disk.device(), DiskDevice::Cdrom | DiskDevice::Floppy)
 }
 
-/// The device of a disk's bus; nothing for a bus that no x86 guest has.
+/// The device of a disk's bus; nothing for a bus that no supported guest has.
 pub(super) fn device(command: &Command<'_>, disk: &Disk) -> Option<Object> {
     match disk.bus() {
         DiskBus::Virtio => Some(virtio_disk("virtio-blk", disk)),
@@ -77,10 +77,9 @@ fn ide_disk(command: &Command<'_>, disk: &Disk) -> Object {
     let Some(at) = drive(disk) else { return device };
     let ide = disk.bus() == DiskBus::Ide;
     let kind = if ide { ControllerType::Ide } else { ControllerType::Sata };
-    let board = Board::of_domain(command.domain);
-    let own = if board == Board::Q35 { ControllerType::Sata } else { ControllerType::Ide };
+    let own = Board::of_domain(command.domain).own_disks();
     // The board's own controller is no device, so an alias of the user's does not name its bus.
-    let bus = if at.controller == 0 && kind == own {
+    let bus = if at.controller == 0 && own == Some(kind) {
         "ide"
     } else {
         controller(command, kind, at.controller).map_or("ide", |c| c.info.alias())

@@ -1,22 +1,22 @@
 //! Images on servers: the drivers of QEMU's clients.
 
-use domain::devices::{NetworkHost, NetworkProtocol, NetworkSource, NetworkTransport};
+use domain::devices::{DiskSource, NetworkHost, NetworkProtocol, NetworkSource, NetworkTransport};
 
 use crate::command::Command;
 use crate::json::{Json, Object};
 use crate::secrets;
 use crate::storage::{SecretNeed, cookie_text, is_known};
 
-use super::block::{Layer, keys};
+use super::block::{Image, keys};
 
 /// The driver and options of an image's storage node; nothing when it is refused.
 pub(super) fn properties(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
 ) -> Option<Object> {
     let refuse = |what: String| {
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
         None
     };
     if !is_known(network.protocol) {
@@ -30,8 +30,8 @@ pub(super) fn properties(
     }
     let only_host = || network.hosts.first().filter(|_| network.hosts.len() == 1);
     match network.protocol {
-        NetworkProtocol::Rbd => Some(rbd(command, layer, network)),
-        NetworkProtocol::Gluster => gluster(command, layer, network),
+        NetworkProtocol::Rbd => Some(rbd(command, image, network)),
+        NetworkProtocol::Gluster => gluster(command, image, network),
         NetworkProtocol::Sheepdog | NetworkProtocol::Vxhs | NetworkProtocol::Tftp => None,
         NetworkProtocol::Nbd
         | NetworkProtocol::Iscsi
@@ -44,32 +44,32 @@ pub(super) fn properties(
             let Some(host) = only_host() else {
                 return refuse(format!("'{}' needs exactly one <host>", network.protocol));
             };
-            of_one_host(command, layer, network, host)
+            of_one_host(command, image, network, host)
         }
     }
 }
 
 fn of_one_host(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
     let transport = host.transport.unwrap_or(NetworkTransport::Tcp);
     if transport != NetworkTransport::Tcp && network.protocol != NetworkProtocol::Nbd {
         let what = format!("'{}' is reached by TCP only; remove 'transport'", network.protocol);
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
         return None;
     }
     match network.protocol {
-        NetworkProtocol::Nbd => nbd(command, layer, network, host),
-        NetworkProtocol::Iscsi => iscsi(command, layer, network, host),
-        NetworkProtocol::Ssh => ssh(command, layer, network, host),
-        NetworkProtocol::Nfs => nfs(command, layer, network, host),
+        NetworkProtocol::Nbd => nbd(command, image, network, host),
+        NetworkProtocol::Iscsi => iscsi(command, image, network, host),
+        NetworkProtocol::Ssh => ssh(command, image, network, host),
+        NetworkProtocol::Nfs => nfs(command, image, network, host),
         NetworkProtocol::Http
         | NetworkProtocol::Https
         | NetworkProtocol::Ftp
-        | NetworkProtocol::Ftps => Some(curl(command, layer, network, host)),
+        | NetworkProtocol::Ftps => Some(curl(command, image, network, host)),
         NetworkProtocol::Rbd
         | NetworkProtocol::Gluster
         | NetworkProtocol::Sheepdog
@@ -120,29 +120,29 @@ fn in_url(host: &NetworkHost) -> String {
 }
 
 /// Adds the password; the result is the secret's id.
-fn password(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<(String, String)> {
-    let auth = layer.source.auth.as_ref()?;
+fn password(command: &mut Command<'_>, image: &Image<'_>) -> Option<(String, String)> {
+    let auth = image.source.auth.as_ref()?;
     // A pool has a user of its own.
-    if matches!(layer.source.kind, domain::devices::SourceKind::Volume(_)) {
+    if matches!(image.source.kind, domain::devices::SourceKind::Volume(_)) {
         return None;
     }
-    let id = format!("{}-auth-secret0", layer.node("storage"));
+    let id = format!("{}-auth-secret0", image.node("storage"));
     let need = SecretNeed::Stored(auth.secret.clone());
-    Some((auth.username.clone(), secrets::add(command, id, &need, &layer.source.place)))
+    Some((auth.username.clone(), secrets::add(command, id, &need, &image.source.place)))
 }
 
 fn nbd(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
     let Some(server) = address(host) else {
-        command.refuse(&layer.source.place, "'nbd' is not reached by RDMA; use tcp or unix");
+        command.refuse(&image.source.place, "'nbd' is not reached by RDMA; use tcp or unix");
         return None;
     };
     let tls = (network.tls == Some(true)).then(|| {
-        let id = format!("obj{}_tls0", layer.node("storage"));
+        let id = format!("obj{}_tls0", image.node("storage"));
         let credentials = Object::new("qom-type", "tls-creds-x509")
             .set("id", &id)
             .set("dir", &command.facts.storage.nbd_certificates)
@@ -161,17 +161,21 @@ fn nbd(
     )
 }
 
-fn rbd(command: &mut Command<'_>, layer: &Layer<'_>, network: &NetworkSource) -> Object {
+fn rbd(command: &mut Command<'_>, image: &Image<'_>, network: &NetworkSource) -> Object {
     let name = network.name.as_deref().unwrap_or_default();
-    let (pool, image) = name.split_once('/').unwrap_or((name, ""));
-    if image.is_empty() || pool.is_empty() {
+    let (pool, volume) = name.split_once('/').unwrap_or((name, ""));
+    if volume.is_empty() || pool.is_empty() {
         let what = format!("'{name}' is no image of Ceph; write pool and image, pool/image");
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
+    }
+    if network.hosts.iter().any(|host| host.transport.is_some_and(|it| it != NetworkTransport::Tcp))
+    {
+        command.refuse(&image.source.place, "'rbd' is reached by TCP only; remove 'transport'");
     }
     let servers: Vec<Object> = network.hosts.iter().map(plain_address).collect();
-    let encryption = layer.source.encryption.as_ref();
-    let encrypt = encryption.filter(|_| layer.encryption().is_none()).and_then(|encryption| {
-        let keys = keys(command, layer, encryption, "storage");
+    let encryption = image.source.encryption.as_ref();
+    let encrypt = encryption.filter(|_| image.encryption().is_none()).and_then(|encryption| {
+        let keys = keys(command, image, encryption, "storage");
         // Each image below may have a key of its own.
         keys.into_iter().rev().fold(None, |parent: Option<Object>, key| {
             let layer = Object::new("format", encryption.format.as_str()).set("key-secret", key);
@@ -180,12 +184,12 @@ fn rbd(command: &mut Command<'_>, layer: &Layer<'_>, network: &NetworkSource) ->
     });
     let node = Object::new("driver", "rbd")
         .set("pool", pool)
-        .set("image", image)
+        .set("image", volume)
         .some("snapshot", network.snapshot.as_ref())
         .some("conf", network.config.as_ref())
         .some("server", (!servers.is_empty()).then_some(servers))
         .some("encrypt", encrypt);
-    match password(command, layer) {
+    match password(command, image) {
         None => node,
         Some((user, secret)) => node
             .set("user", user)
@@ -194,10 +198,10 @@ fn rbd(command: &mut Command<'_>, layer: &Layer<'_>, network: &NetworkSource) ->
     }
 }
 
-fn gluster(command: &Command<'_>, layer: &Layer<'_>, network: &NetworkSource) -> Option<Object> {
+fn gluster(command: &Command<'_>, image: &Image<'_>, network: &NetworkSource) -> Option<Object> {
     let name = network.name.as_deref().unwrap_or_default();
     let servers: Option<Vec<Object>> = network.hosts.iter().map(address).collect();
-    let place = &layer.source.place;
+    let place = &image.source.place;
     let (Some((volume, path)), Some(servers)) = (name.split_once('/'), servers) else {
         let what = "'gluster' needs a name such as volume/path and hosts reached by tcp or unix";
         command.refuse(place, what);
@@ -217,7 +221,7 @@ fn gluster(command: &Command<'_>, layer: &Layer<'_>, network: &NetworkSource) ->
 
 fn iscsi(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
@@ -225,10 +229,10 @@ fn iscsi(
     let (target, lun) = name.split_once('/').unwrap_or((name, "0"));
     let Ok(lun) = lun.parse::<u32>() else {
         let what = format!("'{lun}' is no unit of an iSCSI target; write target/number");
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
         return None;
     };
-    let user = password(command, layer);
+    let user = password(command, image);
     let (user, secret) = user.unzip();
     Some(
         Object::new("driver", "iscsi")
@@ -244,7 +248,7 @@ fn iscsi(
 
 fn curl(
     command: &mut Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Object {
@@ -252,11 +256,11 @@ fn curl(
     let slash = if path.starts_with('/') { "" } else { "/" };
     let query = network.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let url = format!("{}://{}{slash}{path}{query}", network.protocol, in_url(host));
-    let (user, secret) = password(command, layer).unzip();
+    let (user, secret) = password(command, image).unzip();
     let cookies = (!network.cookies.is_empty()).then(|| {
-        let id = format!("{}-httpcookie-secret0", layer.node("storage"));
+        let id = format!("{}-httpcookie-secret0", image.node("storage"));
         let need = SecretNeed::Text(cookie_text(&network.cookies));
-        secrets::add(command, id, &need, &layer.source.place)
+        secrets::add(command, id, &need, &image.source.place)
     });
     Object::new("driver", network.protocol.as_str())
         .set("url", url)
@@ -270,16 +274,16 @@ fn curl(
 
 fn ssh(
     command: &Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
     let identity = &network.identity;
     let key = identity.keyfile.is_some() || identity.agent_socket.is_some();
-    if key || network.known_hosts.is_some() || layer.source.auth.is_some() {
+    if key || network.known_hosts.is_some() || image.source.auth.is_some() {
         let what = "keys, passwords and files of hosts need nbdkit, which is not supported yet by \
                     glassbox; let an SSH agent have the key and ~/.ssh/known_hosts the host";
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
         return None;
     }
     Some(
@@ -292,7 +296,7 @@ fn ssh(
 
 fn nfs(
     command: &Command<'_>,
-    layer: &Layer<'_>,
+    image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
@@ -304,7 +308,7 @@ fn nfs(
     let (user, group) = (id(&network.identity.user), id(&network.identity.group));
     let (Ok(user), Ok(group)) = (user, group) else {
         let what = "give user and group of <identity> as numbers, such as user='+1000'";
-        command.refuse(&layer.source.place, what);
+        command.refuse(&image.source.place, what);
         return None;
     };
     let server = Object::new("host", host.name.clone().unwrap_or_default()).set("type", "inet");
@@ -315,4 +319,15 @@ fn nfs(
             .some("user", user)
             .some("group", group),
     )
+}
+
+/// The storage node of variables of firmware on a server, with this name; nothing when it is refused.
+pub(crate) fn firmware_storage(
+    command: &mut Command<'_>,
+    source: &DiskSource,
+    network: &NetworkSource,
+    name: &str,
+) -> Option<Object> {
+    let image = Image { source, name: name.to_owned() };
+    Some(properties(command, &image, network)?.set("node-name", image.node("storage")))
 }

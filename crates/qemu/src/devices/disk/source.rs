@@ -5,7 +5,7 @@ use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
 use crate::command::Command;
 use crate::inherited::Opened;
 use crate::json::Object;
-use crate::plan::{Access, Helper};
+use crate::plan::{Access, FdKind, Helper, PassedPci};
 
 use super::block::Layer;
 use super::remote;
@@ -37,16 +37,19 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
             let node = Object::new("driver", "vvfat").set("dir", path);
             Some(node.set("floppy", floppy).set("rw", false))
         }
-        SourceKind::Network(network) => remote::properties(command, layer, network),
-        SourceKind::Nvme(nvme) => Some(
-            Object::new("driver", "nvme")
-                .set("device", nvme.address.to_string())
-                .set("namespace", nvme.namespace),
-        ),
-        SourceKind::VhostVdpa(_) => {
-            let what = "vDPA disks are not supported yet by glassbox; use another type";
-            command.refuse(&layer.source.place, what);
-            None
+        SourceKind::Network(network) => remote::properties(command, &layer.image, network),
+        SourceKind::Nvme(nvme) => {
+            let place = layer.image.source.place.clone();
+            let managed = nvme.managed == Some(true);
+            command.takes_pci(PassedPci { address: nvme.address, managed, place });
+            let node = Object::new("driver", "nvme").set("device", nvme.address.to_string());
+            Some(node.set("namespace", nvme.namespace))
+        }
+        SourceKind::VhostVdpa(path) => {
+            needs(command, layer, path);
+            let purpose = format!("{}-vdpa", layer.image.node("storage"));
+            let device = command.pass_fd_set(FdKind::device(path), &purpose);
+            Some(Object::new("driver", "virtio-blk-vhost-vdpa").set("path", device))
         }
         SourceKind::File(None)
         | SourceKind::Block(None)
@@ -63,13 +66,13 @@ fn opened(
     path: &str,
     kind: fn(Access) -> Opened,
 ) -> String {
-    let place = &layer.source.place;
+    let place = &layer.image.source.place;
     if let Some(name) = descriptor(layer)
         && let Some(set) = command.inherits_set(&name, &kind(layer.access()), place)
     {
         return set;
     }
-    if let Some(group) = &layer.source.fd_group {
+    if let Some(group) = &layer.image.source.fd_group {
         let what = format!("no file descriptor '{group}' is inherited; pass one, or remove");
         command.refuse(place, format!("{what} 'fdgroup'"));
     }
@@ -80,7 +83,7 @@ fn opened(
 /// The name of what the caller may open for an image: its group, else the target of the disk whose image it is.
 fn descriptor(layer: &Layer<'_>) -> Option<String> {
     let target = || layer.top.then(|| layer.disk.target.to_string());
-    layer.source.fd_group.clone().or_else(target)
+    layer.image.source.fd_group.clone().or_else(target)
 }
 
 /// Whether the caller opened the image. QEMU takes of a set what is open as it wants it, and does not find a
@@ -90,7 +93,7 @@ pub(super) fn is_inherited(command: &Command<'_>, layer: &Layer<'_>) -> bool {
 }
 
 fn needs(command: &mut Command<'_>, layer: &Layer<'_>, path: &str) {
-    command.needs_file(path, layer.access(), &layer.source.place);
+    command.needs_file(path, layer.access(), &layer.image.source.place);
 }
 
 /// CD-ROM drives of the host are passed through as such.
@@ -105,11 +108,11 @@ fn block_driver(command: &Command<'_>, layer: &Layer<'_>, path: &str) -> &'stati
 
 /// Adds the helper for reservations; the result is its id.
 fn reservations(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<String> {
-    match layer.source.reservations.as_ref()? {
+    match layer.image.source.reservations.as_ref()? {
         // All disks share it; see `managed_reservations`.
         Reservations::Managed => Some(MANAGED.to_owned()),
         Reservations::At(path) => {
-            let id = format!("pr-helper-{}", layer.node("storage"));
+            let id = format!("pr-helper-{}", layer.image.node("storage"));
             let helper = Object::new("qom-type", "pr-manager-helper").set("id", &id);
             command.object(&helper.set("path", path));
             Some(id)

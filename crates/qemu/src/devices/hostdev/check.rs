@@ -2,7 +2,7 @@
 
 use domain::devices::{
     Address, AddressType, HostDriver, HostDriverName, Hostdev, HostdevSource, InterfaceSource,
-    MediatedDevice, MediatedModel, PciSource,
+    MediatedDevice, MediatedModel, PciSource, Teaming, TeamingType,
 };
 use domain::{Domain, Faults, PciAddress};
 
@@ -57,7 +57,7 @@ fn driver_fault(driver: &HostDriver) -> Option<String> {
     }
 }
 
-fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 4] {
+fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 5] {
     let kind = hostdev.source.kind();
     let boots = hostdev.info.boot_order.is_some();
     let scsi_host = matches!(hostdev.source, HostdevSource::ScsiHost(_));
@@ -75,7 +75,17 @@ fn one(domain: &Domain, hostdev: &Hostdev) -> [Option<String>; 4] {
             .then(|| format!("type '{kind}': no guest boots from it; remove <boot>")),
         team.then(|| format!("type '{kind}': only a PCI device is in a team; remove <teaming>")),
         mediated,
+        hostdev.teaming.as_ref().and_then(stays),
     ]
+}
+
+/// Of a team, the device of the host is the one that goes.
+fn stays(teaming: &Teaming) -> Option<String> {
+    let goes = teaming.kind == TeamingType::Transient && teaming.persistent.is_some();
+    (!goes).then(|| {
+        "the device goes when the guest moves; use <teaming type='transient' persistent='ua-...'/>"
+            .to_owned()
+    })
 }
 
 /// Each type of device stands on its own type of bus.
@@ -96,7 +106,10 @@ fn address(hostdev: &Hostdev) -> Option<String> {
 
 fn display(domain: &Domain, mdev: &MediatedDevice) -> Option<String> {
     if mdev.model != MediatedModel::VfioPci {
-        return Some(format!("no x86 guest has model '{}'; use model='vfio-pci'", mdev.model));
+        return Some(format!(
+            "no supported guest has model '{}'; use model='vfio-pci'",
+            mdev.model
+        ));
     }
     if mdev.display == Some(true) && domain.devices.graphics.is_empty() {
         return Some("there is nothing to show its display on; add <graphics>".to_owned());

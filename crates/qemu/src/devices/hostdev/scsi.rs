@@ -8,6 +8,8 @@ use crate::command::Command;
 use crate::devices::placed;
 use crate::json::Object;
 use crate::plan::Access;
+use crate::secrets;
+use crate::storage::SecretNeed;
 
 /// The port of iSCSI (RFC 7143, section 2.2).
 const ISCSI_PORT: u16 = 3260;
@@ -34,7 +36,7 @@ pub(super) fn arguments(
             command.needs_file(path, Access::ReadWrite, &hostdev.place.child("source"));
             Object::new("driver", "host_device").set("filename", path)
         }
-        ScsiSource::Iscsi(target) => iscsi(target),
+        ScsiSource::Iscsi(target) => iscsi(command, target, hostdev),
     };
     let name = format!("libvirt-{number}-backend");
     let node = node.set("node-name", &name).set("read-only", hostdev.readonly);
@@ -44,14 +46,21 @@ pub(super) fn arguments(
     command.device(&placed(command, &hostdev.info, device));
 }
 
-fn iscsi(target: &ScsiIscsi) -> Object {
+fn iscsi(command: &mut Command<'_>, target: &ScsiIscsi, hostdev: &Hostdev) -> Object {
     let (name, lun) = target.name.split_once('/').unwrap_or((&target.name, "0"));
     let port = target.port.unwrap_or(ISCSI_PORT);
+    let secret = target.auth.as_ref().map(|auth| {
+        let id = format!("{}-secret0", hostdev.info.alias());
+        let need = SecretNeed::Stored(auth.secret.clone());
+        secrets::add(command, id, &need, &hostdev.place.child("source/auth"))
+    });
     Object::new("driver", "iscsi")
         .set("portal", format!("{}:{port}", target.host))
         .set("target", name)
         .set("lun", lun.parse::<u32>().unwrap_or_default())
         .set("transport", "tcp")
+        .some("user", target.auth.as_ref().map(|auth| auth.username.as_str()))
+        .some("password-secret", secret)
         .some("initiator-name", target.initiator.as_ref())
 }
 

@@ -1,6 +1,9 @@
 //! Interfaces that cannot be.
 
-use domain::devices::{BackendType, Interface, InterfaceSource, InterfaceType, TeamingType};
+use domain::devices::{
+    BackendType, DirectMode, Interface, InterfaceSource, InterfaceType, TeamingType,
+    VirtualPortType,
+};
 use domain::{Domain, Faults};
 
 use super::virtio_model;
@@ -8,14 +11,19 @@ use super::virtio_model;
 /// Refuses what an interface's type cannot have.
 pub(super) fn all(domain: &Domain, faults: &Faults) {
     for interface in &domain.devices.interfaces {
-        for what in host_side(interface).into_iter().chain(device(interface)).flatten() {
+        for what in host_side(interface)
+            .into_iter()
+            .chain(host_device(interface))
+            .chain(device(interface))
+            .flatten()
+        {
             faults.push(interface.place.refused(what));
         }
         let limited = interface.bandwidth != domain::devices::Bandwidth::default();
-        if limited && !is_tap(interface) {
+        if limited && !is_tap(interface) && interface.kind() != InterfaceType::Hostdev {
             let what = "an interface of this type is not limited; use type='bridge'";
             let place = interface.place.child("bandwidth");
-            faults.push(domain::Fault::ignored(place.position, &place.path, what));
+            faults.push(place.ignored(what));
         }
     }
 }
@@ -97,6 +105,60 @@ fn host_side(interface: &Interface) -> [Option<String>; 11] {
     ]
 }
 
+/// What only some devices of the host's network have.
+fn host_device(interface: &Interface) -> [Option<String>; 5] {
+    use InterfaceType as T;
+    let kind = interface.kind();
+    let refuse = |wrong: bool, what: &str| wrong.then(|| format!("type '{kind}': {what}"));
+    let is_passt = interface.backend.kind == Some(BackendType::Passt);
+    let bridged = matches!(kind, T::Network | T::Bridge);
+    [
+        refuse(
+            interface.target.managed == Some(false) && kind != T::Ethernet,
+            "only a device of type='ethernet' is made by others; remove 'managed'",
+        ),
+        refuse(
+            kind == T::Hostdev && interface.bandwidth != domain::devices::Bandwidth::default(),
+            "a device of the host is not limited; remove <bandwidth>",
+        ),
+        refuse(
+            interface.backend.log_file.is_some() && !is_passt,
+            "passt writes a log; remove 'logFile'",
+        ),
+        refuse(
+            interface.isolated == Some(true) && !(bridged && interface.virtual_port.is_none()),
+            "only ports of a Linux bridge are isolated; remove <port>",
+        ),
+        refuse(
+            interface.vlan != domain::devices::Vlan::default() && !tagged(interface),
+            "its packets are not tagged; remove <vlan>",
+        ),
+    ]
+}
+
+/// Whether the host's side tags packets: a device of SR-IOV or Open vSwitch does, and a network may.
+fn tagged(interface: &Interface) -> bool {
+    let open = Some(VirtualPortType::OpenVswitch);
+    match &interface.source {
+        InterfaceSource::Hostdev { .. } | InterfaceSource::Network { .. } => true,
+        InterfaceSource::Direct { mode, .. } => *mode == Some(DirectMode::Passthrough),
+        InterfaceSource::Bridge(_) => {
+            interface.virtual_port.as_ref().and_then(|port| port.kind) == open
+        }
+        InterfaceSource::User { .. }
+        | InterfaceSource::Ethernet(_)
+        | InterfaceSource::VhostUser { .. }
+        | InterfaceSource::Server(_)
+        | InterfaceSource::Client(_)
+        | InterfaceSource::Mcast(_)
+        | InterfaceSource::Udp(..)
+        | InterfaceSource::Internal(_)
+        | InterfaceSource::Vdpa(_)
+        | InterfaceSource::Vds
+        | InterfaceSource::Null => false,
+    }
+}
+
 /// QEMU's translator has one network of each version; passt takes more.
 fn guest_ip(interface: &Interface, is_passt: bool) -> Option<String> {
     let settings = &interface.guest_ip;
@@ -117,10 +179,13 @@ fn guest_ip(interface: &Interface, is_passt: bool) -> Option<String> {
     }
     let wide = settings.addresses.iter().any(|ip| {
         let least = if ip.address.is_ipv4() { 4 } else { 0 };
-        let most = if ip.address.is_ipv4() { 27 } else { 128 };
+        let most = if ip.address.is_ipv4() { 27 } else { 120 };
         !is_passt && ip.prefix.is_some_and(|prefix| prefix < least || prefix > most)
     });
-    wide.then(|| "QEMU's network has a prefix of 4 to 27 bits; give one of these".to_owned())
+    wide.then(|| {
+        "QEMU's network has a prefix of 4 to 27 bits, of IPv6 up to 120; give one of these"
+            .to_owned()
+    })
 }
 
 fn device(interface: &Interface) -> [Option<String>; 4] {
