@@ -4,7 +4,7 @@
 use strict;
 use warnings;
 use IO::Socket::UNIX;
-use Socket qw(SOCK_DGRAM SOCK_STREAM);
+use Socket qw(SOCK_STREAM);
 
 my ($place, $rounds) = @ARGV;
 my $xml = "$place/bench.xml";
@@ -29,27 +29,22 @@ sub spawn {
     exec @command or die "$command[0]: $!";
 }
 
+# After a moment, for what a start needed is given back at its end.
 sub resident {
+    select undef, undef, undef, 0.2;
     my $sum = 0;
     for my $pid (@_) {
         open my $status, '<', "/proc/$pid/status" or next;
-        while (<$status>) { $sum += $1 if /^VmRSS:\s+(\d+)/ }
+        while (my $line = <$status>) { $sum += $1 if $line =~ /^VmRSS:\s+(\d+)/ }
     }
     return $sum;
-}
-
-sub listener {
-    my ($path, $type) = @_;
-    unlink $path;
-    return IO::Socket::UNIX->new(Local => $path, Type => $type, $type == SOCK_STREAM ? (Listen => 1) : ())
-        // die "$path: $!";
 }
 
 # Sends a QMP command and waits for its answer, whatever events come before.
 sub ask {
     my ($monitor, $command) = @_;
     print $monitor "{\"execute\":\"$command\"}\n";
-    while (<$monitor>) { return if /"return"/ }
+    while (my $line = <$monitor>) { return if $line =~ /"return"/ }
     die "QEMU closed its monitor before it answered $command";
 }
 
@@ -58,13 +53,15 @@ sub ask {
 sub raw {
     my @words = split /\n/, qx(glassbox-qemu --print-args $xml);
     s/^socket,id=(\w+),.*/socket,id=$1,path=$place\/raw-$1,server=on,wait=off/ for @words;
-    my $listener = listener("$place/raw", SOCK_STREAM);
+    unlink "$place/raw";
+    my $listener = IO::Socket::UNIX->new(Local => "$place/raw", Type => SOCK_STREAM, Listen => 1) // die "listen: $!";
     my $began = now;
     my $qemu = spawn(undef, @words, '-chardev', "socket,id=raw,path=$place/raw", '-mon', 'chardev=raw,mode=control');
     my $monitor = $listener->accept // die "accept: $!";
     $monitor->autoflush(1);
-    <$monitor> // die 'QEMU does not greet';
-    ask($monitor, $_) for 'qmp_capabilities', 'cont';
+    readline($monitor) // die 'QEMU does not greet';
+    ask($monitor, 'qmp_capabilities');
+    ask($monitor, 'cont');
     my $start = now() - $began;
     $began = now;
     print $monitor "{\"execute\":\"quit\"}\n";
@@ -72,41 +69,27 @@ sub raw {
     return ($start, now() - $began, 0);
 }
 
-# The shim says READY=1 when the guest's CPUs run.
-sub shim {
-    my $notify = listener("$place/notify", SOCK_DGRAM);
-    local $ENV{NOTIFY_SOCKET} = "$place/notify";
+# The shim and virt-qemu-run say on standard error that the guest's CPUs run; each is ended by a signal.
+sub child {
+    my ($signal, @command) = @_;
+    pipe my $words, my $error or die "pipe: $!";
     my $began = now;
-    my $shim = spawn(undef, 'glassbox-qemu', @_, $xml);
-    while (1) {
-        $notify->recv(my $words, 4096) // die "recv: $!";
-        last if $words =~ /^READY=1$/m;
-    }
+    my $child = spawn($error, @command, $xml);
+    close $error;
+    my $said = '';
+    while (my $line = <$words>) { $said .= $line; last if $line =~ /guest (is )?running/ }
+    die "$command[0] ended: $said" if $said !~ /guest (is )?running/;
     my $start = now() - $began;
-    my $memory = resident($shim);
+    my $memory = resident($child);
     $began = now;
-    kill QUIT => $shim;
-    waitpid $shim, 0;
+    kill $signal => $child;
+    waitpid $child, 0;
     return ($start, now() - $began, $memory);
 }
 
-# virt-qemu-run says so on standard error.
-sub run {
-    my ($root) = @_;
-    pipe my $words, my $error or die;
-    my $began = now;
-    my $run = spawn($error, 'virt-qemu-run', '--verbose', '--root', $root, $xml);
-    close $error;
-    my $said = '';
-    while (my $line = <$words>) { $said .= $line; last if $line =~ /guest running/ }
-    die "virt-qemu-run: $said" if $said !~ /guest running/;
-    my $start = now() - $began;
-    my $memory = resident($run);
-    $began = now;
-    kill TERM => $run;
-    waitpid $run, 0;
-    return ($start, now() - $began, $memory);
-}
+sub shim { return child('QUIT', 'glassbox-qemu', @_) }
+
+sub run { return child('TERM', 'virt-qemu-run', '--verbose', '--root', @_) }
 
 # virsh returns when the guest's CPUs run. Beside QEMU are libvirtd and virtlogd, which serve all guests.
 sub virsh {
@@ -138,7 +121,7 @@ my @peers = (
 );
 fresh("$place/warm");
 $| = 1;
-$_->[1]->() for @peers; # The first run of each fills the page cache, and the caches of the warm ones.
+for my $peer (@peers) { $peer->[1]->() } # The first run of each fills the page cache, and the caches of the warm ones.
 for (1 .. $rounds) {
     for my $peer (@peers) {
         printf "%s\t%.2f\t%.2f\t%d\n", $peer->[0], $peer->[1]->();
