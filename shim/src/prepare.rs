@@ -6,7 +6,7 @@ use domain::{
 use qemu::{Launch, LaunchPlan};
 
 use crate::asked::Asked;
-use crate::definition::{self, Definition, DefinitionError};
+use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::runtime_dir::Place;
 use crate::{facts, identity, vsock};
 
@@ -86,8 +86,12 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
     let definition = definition::read(&asked.source)?;
     let faults = Faults::new();
     let planned = plan(asked, &definition, purpose, &faults);
+    let mut faults = faults.into_sorted();
+    // What the unit carries out is left out of no guest that runs in one.
+    let in_unit = purpose == Purpose::Start && matches!(asked.source, Source::Named { .. });
+    faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
-        faults.into_sorted().into_iter().partition(|fault| fault.severity == Severity::Refused);
+        faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
     let lines = |faults: &[Fault]| {
         faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
     };

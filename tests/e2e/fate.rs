@@ -73,9 +73,10 @@ fn a_guest_that_ends_itself_decides_how_its_unit_ends(root: Root) -> Result<()> 
     }
     // Reboots are held at first, and the one with which the shim starts the guest anew must not be.
     let again = Definition::new("again")?
-        .word("glassbox.poweroff")?
+        .word("glassbox.panic")?
+        .replace("</devices>", PVPANIC)?
         .replace("<on_reboot>restart", "<on_reboot>destroy")?
-        .replace("<on_poweroff>destroy", "<on_poweroff>restart")?;
+        .replace("<on_crash>destroy", "<on_crash>restart")?;
     again.install(&host)?;
     host.reload()?;
     for end in &ENDS {

@@ -59,7 +59,7 @@ const ENDS: [End; 12] = [
             glassbox-qemu --register=no idle.xml; status=$?
             kill -QUIT $(cat pid); wait; exit $status",
         status: 5,
-        says: "the name 'idle' is held by pid ",
+        says: "the name 'idle' is held by another glassbox-qemu, which has ",
     },
     End {
         what: "there is no daemon where one is required",

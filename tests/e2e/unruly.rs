@@ -29,7 +29,7 @@ const UNRULY: [(&str, (&str, i32), &str); 5] = [
     (
         "exits-before-cont",
         ("exit-code", 6),
-        "the guest was not started: QEMU ended with status 1 before the guest ran",
+        "the guest was not started: QEMU ended with status 1 before the guest ran, and said why before this",
     ),
     ("dies-before-cont", ("exit-code", 7), "the guest is lost: QEMU was killed by SIGKILL"),
 ];

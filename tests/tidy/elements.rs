@@ -71,6 +71,7 @@ fn fate(element: &str, end: &str) -> &'static str {
     match found {
         Some(Severity::Refused) => "refused",
         Some(Severity::Ignored) => "ignored",
+        Some(Severity::Unit) => "unit",
         None => "used",
     }
 }

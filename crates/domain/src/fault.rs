@@ -54,6 +54,12 @@ impl Place {
         Fault::ignored(self.position, &self.path, what)
     }
 
+    /// A report at this place that a part is the guest's unit to carry out, by these settings.
+    #[must_use]
+    pub fn left_to_unit(&self, settings: &str) -> Fault {
+        Fault::left_to_unit(self.position, &self.path, settings)
+    }
+
     /// The place of the child element `name`, where the position of the child itself is not known.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
@@ -68,6 +74,8 @@ pub enum Severity {
     Refused,
     /// The part is left out of the guest; the rest starts.
     Ignored,
+    /// The part is carried out by the guest's unit, so it is left out of a guest that runs without one.
+    Unit,
 }
 
 /// One thing wrong with a document. Displays as `LINE:COL: PATH: what; what to do`.
@@ -93,6 +101,15 @@ impl Fault {
     /// A part that is left out of the guest.
     pub fn ignored(position: Position, path: &str, what: impl Into<String>) -> Self {
         Self { position, path: path.to_owned(), what: what.into(), severity: Severity::Ignored }
+    }
+
+    /// A part that the guest's unit carries out, by these settings of it.
+    #[must_use]
+    pub fn left_to_unit(position: Position, path: &str, settings: &str) -> Self {
+        let what = format!(
+            "the guest's unit has this as {settings}; without a unit it is left to whoever starts glassbox-qemu"
+        );
+        Self { position, path: path.to_owned(), what, severity: Severity::Unit }
     }
 
     /// The message with the file's name before it, `FILE:LINE:COL: PATH: what; what to do`.

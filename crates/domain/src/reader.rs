@@ -185,6 +185,12 @@ impl<'d> Reader<'d> {
         self.faults.push(Fault::ignored(self.place.position, &self.place.path, why));
     }
 
+    /// Reports the whole element as carried out by the guest's unit, by these settings of it.
+    pub fn leave_to_unit(&self, settings: &str) {
+        let _ = self.raw(); // Marks everything below as accounted for; the tree itself is not needed.
+        self.faults.push(self.place.left_to_unit(settings));
+    }
+
     /// Refuses the document because this element, known to libvirt, is not implemented yet.
     pub fn refuse_unsupported(&self) {
         let _ = self.raw(); // Marks everything below as accounted for; the tree itself is not needed.

@@ -20,7 +20,7 @@ impl Resource {
         let partition = reader.child("partition").map(|partition| {
             let text = partition.text().into_owned();
             if text != USUAL_PARTITION {
-                partition.ignore("systemd places the guest; set Slice= of its unit, remove this");
+                partition.leave_to_unit("Slice=");
             }
             text
         });

@@ -1,10 +1,13 @@
 //! What the host is to grant the guest, and QEMU is not told: limits of `<cputune>`, `<memtune>`,
 //! `<blkiotune>`, `<perf>`, leases.
 //!
-//! The unit `qemu@.service` is where the host's control groups are told such things, so a domain that says
-//! them is warned instead of believed. Which CPUs its threads run on is in `pinning.rs`.
+//! The host's control groups are told such things by the guest's unit, for which the generator reads them as
+//! well. A guest that runs without a unit does without. Which CPUs its threads run on is in `pinning.rs`.
 
 use domain::{CpuPlacement, CpuTuning, Domain, Faults, LabelType, NumaMode, NumaPlacement, Place};
+
+/// The highest weight of a unit, systemd.resource-control(5), `CPUWeight=`.
+const HIGHEST_WEIGHT: u64 = 10_000;
 
 /// Checks what is said, and says that it is not carried out.
 pub(crate) fn complete(domain: &Domain, faults: &Faults) {
@@ -24,19 +27,9 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
         faults.push(place.ignored(what));
     };
     if let Some(tuning) = &domain.cputune {
-        cpu_time(tuning, &ignored);
         absent_vcpus(domain, tuning, &ignored);
     }
-    if let Some(tuning) = &domain.memtune {
-        let what = "glassbox leaves limits of memory to systemd and ignores this; set MemoryMax= or MemoryHigh= \
-                    in a drop-in of the guest's unit";
-        ignored(&tuning.place, what);
-    }
-    if let Some(tuning) = &domain.blkiotune {
-        let what = "glassbox leaves weights of block I/O to systemd and ignores this; set IOWeight= and its \
-                    like in a drop-in of the guest's unit";
-        ignored(&tuning.place, what);
-    }
+    leave_to_unit(domain, faults);
     placement(domain, &ignored);
     if let Some(failure) = &domain.lifecycle.on_lock_failure {
         let what = "glassbox has no lock manager that could lose a lock, so this never happens; remove it, or take \
@@ -60,13 +53,40 @@ pub(crate) fn warn(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// What the generator makes settings of the guest's unit of.
+fn leave_to_unit(domain: &Domain, faults: &Faults) {
+    let leave = |place: &Place, settings: &str| faults.push(place.left_to_unit(settings));
+    if let Some(tuning) = &domain.cputune {
+        cpu_time(tuning, faults);
+    }
+    if let Some(tuning) = &domain.memtune {
+        leave(&tuning.place, "MemoryMax=, MemoryHigh= and MemorySwapMax=");
+    }
+    if let Some(tuning) = &domain.blkiotune {
+        leave(&tuning.place, "IOWeight= and limits of devices");
+    }
+    let Some(tuning) = &domain.numatune else { return };
+    let memory = tuning.memory.iter().map(|memory| (memory.mode, &memory.place));
+    let nodes = tuning.memnodes.iter().map(|node| (node.mode, &node.place));
+    for (_, place) in memory.chain(nodes).filter(|(mode, _)| *mode == Some(NumaMode::Restrictive)) {
+        leave(place, "AllowedMemoryNodes=");
+    }
+}
+
 /// The weight of the guest, and its limits.
-fn cpu_time(tuning: &CpuTuning, ignored: &dyn Fn(&Place, &str)) {
-    let shares = tuning.shares.map(|_| "shares");
-    for name in shares.into_iter().chain(tuning.limits.iter().map(|(name, _)| *name)) {
-        let what = "glassbox leaves CPU time to systemd and ignores this; set CPUWeight= or CPUQuota= in a \
-                    drop-in of the guest's unit";
-        ignored(&tuning.place.child(name), what);
+fn cpu_time(tuning: &CpuTuning, faults: &Faults) {
+    if let Some(shares) = tuning.shares {
+        let place = tuning.place.child("shares");
+        faults.push(if shares <= HIGHEST_WEIGHT {
+            place.left_to_unit("CPUWeight=")
+        } else {
+            place.ignored(format!(
+                "systemd's weights end at {HIGHEST_WEIGHT}, so the guest has the usual one; give less"
+            ))
+        });
+    }
+    for (name, _) in &tuning.limits {
+        faults.push(tuning.place.child(name).left_to_unit("CPUQuota= and CPUQuotaPeriodSec="));
     }
 }
 
@@ -93,23 +113,10 @@ fn placement(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
                     AllowedMemoryNodes= in a drop-in of the guest's unit";
         ignored(&memory.place, what);
     }
-    restrictive(domain, ignored);
     if domain.seclabels.iter().any(|label| label.kind != Some(LabelType::None)) {
         let what = "glassbox labels neither QEMU nor its files and ignores this; set SELinuxContext= or \
                     AppArmorProfile= in a drop-in of the guest's unit";
         ignored(&domain.place.child("seclabel"), what);
-    }
-}
-
-/// Nodes that are left to the host's control groups, which QEMU is not told of.
-fn restrictive(domain: &Domain, ignored: &dyn Fn(&Place, &str)) {
-    let Some(tuning) = &domain.numatune else { return };
-    let memory = tuning.memory.iter().map(|memory| (memory.mode, &memory.place));
-    let nodes = tuning.memnodes.iter().map(|node| (node.mode, &node.place));
-    for (_, place) in memory.chain(nodes).filter(|(mode, _)| *mode == Some(NumaMode::Restrictive)) {
-        let what = "glassbox leaves mode 'restrictive' to systemd and ignores this; set \
-                    AllowedMemoryNodes= in a drop-in of the guest's unit, or use mode='strict'";
-        ignored(place, what);
     }
 }
 

@@ -1,9 +1,9 @@
-//! Every element and attribute of all inputs is implemented, or refused, or reported as ignored, or stands in
+//! Every element and attribute of all inputs is implemented, or refused, or reported, or stands in
 //! `no-effect.txt` with the reason why a guest is the same without it.
 //!
 //! The reader reports what nobody asked for, but asking is not implementing. So each attribute and element is
 //! taken out or changed, one at a time, and what comes of the domain must change: QEMU's arguments, what else
-//! the plan has, or the parts reported as ignored; or the domain is refused for a reason other than that the
+//! the plan has, or the parts reported; or the domain is refused for a reason other than that the
 //! value is no word or number at all. That the completed XML changes is not enough: what is only written back
 //! again changes no guest.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use corpus::Outcome;
-use domain::Severity;
 use domain::tree::{Element, Node};
+use domain::{Fault, Severity};
 
 /// What has no effect on a guest: a path, and why.
 const NO_EFFECT: &str = include_str!("../no-effect.txt");
@@ -128,11 +128,11 @@ fn value(root: &Element<'_>, part: &Part) -> Option<String> {
     }
 }
 
-/// What can be seen of a domain: in the plan, and as ignored.
+/// What can be seen of a domain: in the plan, and in reports.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     plan: Vec<String>,
-    ignored: BTreeSet<String>,
+    reported: BTreeSet<String>,
 }
 
 /// Nothing when the domain is refused.
@@ -151,8 +151,18 @@ fn seen(outcome: &Outcome) -> Option<Seen> {
     all.extend(plan.unplugged.iter().map(|it| it.device.clone()));
     all.extend(plan.balloon.map(|bytes| bytes.to_string()));
     all.extend(plan.fds.iter().map(|it| format!("{:?}", it.kind)));
-    let ignored = outcome.faults.iter().filter(|fault| fault.severity == Severity::Ignored);
-    Some(Seen { plan: all, ignored: ignored.map(|fault| fault.what.clone()).collect() })
+    all.extend(plan.threads.iter().map(|it| format!("{it:?}")));
+    all.extend(plan.ready.iter().map(|it| format!("{it:?}")));
+    let reported = outcome.faults.iter().filter(|fault| is_report(fault));
+    Some(Seen { plan: all, reported: reported.map(|fault| fault.what.clone()).collect() })
+}
+
+/// Whether it says of a part that QEMU is not told of it, and who is, if anybody.
+fn is_report(fault: &Fault) -> bool {
+    match fault.severity {
+        Severity::Ignored | Severity::Unit => true,
+        Severity::Refused => false,
+    }
 }
 
 /// The words that a refusal of `word` names instead.
@@ -215,10 +225,10 @@ fn others(value: &str) -> Vec<String> {
     others
 }
 
-/// Whether the part, or an element around it, is reported as ignored as a whole.
-fn is_ignored(outcome: &Outcome, part: &Part) -> bool {
-    let ignored = outcome.faults.iter().filter(|fault| fault.severity == Severity::Ignored);
-    let mut paths = ignored.filter(|it| !it.what.contains("attribute '")).map(|it| {
+/// Whether the part, or an element around it, is reported as a whole.
+fn is_reported(outcome: &Outcome, part: &Part) -> bool {
+    let reported = outcome.faults.iter().filter(|fault| is_report(fault));
+    let mut paths = reported.filter(|it| !it.what.contains("attribute '")).map(|it| {
         let steps = it.path.split('/').map(|step| step.split('[').next().unwrap_or(step));
         let mut steps: Vec<&str> = steps.collect();
         steps.dedup_by(|a, b| a == b && *a == "backingStore"); // As in `parts`.
@@ -255,7 +265,7 @@ fn without_effect(inputs: &[PathBuf]) -> BTreeMap<String, String> {
             if proven.contains(&part.name) {
                 continue;
             }
-            if is_ignored(&outcome, &part) || has_effect(&root, &before, &part) {
+            if is_reported(&outcome, &part) || has_effect(&root, &before, &part) {
                 idle.remove(&part.name);
                 proven.insert(part.name);
             } else {

@@ -1,5 +1,7 @@
 //! What no guest can have: combinations of a disk's words that libvirt refuses, too.
 
+use std::collections::BTreeSet;
+
 use domain::devices::{
     self, Address, AddressType, AuthType, BlockIo, CacheMode, ControllerKind, Disk, DiskBus,
     DiskDevice, DiskFormat, DiskModel, DiskSource, EncryptionEngine, EncryptionFormat, ErrorPolicy,
@@ -15,22 +17,19 @@ use crate::storage::is_known;
 /// Refuses disks that cannot be.
 pub(crate) fn check(domain: &Domain, faults: &Faults) {
     let disks = &domain.devices.disks;
-    for (index, disk) in disks.iter().enumerate() {
+    let (mut targets, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for disk in disks {
         let refuse = |what: &str| faults.push(disk.place.refused(what));
         for rule in [medium, bus_and_device, lun, texts, driver, virtio_only, source, address] {
             if let Err(what) = rule(disk) {
                 refuse(what);
             }
         }
-        if disks[..index].iter().any(|other| other.target == disk.target) {
+        if !targets.insert(&disk.target) {
             refuse("another disk has this target; give another");
         }
-        let same = |other: &Disk| {
-            disk.bus() == other.bus()
-                && matches!(&disk.info.address, Some(Address::Drive(_)))
-                && disk.info.address == other.info.address
-        };
-        if disks[..index].iter().any(same) {
+        let address = drive(disk).map(|at| (disk.bus(), at.controller, at.bus, at.target, at.unit));
+        if address.is_some_and(|address| !addresses.insert(address)) {
             refuse("another disk has this address; give another or none");
         }
         if on_oldest_scsi(domain, disk) && drive(disk).is_some_and(|at| at.target != 0) {
