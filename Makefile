@@ -11,6 +11,7 @@ CARGO   ?= cargo
 
 bindir  := $(PREFIX)/bin
 sbindir := $(PREFIX)/sbin
+libdir  := $(PREFIX)/lib
 mandir  := $(PREFIX)/share/man
 datadir := $(PREFIX)/share
 # Cargo's directory for a profile is its name, but for `dev`.
@@ -36,6 +37,7 @@ pages := $(wildcard man/*.1 man/*.5 man/*.8)
 define FILES
 0755 $(built)/glassbox-qemu $(bindir)/glassbox-qemu
 0755 $(built)/glassboxd $(sbindir)/glassboxd
+0755 wrappers/libguestfs-hv $(libdir)/glassbox/libguestfs-hv
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
 0755 $(built)/glassbox-generator $(usergenerators)/glassbox-generator
 0644 units/qemu@.service $(systemunits)/qemu@.service
@@ -86,13 +88,13 @@ man:
 	UPDATE_MAN=1 $(CARGO) test --quiet --package tests --test tidy man_pages
 
 # Only copies: what is not built is told, not built, so that `sudo make install` leaves no files of root in target/.
-# The units name the programs below /usr, which is changed to PREFIX on the way.
+# Units and wrappers name the programs below /usr, which is changed to PREFIX on the way.
 install:
 	@printf '%s\n' "$$FILES" | while read -r mode source target; do \
 	    [ -n "$$mode" ] || continue; \
 	    [ -f "$$source" ] || { echo "make install: $$source is missing; run 'make build' first" >&2; exit 1; }; \
 	    case $$source in \
-	    units/*) sed -e 's|/usr/bin/glassbox|$(bindir)/glassbox|g' -e 's|/usr/sbin/glassbox|$(sbindir)/glassbox|g' \
+	    units/* | wrappers/*) sed -e 's|/usr/bin/glassbox|$(bindir)/glassbox|g' -e 's|/usr/sbin/glassbox|$(sbindir)/glassbox|g' \
 	        "$$source" | install -D -m "$$mode" /dev/stdin "$(DESTDIR)$$target" ;; \
 	    *) install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" ;; \
 	    esac || exit 1; \

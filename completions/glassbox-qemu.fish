@@ -14,7 +14,7 @@ required\t'Do not start without a claim'
 no\t'Start without a claim, and never register'"
 complete -c glassbox-qemu -l registry -d 'The registry\'s socket' -r -F
 complete -c glassbox-qemu -l start-timeout -d 'How long QEMU may take until the guest\'s CPUs run, before it is killed; in a unit the default is for ever, for its TimeoutStartSec= bounds the start, elsewhere 600' -r
-complete -c glassbox-qemu -l stop-timeout -d 'How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit the default is most of its TimeoutStopSec=, elsewhere 80' -r
+complete -c glassbox-qemu -l stop-timeout -d 'How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit the default is most of its TimeoutStopSec=, elsewhere 80; with 0 the guest is not asked' -r
 complete -c glassbox-qemu -l pidfile -d 'Write the id of this process, the guest\'s main one, to a file once QEMU is started; removed when the guest has ended' -r -F
 complete -c glassbox-qemu -l die-with-parent -d 'End QEMU at once when the process that started this program has ended; its PID, if given, also tells when it ended before this program could watch it' -r
 complete -c glassbox-qemu -l user -d 'Look for the definition and the registry in the user\'s directories instead of the system\'s'

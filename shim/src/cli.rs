@@ -94,7 +94,7 @@ pub(crate) struct Cli {
     pub(crate) start_timeout: Option<u64>,
 
     /// How long the guest may take to power down when it is stopped, before QEMU is quit; in a unit
-    /// the default is most of its TimeoutStopSec=, elsewhere 80
+    /// the default is most of its TimeoutStopSec=, elsewhere 80; with 0 the guest is not asked
     #[arg(long, value_name = "SECONDS")]
     pub(crate) stop_timeout: Option<u64>,
 

@@ -140,6 +140,16 @@ fn a_stop_in_each_phase() {
 }
 
 #[test]
+fn a_guest_that_is_given_no_time_is_not_asked() {
+    for phase in [Phase::Running, Phase::Paused] {
+        let mut guest = guest_in(phase, DESTROY);
+        let stop = Request::Stop { timeout: Some(Duration::ZERO) };
+        assert_eq!(guest.handle(Input::Request(stop)), quitting(), "{phase:?}");
+        assert_eq!(guest.handle(Input::Ended(Ended::Exited(0))), [Effect::Finish(Fate::Stopped)]);
+    }
+}
+
+#[test]
 fn a_guest_that_shuts_down_is_quit_and_ends_well() {
     for phase in [Phase::Running, Phase::PoweringOff] {
         let mut guest = guest_in(phase, DESTROY);

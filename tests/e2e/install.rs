@@ -14,6 +14,7 @@ use tests::install;
 /// Mode and path of all that is installed with `PREFIX=/usr`, but for the manual.
 const FILES: &str = "\
 755 usr/bin/glassbox-qemu
+755 usr/lib/glassbox/libguestfs-hv
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
 644 usr/lib/systemd/system/qemu@.service
@@ -75,6 +76,18 @@ fn units_name_the_programs_below_the_prefix() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn the_wrapper_names_the_program_below_the_prefix() {
+    let place = Place::new("the_wrapper_names");
+    place.stand_ins();
+    place.make("install", "/opt/glassbox");
+    let path = place.root().join("opt/glassbox/lib/glassbox/libguestfs-hv");
+    let text = fs::read_to_string(path).unwrap();
+    let programs = text.lines().filter_map(|line| line.strip_prefix("exec /"));
+    let programs: Vec<&str> = programs.map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(programs, ["opt/glassbox/bin/glassbox-qemu"]);
 }
 
 #[test]

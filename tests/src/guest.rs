@@ -75,11 +75,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "pvpanic_pci",
         ],
     ),
-    // The classes of the PCI Code and ID Assignment Specification: SCSI, IDE, AHCI, NVMe, Ethernet.
+    // The classes of the PCI Code and ID Assignment Specification: SCSI, IDE, AHCI, NVMe, other storage (QEMU's
+    // virtio-fs), Ethernet.
     ("0x010000", &["virtio_scsi", "sd_mod", "sr_mod"]),
     ("0x010180", &["ata_piix", "sd_mod", "sr_mod"]),
     ("0x010601", &["ahci", "sd_mod", "sr_mod"]),
     ("0x010802", &["nvme"]),
+    ("0x018000", &["virtiofs"]),
     ("0x020000", &["e1000", "e1000e"]),
 ];
 

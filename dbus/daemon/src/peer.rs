@@ -59,7 +59,7 @@ async fn converse(
     let pid = pid.context("its process is not visible in the daemon's pid namespace")?;
     let caller = Caller { pid, uid: credentials.uid() };
     let guid = Guid::generate();
-    let handshake = Handshake::new(caller.uid, guid.to_string());
+    let handshake = Handshake::new(guid.to_string());
     let stream = tokio::time::timeout(HANDSHAKE, authenticate(stream, handshake))
         .await
         .with_context(|| format!("pid {pid} did not authenticate in {HANDSHAKE:?}"))?

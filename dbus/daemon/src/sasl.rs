@@ -1,16 +1,16 @@
 //! The server's half of D-Bus authentication: bytes in, bytes out, without any socket.
 //!
-//! Only EXTERNAL is offered: the kernel tells the client's user id, and the client says the same or nothing
-//! (D-Bus specification, "Authentication Protocol"). A client that lives in a user namespace says nothing, for it
-//! knows itself by another number.
+//! Only EXTERNAL is offered: the kernel tells the client's user id, and it alone counts (D-Bus specification,
+//! "Authentication Protocol"). What number the client says is no matter, as long as it is one: in a user namespace,
+//! such as a pod's, it knows itself by another.
 //!
 //! ```text
-//!         AUTH EXTERNAL            DATA and the right identity, or none
+//!         AUTH EXTERNAL            DATA and an identity, or none
 //!   Auth ----------------> Data ------------------------------------------> Begin ----> begun
 //!    | ^                    |                                                | ^  BEGIN
-//!    | +------ CANCEL, ERROR, or a wrong identity ---------------------------+ |
+//!    | +------ CANCEL, ERROR, or what is no identity ------------------------+ |
 //!    +-------------------------------------------------------------------------+
-//!         AUTH EXTERNAL and the right identity
+//!         AUTH EXTERNAL and an identity
 //! ```
 //!
 //! It is ours because zbus's own (6.2) panics at a first byte of LF, so that any client could end the daemon, and
@@ -25,7 +25,6 @@ const MOST_LINES: u32 = 32;
 /// An authentication in progress.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    uid: u32,
     guid: String,
     state: State,
     lines: u32,
@@ -73,9 +72,9 @@ pub(crate) enum SaslFault {
 }
 
 impl Handshake {
-    /// Starts the authentication of a client that the kernel knows by `uid`, to a server known by `guid`.
-    pub(crate) fn new(uid: u32, guid: String) -> Self {
-        Self { uid, guid, state: State::Auth, lines: 0, is_greeted: false }
+    /// Starts the authentication of a client to a server known by `guid`.
+    pub(crate) fn new(guid: String) -> Self {
+        Self { guid, state: State::Auth, lines: 0, is_greeted: false }
     }
 
     /// Takes the whole lines from `input` and appends the answers to `output`.
@@ -136,11 +135,10 @@ impl Handshake {
         }))
     }
 
-    /// Compares who the client says it is with who it is.
+    /// Takes a client for whom the kernel says it is, if it says a user id in hexadecimal ASCII, or nothing.
     fn check(&mut self, identity: &str) -> String {
-        let expected: String =
-            self.uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-        if !identity.is_empty() && !identity.eq_ignore_ascii_case(&expected) {
+        let is_digit = |digit: &[u8]| matches!(digit, [b'3', b'0'..=b'9']);
+        if !identity.as_bytes().chunks(2).all(is_digit) {
             return self.reject();
         }
         self.state = State::Begin;
@@ -161,7 +159,7 @@ mod tests {
     const GUID: &str = "1234deadbeef";
 
     fn handshake() -> Handshake {
-        Handshake::new(1000, GUID.to_owned())
+        Handshake::new(GUID.to_owned())
     }
 
     /// Feeds the bytes in pieces of `size`; gives the answers and what is left when messages follow.
@@ -213,6 +211,13 @@ mod tests {
              > BEGIN
              >> message",
         );
+        // In a user namespace a client may be 0 to itself.
+        check(
+            "> AUTH EXTERNAL 30
+             < OK 1234deadbeef
+             > BEGIN
+             >>",
+        );
         // sd-bus leaves it to the kernel.
         check(
             "> AUTH EXTERNAL
@@ -238,7 +243,9 @@ mod tests {
     #[test]
     fn others_are_rejected_and_may_try_again() {
         check(
-            "> AUTH EXTERNAL 30
+            "> AUTH EXTERNAL 726f6f74
+             < REJECTED EXTERNAL
+             > AUTH EXTERNAL 3
              < REJECTED EXTERNAL
              > AUTH ANONYMOUS
              < REJECTED EXTERNAL
@@ -250,7 +257,7 @@ mod tests {
              < ERROR \"unknown or misplaced command\"
              > AUTH EXTERNAL
              < DATA
-             > DATA 30
+             > DATA 0
              < REJECTED EXTERNAL
              > AUTH EXTERNAL 31303030
              < OK 1234deadbeef

@@ -72,6 +72,10 @@ impl Guest {
         let ask = match self.phase {
             Phase::PoweringOff => return Vec::new(),
             Phase::Dumping => return self.quit(Fate::Panicked),
+            // Who gives it no time wants QEMU's end, as that of any other process.
+            Phase::Running | Phase::Paused if timeout == Some(Duration::ZERO) => {
+                return self.quit(Fate::Stopped);
+            }
             Phase::Running => vec![Effect::Send(Command::Powerdown)],
             Phase::Paused if self.started && !self.shut_down => self.wake_for_powerdown(),
             Phase::Greeting
