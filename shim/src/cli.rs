@@ -61,6 +61,11 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode")]
     pub(crate) check: bool,
 
+    /// Ask a QEMU binary what it is and can do, print that as JSON, and start no guest
+    #[arg(long, value_name = "BINARY", group = "mode", group = "definition", num_args = 0..=1,
+        default_missing_value = "/usr/bin/qemu-system-x86_64", value_hint = ValueHint::FilePath)]
+    pub(crate) probe: Option<String>,
+
     /// Print the completions of this program for a shell, and start nothing
     #[arg(long, value_name = "SHELL", group = "mode", group = "definition", value_enum)]
     pub(crate) completions: Option<Shell>,

@@ -10,6 +10,7 @@
 mod actions;
 mod asked;
 mod bell;
+mod binary;
 mod caller;
 mod claiming;
 mod cli;
@@ -65,6 +66,9 @@ fn main() -> ExitCode {
     if let Some(shell) = cli.completions {
         return completions(shell).into();
     }
+    if let Some(program) = &cli.probe {
+        return probe(program).into();
+    }
     let status = match Asked::read(&cli) {
         Ok(asked) if cli.check => check(&asked),
         Ok(asked) if cli.print_args => print(&asked, |prepared| {
@@ -88,6 +92,14 @@ fn completions(shell: clap_complete::Shell) -> Status {
     match std::io::stdout().write_all(&script) {
         Ok(()) => Status::Success,
         Err(error) => unprinted(&error),
+    }
+}
+
+/// `--probe`: what a QEMU binary is, on standard output.
+fn probe(program: &str) -> Status {
+    match binary::report(program) {
+        Ok(text) => print_lines(&[text]),
+        Err(error) => failed(Status::StartFailed, &format!("{error:#}"), ServiceManager::Ignored),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{facts, identity, vsock};
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be looked at: what is printed depends on the file alone.
+    /// To be looked at: no program is started, and nothing is taken or made.
     Look,
     /// To be started.
     Start,
@@ -137,7 +137,7 @@ fn plan(
     };
     let place = if asked.standalone { private(purpose) } else { Place::of(&instance) };
     let inherited = asked.inheritance.found();
-    let mut facts = facts::of_host(&instance, &place, purpose);
+    let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
     if !domain.devices.vsocks.is_empty() {
         facts.network.vsock_cid = Some(match purpose {

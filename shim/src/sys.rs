@@ -236,6 +236,19 @@ impl Child<'_> {
     }
 }
 
+/// What is added to UTC for the host's local time at this moment, in seconds.
+pub(crate) fn local_offset(now: i64) -> i64 {
+    let mut local = MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: localtime_r reads the time and fills `local` unless it returns null, and `local` is read only then. It
+    // reads the environment, which nothing changes meanwhile: the process has one thread.
+    unsafe {
+        if libc::localtime_r(&raw const now, local.as_mut_ptr()).is_null() {
+            return 0;
+        }
+        local.assume_init().tm_gmtoff
+    }
+}
+
 /// Room for as many CPUs as a [`CpuSet`] can name, in words of bits as a 64-bit kernel has them.
 type CpuMask = [u64; CPU_WORDS];
 

@@ -22,6 +22,7 @@ mod network;
 mod path;
 mod pinning;
 mod pod;
+mod probe;
 mod sandbox;
 mod sector;
 mod stop;

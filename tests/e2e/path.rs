@@ -13,8 +13,10 @@ tests::on_each_root!(
 
 fn a_definition_is_a_guest_that_starts_shows_itself_and_stops(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
-    // A wrapper, for QEMU itself has nothing to say on standard error as long as all is well.
-    let wrapper = "#!/bin/sh\necho 'words of QEMU' >&2\nexec /usr/bin/qemu-system-x86_64 \"$@\"\n";
+    // A wrapper, for QEMU itself has nothing to say on standard error as long as all is well. It is called once
+    // more before, without a guest, to be asked what it is.
+    let wrapper = "#!/bin/sh\ncase \"$*\" in *none,accel=*) ;; *) echo 'words of QEMU' >&2 ;; esac\n\
+                   exec /usr/bin/qemu-system-x86_64 \"$@\"\n";
     host.write("/usr/local/bin/talkative-qemu", wrapper, "0755", "root:root")?;
     let web = Definition::new("web")?
         .replace("/usr/bin/qemu-system-x86_64", "/usr/local/bin/talkative-qemu")?;

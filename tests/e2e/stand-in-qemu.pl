@@ -5,6 +5,9 @@ use strict;
 use warnings;
 use IO::Handle;
 
+# It does not say what it is: a usual QEMU then.
+exit 1 if grep { /^none,accel=/ } @ARGV;
+
 my $monitor;
 for my $i (1 .. $#ARGV) {
     # The shim's monitor is the one that is connected already.

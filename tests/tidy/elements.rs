@@ -3,7 +3,7 @@
 //! A row's word, used, refused or ignored, is tried on a document that has every used element.
 
 use domain::{Domain, DomainName, Fault, Faults, MachineName, Severity, UnitInstance};
-use qemu::{HostFacts, Launch};
+use qemu::{HostFacts, Launch, SevFacts};
 
 use super::none;
 
@@ -50,7 +50,8 @@ fn elements(heading: &str) -> Vec<(String, String)> {
 fn faults(text: &str) -> Vec<Fault> {
     let faults = Faults::new();
     if let Some(mut domain) = Domain::parse(text, &faults) {
-        let facts = HostFacts::local("guest");
+        let sev = Some(SevFacts { cbitpos: 47, reduced_phys_bits: 1 });
+        let facts = HostFacts { sev, ..HostFacts::local("guest") };
         qemu::complete(&mut domain, &facts, &faults);
         let _ = qemu::plan(&domain, &facts, &Launch::default(), &faults);
     }

@@ -5,7 +5,7 @@ use domain::{Domain, Faults, MemorySize, Place};
 use crate::argv::{Argv, Options};
 use crate::facts::HostFacts;
 use crate::inherited::Names;
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::launch::Launch;
 use crate::overrides;
 use crate::plan::{
@@ -103,9 +103,27 @@ impl<'a> Command<'a> {
 
     /// Adds a `-device`, changed as the domain says by its id.
     pub(crate) fn device(&mut self, device: &Object) {
+        self.check_device(device);
         match overrides::applied(self.domain, device) {
             Some(changed) => self.argv.json("-device", &changed),
             None => self.argv.json("-device", device),
+        }
+    }
+
+    /// Refuses what this QEMU was built without, or is too old for.
+    fn check_device(&self, device: &Object) {
+        let place = self.domain.place.child("devices");
+        if let Some(Json::Text(driver)) = device.get("driver")
+            && self.facts.lacks(driver)
+        {
+            let what = format!(
+                "this QEMU has no device '{driver}'; install the package of QEMU's that has it, or use another model"
+            );
+            self.refuse(&place, what);
+        }
+        if device.get("iothread-vq-mapping").is_some() && !self.facts.abilities.iothread_mapping {
+            let what = "this QEMU cannot spread queues over threads, 9.0 can; use <driver iothread='N'> instead of <iothreads>";
+            self.refuse(&place, what);
         }
     }
 

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::devices::AudioType;
 use domain::{CpuSet, MemorySize};
+use serde::{Deserialize, Serialize};
 
 use crate::firmware::FirmwareDescriptor;
+use crate::probe::Abilities;
 use crate::storage::StorageFacts;
 
 /// Everything of the host that changes what a domain means.
@@ -31,8 +33,11 @@ pub struct HostFacts {
     pub directories: Directories,
     /// What displays do when the domain does not say.
     pub displays: DisplayFacts,
-    /// Devices that the QEMU binary was built without, by QEMU's names.
-    pub absent_devices: BTreeSet<String>,
+    /// The devices that the QEMU binary has, by QEMU's names; none when that was not asked, and then all are taken to
+    /// be there.
+    pub devices: Option<BTreeSet<String>>,
+    /// What arguments the QEMU binary takes.
+    pub abilities: Abilities,
     /// What the host's network has.
     pub network: NetworkFacts,
     /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
@@ -103,7 +108,7 @@ pub struct HostClock {
 }
 
 /// How the host's AMD SEV marks encrypted pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SevFacts {
     /// The bit of an address.
     pub cbitpos: u32,
@@ -123,7 +128,7 @@ pub struct Accelerators {
 }
 
 /// A named CPU model with changes, by which host-model is played.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostModel {
     /// The model, in QEMU's spelling.
     pub model: String,
@@ -214,11 +219,21 @@ pub struct HelperFacts {
     pub gpu: Option<String>,
 }
 
+/// Devices by names that QEMU's command line takes and its list of types does not have (QEMU's `qdev-monitor.c`).
+const DEVICE_ALIASES: [(&str, &str); 2] = [("ahci", "ich9-ahci"), ("lsi", "lsi53c895a")];
+
 impl HostFacts {
     /// The facts of an ordinary host, with the folders of one guest: the unit instance is `instance`.
     #[must_use]
     pub fn local(instance: &str) -> Self {
         Self { directories: Directories::of(instance), ..Self::default() }
+    }
+
+    /// Whether the QEMU binary is known to be without this device.
+    pub(crate) fn lacks(&self, device: &str) -> bool {
+        let alias = DEVICE_ALIASES.iter().find(|(alias, _)| *alias == device);
+        let name = alias.map_or(device, |(_, name)| *name);
+        self.devices.as_ref().is_some_and(|devices| !devices.contains(name))
     }
 }
 
@@ -233,7 +248,8 @@ impl Default for HostFacts {
             default_cpu: "qemu64".to_owned(),
             host_models: HostModels::default(),
             directories: Directories::of("guest"),
-            absent_devices: BTreeSet::new(),
+            devices: None,
+            abilities: Abilities::default(),
             network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
             displays: DisplayFacts::default(),

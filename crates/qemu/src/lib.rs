@@ -56,6 +56,7 @@ mod pinning;
 mod plan;
 mod planner;
 mod pm;
+mod probe;
 mod rules;
 mod sandbox;
 mod secrets;
@@ -83,4 +84,8 @@ pub use plan::{
     UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
+pub use probe::{
+    Abilities, NetdevReconnect, ProbeError, QemuBinary, QemuVersion, Question, Unanswered,
+    probe_arguments,
+};
 pub use storage::{SealedSecret, SecretNeed, StorageFacts, Volume, secrets, volumes};

@@ -11,12 +11,13 @@ my ($how, $directory) = @ENV{qw(STAND_IN STAND_IN_DIRECTORY)};
 my ($fd) = map { /^socket,.*,fd=(\d+)/ && !/server=on/ ? $1 : () } @ARGV;
 die "no monitor in: @ARGV\n" unless defined $fd;
 open(my $qmp, '+<&=', $fd) or die "fd $fd: $!\n";
+my ($input, $misbehaved) = ('', 0);
+my $greeting = '{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}';
+answer_questions() if grep { /^none,accel=/ } @ARGV;
 note('pid', $$);
 # As QEMU does: disks are written out, and the end is a success.
 $SIG{TERM} = sub { note('terminated', 1); POSIX::_exit(0) };
 
-my ($input, $misbehaved) = ('', 0);
-my $greeting = '{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}';
 wait_for_the_end() if $how eq 'never-greets';
 exit 1 if $how eq 'fails';
 say_qmp($how eq 'greets-with-garbage' ? 'hello' : $greeting) unless $how eq 'greets-without-end';
@@ -34,6 +35,27 @@ while (defined(my $line = read_line())) {
     misbehave() if $command eq 'cont' && !$misbehaved++;
 }
 wait_for_the_end();
+
+# What a QEMU says of itself when it is asked before a start: this one misbehaves only when it has a guest.
+sub answer_questions {
+    my @devices = qw(isa-serial pcie-root-port qemu-xhci virtio-balloon-pci virtio-blk-pci
+        virtio-net-pci virtio-rng-pci virtio-serial-pci virtserialport);
+    my %answers = (
+        'query-version' => '{"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": "stand-in"}',
+        'query-machines' => '[{"name": "pc-q35-10.0", "alias": "q35", "default-cpu-type": "qemu64-x86_64-cpu"}]',
+        'qom-list-types' => '[' . join(', ', map { "{\"name\": \"$_\"}" } @devices) . ']',
+        'query-cpu-definitions' => '[]',
+        'qmp_capabilities' => '{}',
+    );
+    say_qmp($greeting);
+    while (defined(my $line = read_line())) {
+        my ($command, $id) = ($line =~ /"execute"\s*:\s*"([^"]+)"/, $line =~ /"id"\s*:\s*(\d+)/);
+        my $answer = $answers{$command};
+        my $error = '"error": {"class": "CommandNotFound", "desc": "no such command"}';
+        say_qmp('{' . (defined $answer ? "\"return\": $answer" : $error) . ", \"id\": $id}");
+    }
+    POSIX::_exit(0);
+}
 
 sub misbehave {
     if ($how eq 'closes-its-monitor') { close $qmp; wait_for_the_end() }

@@ -16,6 +16,9 @@ use qemu::{
     StartMode, VirtualNetwork,
 };
 
+pub mod acceptance;
+pub mod needs;
+pub mod stand_in;
 mod storage;
 
 /// Longest part of a guest's name in the folders of libvirt's tests, in characters.
@@ -48,6 +51,16 @@ pub fn translate(xml: &str) -> Outcome {
 /// Reads, completes and plans the domain in a tree.
 #[must_use]
 pub fn translate_tree(root: &Element<'_>) -> Outcome {
+    translate_for(root, &launch(), |_| {})
+}
+
+/// Reads, completes and plans the domain in a tree for a host that `change` makes of the pretended one.
+#[must_use]
+pub fn translate_for(
+    root: &Element<'_>,
+    launch: &Launch,
+    change: impl FnOnce(&mut HostFacts),
+) -> Outcome {
     let faults = Faults::new();
     let mut domain = Domain::from_tree(root, &faults);
     let mut plan = None;
@@ -55,8 +68,9 @@ pub fn translate_tree(root: &Element<'_>) -> Outcome {
         let mut facts = facts(domain.name.as_str());
         facts.scsi_generics = scsi_generics(domain);
         facts.storage = storage::facts(domain);
+        change(&mut facts);
         qemu::complete(domain, &facts, &faults);
-        plan = qemu::plan(domain, &facts, &launch(), &faults);
+        plan = qemu::plan(domain, &facts, launch, &faults);
     }
     Outcome { domain, plan, faults: faults.into_sorted() }
 }

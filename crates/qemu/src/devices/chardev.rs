@@ -7,6 +7,7 @@ use domain::devices::{
 
 use crate::argv::Options;
 use crate::command::Command;
+use crate::facts::HostFacts;
 use crate::json::Object;
 use crate::plan::FdKind;
 
@@ -114,7 +115,8 @@ fn unix(
         }
     };
     if !listens {
-        return Some(reconnecting(socket.reconnect.as_ref(), options.set("path", path)));
+        let options = options.set("path", path);
+        return Some(reconnecting(command.facts, socket.reconnect.as_ref(), options));
     }
     let fd = command.pass_fd(FdKind::Listener { path: path.to_owned() });
     Some(options.set("fd", fd).on_off("server", true).on_off("wait", false))
@@ -151,7 +153,7 @@ fn tcp(
     let options = if listens {
         options.on_off("server", true).on_off("wait", false)
     } else {
-        reconnecting(socket.reconnect.as_ref(), options)
+        reconnecting(command.facts, socket.reconnect.as_ref(), options)
     };
     if !socket.tls.unwrap_or(command.facts.chardevs.tls) {
         return Some(options);
@@ -166,14 +168,24 @@ fn tcp(
     Some(options.set("tls-creds", credentials))
 }
 
-fn reconnecting(reconnect: Option<&Reconnect>, options: Options) -> Options {
+fn reconnecting(facts: &HostFacts, reconnect: Option<&Reconnect>, options: Options) -> Options {
     let Some(reconnect) = reconnect else { return options };
     match reconnect.enabled {
         None => options,
-        Some(false) => options.set("reconnect-ms", 0),
-        Some(true) => {
-            options.some("reconnect-ms", reconnect.timeout.map(|seconds| u64::from(seconds) * 1000))
-        }
+        Some(false) => reconnects(facts, options, 0),
+        Some(true) => match reconnect.timeout {
+            Some(seconds) => reconnects(facts, options, seconds),
+            None => options,
+        },
+    }
+}
+
+/// After how many seconds a socket is connected to again, 0 for never, in the words of this QEMU.
+pub(crate) fn reconnects(facts: &HostFacts, options: Options, seconds: u32) -> Options {
+    if facts.abilities.chardev_reconnect_ms {
+        options.set("reconnect-ms", u64::from(seconds) * 1000)
+    } else {
+        options.set("reconnect", seconds)
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn arguments(
         }
         return;
     };
-    if command.facts.absent_devices.contains(name) {
+    if command.facts.lacks(name) {
         let place = &controller.place;
         let place = if place.path.is_empty() { &command.domain.place } else { place };
         let what = format!("this QEMU has no USB controller '{name}'; give another model");

@@ -27,13 +27,16 @@ pub(super) fn properties(
         command.refuse(&layer.image.source.place, what);
         return None;
     };
+    let no_unref = layer.disk.driver.discard_no_unref.filter(|_| is_qcow2(layer));
+    if no_unref.is_some() && !command.facts.abilities.discard_no_unref {
+        let what = "this QEMU does not know discard_no_unref, 8.1 does; remove it";
+        command.refuse(&layer.disk.place, what);
+        return None;
+    }
     let encrypt = key.map(|key| Object::new("format", "luks").set("key-secret", key));
     Some(
         node.set("driver", driver)
-            .some(
-                "discard-no-unref",
-                layer.disk.driver.discard_no_unref.filter(|_| is_qcow2(layer)),
-            )
+            .some("discard-no-unref", no_unref)
             .some("cache-size", layer.metadata_cache.map(|size| size.bytes()))
             .some("encrypt", encrypt),
     )

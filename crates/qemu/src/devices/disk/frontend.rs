@@ -8,6 +8,7 @@ use domain::devices::{
 use crate::argv::Options;
 use crate::board::Board;
 use crate::command::Command;
+use crate::devices::chardev::reconnects;
 use crate::devices::{thread_map, virtio, virtio_driver};
 use crate::json::Object;
 
@@ -54,11 +55,15 @@ pub(super) fn vhost_user(
     server: &VhostUserSource,
 ) -> Object {
     let id = format!("chr-vu-{}", disk.info.alias());
-    let reconnect = server.reconnect.enabled.map(|enabled| {
-        u64::from(server.reconnect.timeout.filter(|_| enabled).unwrap_or_default()) * 1000
-    });
     let options = Options::new("socket").set("id", &id).set("path", &server.path);
-    command.argv.options("-chardev", options.some("reconnect-ms", reconnect));
+    let options = match server.reconnect.enabled {
+        Some(enabled) => {
+            let seconds = server.reconnect.timeout.filter(|_| enabled).unwrap_or_default();
+            reconnects(command.facts, options, seconds)
+        }
+        None => options,
+    };
+    command.argv.options("-chardev", options);
     virtio_disk("vhost-user-blk", disk).set("chardev", id)
 }
 

@@ -7,12 +7,15 @@ use domain::devices::{
 use super::{check, passt};
 use crate::argv::Options;
 use crate::command::Command;
+use crate::devices::chardev::reconnects;
+use crate::facts::HostFacts;
 use crate::inherited::Opened;
 use crate::json::Object;
 use crate::plan::{Access, FdKind};
+use crate::probe::NetdevReconnect;
 
-/// Milliseconds after which QEMU looks for passt again.
-const PASST_RECONNECT: u32 = 5000;
+/// Seconds after which QEMU looks for passt again.
+const PASST_RECONNECT: u32 = 5;
 
 /// The id of an interface's host side.
 pub(super) fn id(interface: &Interface) -> String {
@@ -47,11 +50,13 @@ fn of_source(command: &mut Command<'_>, interface: &Interface) -> Option<Object>
         InterfaceSource::VhostUser { .. } if is_passt => {
             let socket = passt::start(command, interface, true);
             let chardev = chardev(interface).set("path", socket);
-            vhost_user(command, interface, chardev.set("reconnect-ms", PASST_RECONNECT))
+            let chardev = reconnects(command.facts, chardev, PASST_RECONNECT);
+            vhost_user(command, interface, chardev)
         }
         InterfaceSource::VhostUser { path, mode, reconnect, .. } => {
             let chardev = chardev(interface).some("path", path.as_ref());
-            vhost_user(command, interface, connected(chardev, *mode, reconnect))
+            let chardev = connected(command.facts, chardev, *mode, reconnect);
+            vhost_user(command, interface, chardev)
         }
         InterfaceSource::Ethernet(_) => tap(command, interface, None),
         InterfaceSource::Bridge(bridge) => tap(command, interface, Some(bridge)),
@@ -101,26 +106,32 @@ fn user(interface: &Interface) -> Object {
 fn passt_stream(command: &mut Command<'_>, interface: &Interface) -> Object {
     let socket = passt::start(command, interface, false);
     let address = Object::new("type", "unix").set("path", socket);
-    Object::new("type", "stream")
-        .set("addr", address)
-        .set("server", false)
-        .set("reconnect-ms", PASST_RECONNECT)
+    let stream = Object::new("type", "stream").set("addr", address).set("server", false);
+    match command.facts.abilities.netdev_reconnect {
+        NetdevReconnect::Milliseconds => {
+            stream.set("reconnect-ms", u64::from(PASST_RECONNECT) * 1000)
+        }
+        NetdevReconnect::Seconds => stream.set("reconnect", PASST_RECONNECT),
+        NetdevReconnect::No => stream,
+    }
 }
 
 fn chardev(interface: &Interface) -> Options {
     Options::new("socket").set("id", format!("char{}", interface.info.alias()))
 }
 
-fn connected(chardev: Options, mode: Option<VhostUserMode>, reconnect: &Reconnect) -> Options {
+fn connected(
+    facts: &HostFacts,
+    chardev: Options,
+    mode: Option<VhostUserMode>,
+    reconnect: &Reconnect,
+) -> Options {
     if mode == Some(VhostUserMode::Server) {
         return chardev.on_off("server", true);
     }
     match reconnect.enabled {
-        Some(true) => {
-            let timeout = reconnect.timeout.unwrap_or_default();
-            chardev.set("reconnect-ms", u64::from(timeout) * 1000)
-        }
-        Some(false) => chardev.set("reconnect-ms", 0),
+        Some(true) => reconnects(facts, chardev, reconnect.timeout.unwrap_or_default()),
+        Some(false) => reconnects(facts, chardev, 0),
         None => chardev,
     }
 }
