@@ -54,36 +54,42 @@ sub image {
     copy($made, $path);
 }
 
-# A block device with an empty image of this format on it: a loop device that the kernel frees when this program ends.
+# A block device with an empty image on it: a loop device that the kernel frees when this program ends.
 my %loops;
 sub block {
-    my ($format, $path) = @_;
-    if (!exists $loops{$format}) {
+    my ($format, $size, $path) = @_;
+    my $image = "/run/loop.$format-$size";
+    if (!exists $loops{$image}) {
         device('c', 10, 237, '/dev/loop-control');
         device('b', 7, $_, "/dev/loop$_") for 0 .. 63;
-        image($format, 64 << 20, "/run/loop.$format");
-        chomp(my $loop = `losetup --find --show /run/loop.$format`);
-        open($loops{$format}, '<', $loop) or die "no loop device: $!\n";
+        image($format, $size, $image);
+        # A loop device has whole sectors only.
+        truncate($image, (-s $image) + 511 & ~511);
+        chomp(my $loop = `losetup --find --show $image`);
+        open($loops{$image}, '<', $loop) or die "no loop device: $!\n";
         system('losetup', '--detach', $loop);
     }
-    my $number = (stat $loops{$format})[6];
+    my $number = (stat $loops{$image})[6];
     device('b', $number >> 8, $number & 255, $path);
     push @made, $path;
 }
 
-# A server of disks without content, on a socket's path or a port, under these names.
+# A server of disks on a socket's path or a port, each an empty image: NAME:FORMAT:SIZE.
 sub nbd {
-    my ($where, @names) = @_;
-    my $address = $where =~ m{^/} ? "addr.type=unix,addr.path=$where" : "addr.type=inet,addr.host=::,addr.port=$where";
+    my ($where, @disks) = @_;
+    my $escaped = $where =~ s/,/,,/gr;
+    my $address = $where =~ m{^/} ? "addr.type=unix,addr.path=$escaped" : "addr.type=inet,addr.host=::,addr.port=$where";
     parent($where) if $where =~ m{^/};
     push @made, $where if $where =~ m{^/};
     my $pid = '/run/server.' . scalar @servers;
     my $number = 0;
     my @exports = map {
-        my $node = 'n' . $number++;
-        ('--blockdev', "null-co,read-zeroes=on,size=67108864,node-name=$node",
-            '--export', "type=nbd,writable=on,node-name=$node,id=e$node,name=$_")
-    } @names;
+        my ($name, $format, $size) = /^(.*):(\w+):(\d+)$/;
+        my $node = 'n' . scalar(@servers) . '-' . $number++;
+        image($format, $size, "/run/nbd.$node");
+        ('--blockdev', "file,filename=/run/nbd.$node,node-name=$node",
+            '--export', "type=nbd,writable=on,node-name=$node,id=e$node,name=$name")
+    } @disks;
     my @server = ('--nbd-server', "$address,max-connections=100");
     system('qemu-storage-daemon', '--daemonize', '--pidfile', $pid, @server, @exports) == 0
         or die "no server of disks at $where\n";
@@ -185,11 +191,11 @@ my %does = (
     folder => sub { parent("$_[0]/x") },
     memory => sub { parent($_[0]); push @made, $_[0] },
     image => sub { image(split / /, $_[0], 3) },
-    block => sub { block(split / /, $_[0], 2) },
+    block => sub { block(split / /, $_[0], 3) },
     kernel => sub { kernel($_[0]) },
     port => sub { push @kept, IO::Socket::INET->new(Listen => 16, LocalPort => $_[0], ReuseAddr => 1) // "port $_[0]: $!" },
     host => sub { open(my $f, '>>', '/etc/hosts') or die "/etc/hosts: $!\n"; print $f "127.0.0.1 $_[0]\n" },
-    nbd => sub { nbd(map { $_ eq '-' ? '' : $_ } split / /, $_[0]) },
+    nbd => sub { nbd(split / /, $_[0]) },
     bus => sub { bus($_[0]) },
     tpm => sub { tpm($_[0]) },
     virtiofsd => sub { virtiofsd($_[0]) },

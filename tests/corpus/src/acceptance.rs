@@ -38,6 +38,9 @@ impl Job {
         let mut job = Self::default();
         job.resources(plan);
         plan.fds.iter().for_each(|fd| job.descriptor(&fd.kind));
+        if !plan.fds.iter().any(|fd| fd.kind == FdKind::ShimMonitor) {
+            job.say("monitor", "");
+        }
         for (name, value) in &plan.environment {
             job.say("variable", format!("{name}={value}"));
         }
@@ -57,7 +60,8 @@ impl Job {
             self.object(object);
         }
         arguments.windows(2).for_each(|pair| self.option(pair[0], pair[1]));
-        for file in &plan.files {
+        // The kernel makes what is in /sys.
+        for file in plan.files.iter().filter(|file| !file.path.starts_with("/sys/")) {
             self.say("image", format!("raw {SMALL} {}", file.path));
         }
         for written in &plan.written {
@@ -114,12 +118,12 @@ impl Job {
                 Some("host_device")
                     if text(node, "filename").is_some_and(|it| it.starts_with("/dev/sg")) => {}
                 Some("host_device" | "host_cdrom") => {
-                    self.say("block", format!("{} {path}", format(nodes, name)));
+                    let (format, size) = (format(nodes, name), size(name));
+                    self.say("block", format!("{format} {size} {path}"));
                 }
                 Some(_) | None => {
                     let format = format(nodes, name);
-                    // Flash is as large as its image, and a PC has room for 8 MiB of it.
-                    let size = if name.contains("pflash") { 1 << 20 } else { IMAGE };
+                    let size = size(name);
                     self.say("image", format!("{format} {size} {path}"));
                 }
             }
@@ -128,17 +132,18 @@ impl Job {
 
     /// The servers of disks, where Debian has one: of NBD. Each has all the disks that are asked of it.
     fn servers(&mut self, nodes: &BTreeMap<String, Value>) {
-        let mut servers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for node in nodes.values().filter(|node| text(node, "driver") == Some("nbd")) {
+        let mut servers: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (id, node) in nodes.iter().filter(|(_, node)| text(node, "driver") == Some("nbd")) {
             let server = &node["server"];
             text(server, "host").iter().for_each(|host| self.say("host", host));
             let place = text(server, "path").or_else(|| text(server, "port")).unwrap_or("10809");
-            let name = text(node, "export").filter(|name| !name.is_empty()).unwrap_or("-");
-            servers.entry(place).or_default().insert(name);
+            let name = text(node, "export").unwrap_or_default();
+            let disk = format!("{name}:{}:{}", format(nodes, id), size(id));
+            servers.entry(place).or_default().insert(disk);
         }
-        for (place, names) in servers {
-            let names: Vec<&str> = names.into_iter().collect();
-            self.say("nbd", format!("{place} {}", names.join(" ")));
+        for (place, disks) in servers {
+            let disks: Vec<String> = disks.into_iter().collect();
+            self.say("nbd", format!("{place} {}", disks.join(" ")));
         }
     }
 
@@ -261,6 +266,11 @@ fn objects(arguments: &[&str], option: &str) -> BTreeMap<String, Value> {
             Some((id, object))
         })
         .collect()
+}
+
+/// The size of the image of a block node. Flash is as large as its image, and a PC has room for 8 MiB of it.
+fn size(node: &str) -> u64 {
+    if node.contains("pflash") { 1 << 20 } else { IMAGE }
 }
 
 /// The format of an image: the driver of the node above it.

@@ -81,7 +81,7 @@ pub fn missing_by_words(words: &str) -> Option<&'static str> {
         ("is inherited", "descriptors that its caller opens"),
         ("need nbdkit", "a server of storage"),
         ("vhost-vsock", "a device of the host"),
-        ("no x86 QEMU guest has this", NO_PC),
+        ("no supported guest has this SCSI controller", NO_PC),
     ];
     REFUSALS.iter().find(|(told, _)| words.contains(told)).map(|(_, need)| *need)
 }
