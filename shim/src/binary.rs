@@ -25,7 +25,12 @@ pub(crate) fn known(program: &str) -> Option<QemuBinary> {
 pub(crate) fn learn(program: &str) -> Option<QemuBinary> {
     // One that is not there is told when the guest is to be started.
     let identity = Identity::of(Path::new(program)).ok()?;
-    if let Some(binary) = cache::read(&identity, Trust::Own) {
+    let kept = || cache::read(&identity, Trust::Own);
+    if let Some(binary) = kept() {
+        return Some(binary);
+    }
+    let _turn = cache::turn(&identity);
+    if let Some(binary) = kept() {
         return Some(binary);
     }
     match ask::ask(program, identity.kvm) {

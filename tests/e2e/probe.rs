@@ -53,6 +53,6 @@ fn a_binary_is_asked_once(root: Root) -> Result<()> {
 
 /// The files of the cache: inode, name, time, owner and mode.
 fn answers(host: &Host) -> Result<Vec<String>> {
-    let words = ["find", CACHE, "-type", "f", "-printf", "%i %f %T@ %u %m\n"];
+    let words = ["find", CACHE, "-name", "*.json", "-printf", "%i %f %T@ %u %m\n"];
     Ok(host.run(words)?.success()?.stdout.lines().map(str::to_owned).collect())
 }

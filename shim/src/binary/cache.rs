@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use qemu::QemuBinary;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,23 @@ use super::identity::Identity;
 
 /// Raised when a file of before no longer means the same.
 const FORMAT: u32 = 1;
+
+/// Held by whoever asks a binary, so that of many guests that start together only one does.
+#[derive(Debug)]
+pub(super) struct Turn(#[allow(dead_code, reason = "it is held, not used")] Option<Flock<File>>);
+
+/// Waits until nobody else asks this binary. Where no lock can be had, each asks for itself.
+pub(super) fn turn(identity: &Identity) -> Turn {
+    Turn(folder().and_then(|folder| lock(&folder, identity).ok()))
+}
+
+fn lock(folder: &Path, identity: &Identity) -> io::Result<Flock<File>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let path = file(folder, identity).with_extension("lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    // Whoever holds it asks for a bounded time, and its end frees it.
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+}
 
 /// The largest file that is read: an answer has about 20 KiB.
 const LARGEST: u64 = 1 << 20;
