@@ -228,6 +228,7 @@ impl Equipment {
             program: &plan.emulator,
             arguments: &plan.arguments,
             environment: &plan.environment,
+            stderr: None,
             fds: std::mem::take(&mut self.fds),
             signals,
         };

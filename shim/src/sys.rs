@@ -117,6 +117,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) arguments: &'a [String],
     /// Variables that are set on top of the environment of this process; of two of a name the later one counts.
     pub(crate) environment: &'a [(String, String)],
+    /// Where its messages go; none is to those of this process.
+    pub(crate) stderr: Option<&'a OwnedFd>,
     /// What the process finds open as 3, 4, ...
     pub(crate) fds: Vec<OwnedFd>,
     /// Whose mask for children it gets.
@@ -155,6 +157,7 @@ impl Spawn<'_> {
             program: program.as_ptr(),
             arguments: pointers.as_ptr(),
             environment: variable_pointers.as_ptr(),
+            stderr: self.stderr.map(AsRawFd::as_raw_fd),
             sources: &raw_sources,
             reporter: reporter.as_raw_fd(),
             mask: &self.signals.for_children,
@@ -186,6 +189,7 @@ struct Child<'a> {
     program: *const libc::c_char,
     arguments: *const *const libc::c_char,
     environment: *const *const libc::c_char,
+    stderr: Option<RawFd>,
     sources: &'a [RawFd],
     reporter: RawFd,
     mask: &'a libc::sigset_t,
@@ -217,6 +221,9 @@ impl Child<'_> {
             if libc::getppid() != self.parent {
                 // The parent died before prctl took effect, so its death would never be signalled.
                 libc::_exit(127);
+            }
+            if let Some(stderr) = self.stderr {
+                check(libc::dup2(stderr, libc::STDERR_FILENO))?;
             }
             let mut target = FIRST_FD;
             for source in self.sources {
@@ -467,6 +474,7 @@ mod tests {
             program: "/bin/sh",
             arguments: &arguments,
             environment,
+            stderr: None,
             fds,
             signals: &signals,
         }
@@ -518,6 +526,7 @@ mod tests {
             program: "/nonexistent",
             arguments: &[],
             environment: &[],
+            stderr: None,
             fds: Vec::new(),
             signals: &signals,
         };

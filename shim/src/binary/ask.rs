@@ -1,9 +1,12 @@
 //! Starts a QEMU without a machine and puts the questions of [`QemuBinary::ask`] to it.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -35,9 +38,20 @@ pub(super) enum AskError {
 /// # Errors
 /// When it cannot be started, or says nothing that can be understood.
 pub(super) fn ask(program: &str, kvm: bool) -> Result<QemuBinary, AskError> {
-    let mut qemu = Asked::start(program, kvm)?;
+    let words = memfd_create("qemu-words", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
+    let mut qemu = Asked::start(program, kvm, &words)?;
     let mut ask = |question: &Question| qemu.command(question.command, question.arguments.clone());
-    Ok(QemuBinary::ask(&mut ask)?)
+    QemuBinary::ask(&mut ask).map_err(|error| {
+        repeat(words);
+        error.into()
+    })
+}
+
+/// Says what QEMU said. One that answers has warnings at most, and they come again when it has a guest.
+fn repeat(words: OwnedFd) {
+    let mut words = File::from(words);
+    // When they cannot be read or told, the error that follows still is.
+    let _ = words.rewind().and_then(|()| io::copy(&mut words, &mut io::stderr()));
 }
 
 /// A QEMU that is asked. It is ended when this is dropped.
@@ -48,7 +62,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(program: &str, kvm: bool) -> io::Result<Self> {
+    fn start(program: &str, kvm: bool, words: &OwnedFd) -> io::Result<Self> {
         let (monitor, theirs) = UnixStream::pair()?;
         monitor.set_read_timeout(Some(PATIENCE))?;
         // The signals of this process stay as they are.
@@ -57,6 +71,7 @@ impl Asked {
             program,
             arguments: &qemu::probe_arguments(kvm),
             environment: &[],
+            stderr: Some(words),
             fds: vec![theirs.into()],
             signals: &signals,
         };
