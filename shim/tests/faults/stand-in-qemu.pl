@@ -39,7 +39,7 @@ wait_for_the_end();
 # What a QEMU says of itself when it is asked before a start: this one misbehaves only when it has a guest.
 sub answer_questions {
     my @devices = qw(isa-serial pcie-root-port qemu-xhci virtio-balloon-pci virtio-blk-pci
-        virtio-net-pci virtio-rng-pci virtio-serial-pci virtserialport);
+        virtio-net-pci virtio-rng-pci virtio-serial-pci virtserialport usb-tablet VGA virtio-vga);
     my %answers = (
         'query-version' => '{"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": "stand-in"}',
         'query-machines' => '[{"name": "pc-q35-10.0", "alias": "q35", "default-cpu-type": "qemu64-x86_64-cpu"}]',
