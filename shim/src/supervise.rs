@@ -404,6 +404,7 @@ impl Supervisor<'_> {
         self.running.manager.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
         let limit = self.running.manager.watchdog();
         self.watchdog = limit.map(|limit| Watchdog::new(limit, Instant::now()));
+        sys::release_heap();
         sys::release_code();
     }
 
