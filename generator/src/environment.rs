@@ -54,12 +54,7 @@ impl Environment {
         let scope = asked.unwrap_or_else(calling);
         let search = match scope {
             Scope::System => SearchPath::system(),
-            Scope::User => SearchPath::user(&UserEnvironment {
-                home: path("HOME"),
-                config_home: path("XDG_CONFIG_HOME"),
-                runtime_dir: path("XDG_RUNTIME_DIR"),
-                data_home: path("XDG_DATA_HOME"),
-            }),
+            Scope::User => SearchPath::user(&UserEnvironment::of(|name| env::var_os(name))),
         };
         let root = path("GLASSBOX_ROOT").map(|path| {
             let directory = File::open(&path).ok();

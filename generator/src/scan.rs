@@ -1,13 +1,12 @@
 //! The definitions that there are: names only, no content.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, DirEntry, FileType, ReadDir};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use domain::DomainName;
+use domain::{DomainName, NameError};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
@@ -71,24 +70,28 @@ pub(crate) fn for_each_name(
             return log.error(directory, &format!("{error}; its definitions are left out"));
         }
     };
-    files.sort_by_cached_key(DirEntry::file_name);
-    for found in files {
-        let file = found.file_name();
-        let entry = Entry { path: directory.join(&file), found };
-        match guest(&file) {
+    files.sort_by_cached_key(|(found, _)| found.file_name());
+    for (found, guest) in files {
+        let entry = Entry { path: directory.join(found.file_name()), found };
+        match guest {
             Ok(name) => each(name, &entry, log),
             Err(why) => log.error(&entry.path, &format!("the file stands for no guest: {why}")),
         }
     }
 }
 
+/// An entry called NAME.xml, with the guest that it stands for.
+type Found = (DirEntry, Result<DomainName, NameError>);
+
 /// The entries called *.xml, as far as the directory can be read.
-fn definition_files(entries: ReadDir, directory: &Path, log: &mut Log) -> Vec<DirEntry> {
+fn definition_files(entries: ReadDir, directory: &Path, log: &mut Log) -> Vec<Found> {
     let mut files = Vec::new();
     for entry in entries {
         match entry {
-            Ok(entry) if is_definition(&entry.file_name()) => files.push(entry),
-            Ok(_) => {}
+            Ok(entry) => {
+                let guest = domain::defined_guest(&entry.file_name());
+                files.extend(guest.map(|guest| (entry, guest)));
+            }
             Err(error) => {
                 log.error(directory, &format!("{error}; some definitions are left out"));
                 break;
@@ -96,17 +99,6 @@ fn definition_files(entries: ReadDir, directory: &Path, log: &mut Log) -> Vec<Di
         }
     }
     files
-}
-
-fn is_definition(file: &OsStr) -> bool {
-    file.as_encoded_bytes().ends_with(b".xml")
-}
-
-/// The guest that a file NAME.xml stands for, or why it stands for none.
-fn guest(file: &OsStr) -> Result<DomainName, String> {
-    let stem = file.to_str().and_then(|file| file.strip_suffix(".xml"));
-    let stem = stem.ok_or("the name is not UTF-8; rename it")?;
-    DomainName::try_from(stem).map_err(|error| error.to_string())
 }
 
 /// What an entry comes to when links are followed.

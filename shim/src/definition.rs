@@ -75,13 +75,7 @@ pub(crate) fn read(source: &Source) -> Result<Definition, DefinitionError> {
 
 /// The directories of a user's definitions, by this process's environment.
 pub(crate) fn user_search_path() -> SearchPath {
-    let path = |variable| std::env::var_os(variable).map(PathBuf::from);
-    SearchPath::user(&UserEnvironment {
-        home: path("HOME"),
-        config_home: path("XDG_CONFIG_HOME"),
-        runtime_dir: path("XDG_RUNTIME_DIR"),
-        data_home: path("XDG_DATA_HOME"),
-    })
+    SearchPath::user(&UserEnvironment::of(|name| std::env::var_os(name)))
 }
 
 fn named(name: &DomainName, search: &SearchPath) -> Result<Definition, DefinitionError> {

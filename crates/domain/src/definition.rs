@@ -4,9 +4,11 @@
 //! directories. The generator lists these directories and the shim opens one file in them; both take the
 //! list and the limits from here.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, Position};
+use crate::names::{DomainName, NameError};
 
 /// Largest definition that is read, in bytes: the longest string of libvirt's RPC protocol
 /// (`REMOTE_STRING_MAX`), hence the longest document that any libvirt client can hand over.
@@ -32,6 +34,21 @@ pub fn definition_text(bytes: &[u8]) -> Result<&str, Fault> {
         };
         Fault::refused(position, "", "the text is not UTF-8 here; save the file as UTF-8")
     })
+}
+
+/// The guest that a file in a directory of definitions stands for by its name, `NAME.xml`; none when it is not
+/// called so.
+///
+/// ```
+/// use domain::defined_guest;
+/// assert_eq!(defined_guest("web.xml".as_ref()).unwrap().unwrap().as_str(), "web");
+/// assert!(defined_guest("web.xml.orig".as_ref()).is_none());
+/// assert!(defined_guest("..xml".as_ref()).unwrap().is_err());
+/// ```
+#[must_use]
+pub fn defined_guest(file: &OsStr) -> Option<Result<DomainName, NameError>> {
+    let stem = file.as_encoded_bytes().strip_suffix(b".xml")?;
+    Some(std::str::from_utf8(stem).map_err(|_| NameError::NotUtf8).and_then(DomainName::try_from))
 }
 
 /// The directories of one manager, system or user, the one that counts first first.
@@ -63,6 +80,45 @@ pub struct UserEnvironment {
     pub data_home: Option<PathBuf>,
 }
 
+impl UserEnvironment {
+    /// What these variables say; `variable` gives the value of one. An empty value is none.
+    pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            home: path("HOME"),
+            config_home: path("XDG_CONFIG_HOME"),
+            runtime_dir: path("XDG_RUNTIME_DIR"),
+            data_home: path("XDG_DATA_HOME"),
+        }
+    }
+
+    /// The directory of configuration.
+    #[must_use]
+    pub fn config(&self) -> Option<PathBuf> {
+        absolute(&self.config_home).or_else(|| self.in_home(".config"))
+    }
+
+    /// The directory of what is gone with the login.
+    #[must_use]
+    pub fn runtime(&self) -> Option<PathBuf> {
+        absolute(&self.runtime_dir)
+    }
+
+    /// The directory of data.
+    #[must_use]
+    pub fn data(&self) -> Option<PathBuf> {
+        absolute(&self.data_home).or_else(|| self.in_home(".local/share"))
+    }
+
+    fn in_home(&self, path: &str) -> Option<PathBuf> {
+        absolute(&self.home).map(|home| home.join(path))
+    }
+}
+
+fn absolute(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| path.is_absolute())
+}
+
 impl SearchPath {
     /// The directories of the system manager: those of systemd's own units, with our name.
     #[must_use]
@@ -73,14 +129,10 @@ impl SearchPath {
     /// The directories of a user's manager. Those whose variables are unset are left out.
     #[must_use]
     pub fn user(environment: &UserEnvironment) -> Self {
-        let absolute = |path: &Option<PathBuf>| path.clone().filter(|path| path.is_absolute());
-        let home = absolute(&environment.home);
-        let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
-        let config = absolute(&environment.config_home).or_else(|| in_home(".config"));
-        let data = absolute(&environment.data_home).or_else(|| in_home(".local/share"));
+        let config = environment.config();
         let has_config = config.is_some();
-        let runtime = absolute(&environment.runtime_dir);
-        Self::below([config, runtime, data].into_iter().flatten(), has_config)
+        let parents = [config, environment.runtime(), environment.data()];
+        Self::below(parents.into_iter().flatten(), has_config)
     }
 
     fn below(parents: impl IntoIterator<Item = PathBuf>, configurable: bool) -> Self {
@@ -109,9 +161,12 @@ mod tests {
     use super::*;
 
     fn user(variables: [&str; 4]) -> (Vec<String>, Option<String>) {
-        let [home, config_home, runtime_dir, data_home] =
-            variables.map(|text| (!text.is_empty()).then(|| PathBuf::from(text)));
-        let path = SearchPath::user(&UserEnvironment { home, config_home, runtime_dir, data_home });
+        let names = ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"];
+        let variable = |name: &str| {
+            let at = names.iter().position(|known| *known == name)?;
+            Some(OsString::from(variables[at]))
+        };
+        let path = SearchPath::user(&UserEnvironment::of(variable));
         let text = |path: &Path| path.display().to_string();
         (path.directories().iter().map(|path| text(path)).collect(), path.autostart().map(text))
     }

@@ -64,7 +64,9 @@ pub use cpu::{
 };
 pub use cpuset::{CpuSet, CpuSetError};
 pub use cputune::{CpuTuning, Pin, SchedulerPolicy, Scheduling};
-pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, definition_text};
+pub use definition::{
+    LARGEST_DEFINITION, SearchPath, UserEnvironment, defined_guest, definition_text,
+};
 pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};

@@ -35,6 +35,9 @@ pub enum NameError {
         /// The first offending character.
         character: char,
     },
+    /// The name of a file is not in UTF-8.
+    #[error("the name is not UTF-8; rename it")]
+    NotUtf8,
     /// The name is `.` or `..`.
     #[error("the name is {0:?}, which names a directory; choose another")]
     Dots(String),
