@@ -20,6 +20,7 @@ mod definition;
 pub mod devices;
 mod disk_target;
 mod domain;
+pub mod edit;
 mod fault;
 mod features;
 mod header;

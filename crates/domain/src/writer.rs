@@ -177,6 +177,6 @@ impl OpenElement<'_> {
 }
 
 /// Text with XML's five characters written as entities, and line breaks that a parser would fold kept.
-fn escape(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> std::borrow::Cow<'_, str> {
     quick_xml::escape::escape(text)
 }
