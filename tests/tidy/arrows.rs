@@ -10,11 +10,12 @@ use super::none;
 /// Each package of the workspace with the packages of the workspace that it may link.
 ///
 /// A new arrow is a change of the design: a commit of its own that says why, with a line here.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("qemu", &["domain"]),
     ("qmp", &[]),
     ("dbus-api", &["domain"]),
+    ("definitions", &[]),
     ("glassbox-generator", &["domain"]),
     ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
     ("glassboxd", &["dbus-api", "domain"]),
