@@ -14,18 +14,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tests::{Root, Setup};
 
-/// The layer that `tests/e2e/libvirt.rs` has, so that there is one.
-const PACKAGES: [&str; 8] = [
-    "libvirt-clients",
-    "libvirt-daemon-system",
-    "ovmf",
-    "qemu-efi-aarch64",
-    "qemu-system-arm",
-    "qemu-system-modules-spice",
-    "qemu-system-riscv",
-    "virtiofsd",
-];
-
 /// What libvirt can do without in a container: as little as the shim does, for a fair comparison.
 const QEMU_CONF: &str = "security_driver = \"none\"
 user = \"root\"
@@ -43,7 +31,7 @@ const DRIVER: &str = include_str!("peers.pl");
 
 fn main() -> Result<()> {
     let rounds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(15u32);
-    let host = Setup::new(Root::Trixie).product()?.packages("libvirt", &PACKAGES)?.boot()?;
+    let host = Setup::new(Root::Trixie).product()?.libvirt()?.boot()?;
     let guest = include_str!("../../shim/benches/guest.xml").replace("@image@", "/srv/bench.img");
     host.write_file("/srv/bench.xml", guest)?;
     host.write_file("/srv/bench.img", boot_sector())?;

@@ -12,18 +12,6 @@ use anyhow::Result;
 use serde_json::Value;
 use tests::{Host, Root, Setup};
 
-/// Libvirt with what it must find to print arguments: QEMU for the three architectures, and firmware.
-const PACKAGES: [&str; 8] = [
-    "libvirt-clients",
-    "libvirt-daemon-system",
-    "ovmf",
-    "qemu-efi-aarch64",
-    "qemu-system-arm",
-    "qemu-system-modules-spice",
-    "qemu-system-riscv",
-    "virtiofsd",
-];
-
 /// How many definitions are compared at least, so that a folder that moved is noticed.
 const AT_LEAST: usize = 15;
 
@@ -32,7 +20,7 @@ fn libvirt_makes_the_same_arguments() -> Result<()> {
     if !tests::ready("libvirt::libvirt_makes_the_same_arguments") {
         return Ok(());
     }
-    let setup = Setup::new(Root::Trixie).product()?.packages("libvirt", &PACKAGES)?;
+    let setup = Setup::new(Root::Trixie).product()?.libvirt()?;
     let host = setup.boot()?;
     // Libvirt looks for a GPU by its name only.
     host.sh("mkdir -p /dev/dri; touch /dev/dri/renderD128; systemctl start libvirtd")?;

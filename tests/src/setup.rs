@@ -22,6 +22,18 @@ use crate::{cache, cgroups, guest, install, package_layer, packages};
 /// A boot takes 2 s alone; on a loaded machine with two cores it may take much longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
+/// The packages of [`Setup::libvirt`].
+const LIBVIRT: [&str; 8] = [
+    "libvirt-clients",
+    "libvirt-daemon-system",
+    "ovmf",
+    "qemu-efi-aarch64",
+    "qemu-system-arm",
+    "qemu-system-modules-spice",
+    "qemu-system-riscv",
+    "virtiofsd",
+];
+
 /// Numbers the containers of this process.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -97,6 +109,16 @@ impl Setup {
     pub fn packages(mut self, name: &str, packages: &[&str]) -> Result<Self> {
         self.layers.push(package_layer::prepare(self.root, name, packages)?);
         Ok(self)
+    }
+
+    /// Adds the release's libvirt, with what it must find to start guests of three architectures and to print what it
+    /// would start: QEMU for them, and firmware.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::packages`].
+    pub fn libvirt(self) -> Result<Self> {
+        self.packages("libvirt", &LIBVIRT)
     }
 
     /// Adds a file that is there when systemd starts, owned by root.
