@@ -23,7 +23,7 @@ use crate::{cache, cgroups, guest, install, package_layer, packages};
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// The packages of [`Setup::libvirt`].
-const LIBVIRT: [&str; 8] = [
+const LIBVIRT: [&str; 10] = [
     "libvirt-clients",
     "libvirt-daemon-system",
     "ovmf",
@@ -31,6 +31,9 @@ const LIBVIRT: [&str; 8] = [
     "qemu-system-arm",
     "qemu-system-modules-spice",
     "qemu-system-riscv",
+    // Without them libvirt plans no TPM, not even one that another program serves.
+    "swtpm",
+    "swtpm-tools",
     "virtiofsd",
 ];
 
