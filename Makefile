@@ -36,6 +36,7 @@ pages := $(wildcard man/*.1 man/*.5 man/*.8)
 # All that is installed: mode, source, target.
 define FILES
 0755 $(built)/glassbox-qemu $(bindir)/glassbox-qemu
+0755 $(built)/glassboxctl $(bindir)/glassboxctl
 0755 $(built)/glassboxd $(sbindir)/glassboxd
 0755 wrappers/libguestfs-hv $(libdir)/glassbox/libguestfs-hv
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
@@ -53,6 +54,9 @@ define FILES
 0644 completions/glassbox-qemu $(datadir)/bash-completion/completions/glassbox-qemu
 0644 completions/_glassbox-qemu $(datadir)/zsh/site-functions/_glassbox-qemu
 0644 completions/glassbox-qemu.fish $(datadir)/fish/vendor_completions.d/glassbox-qemu.fish
+0644 completions/glassboxctl $(datadir)/bash-completion/completions/glassboxctl
+0644 completions/_glassboxctl $(datadir)/zsh/site-functions/_glassboxctl
+0644 completions/glassboxctl.fish $(datadir)/fish/vendor_completions.d/glassboxctl.fish
 $(foreach page,$(pages),0644 $(page) $(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))
 )
 endef

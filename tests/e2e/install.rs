@@ -14,6 +14,7 @@ use tests::install;
 /// Mode and path of all that is installed with `PREFIX=/usr`, but for the manual.
 const FILES: &str = "\
 755 usr/bin/glassbox-qemu
+755 usr/bin/glassboxctl
 755 usr/lib/glassbox/libguestfs-hv
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
@@ -27,10 +28,13 @@ const FILES: &str = "\
 644 usr/lib/tmpfiles.d/glassbox.conf
 755 usr/sbin/glassboxd
 644 usr/share/bash-completion/completions/glassbox-qemu
+644 usr/share/bash-completion/completions/glassboxctl
 644 usr/share/dbus-1/system-services/org.glassbox.Glassbox1.service
 644 usr/share/dbus-1/system.d/org.glassbox.Glassbox1.conf
 644 usr/share/fish/vendor_completions.d/glassbox-qemu.fish
+644 usr/share/fish/vendor_completions.d/glassboxctl.fish
 644 usr/share/zsh/site-functions/_glassbox-qemu
+644 usr/share/zsh/site-functions/_glassboxctl
 ";
 
 #[test]
@@ -118,7 +122,7 @@ impl Place {
     fn stand_ins(&self) {
         let built = self.0.join("target/release");
         fs::create_dir_all(&built).unwrap();
-        for program in ["glassbox-qemu", "glassboxd", "glassbox-generator"] {
+        for program in ["glassbox-qemu", "glassboxctl", "glassboxd", "glassbox-generator"] {
             fs::write(built.join(program), program).unwrap();
         }
     }

@@ -10,7 +10,7 @@ use super::none;
 /// Each package of the workspace with the packages of the workspace that it may link.
 ///
 /// A new arrow is a change of the design: a commit of its own that says why, with a line here.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("qemu", &["domain"]),
     ("qmp", &[]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("definitions", &[]),
     ("glassbox-generator", &["domain"]),
     ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
+    ("glassboxctl", &["dbus-api", "definitions", "domain"]),
     ("glassboxd", &["dbus-api", "domain"]),
     ("corpus", &["domain", "qemu"]),
     // The end-to-end tests use the programs as they are installed.

@@ -18,6 +18,9 @@ mod roff;
 #[path = "../../shim/src/cli.rs"]
 mod glassbox_qemu;
 #[allow(dead_code)]
+#[path = "../../dbus/ctl/src/cli.rs"]
+mod glassboxctl;
+#[allow(dead_code)]
 #[path = "../../dbus/daemon/src/cli.rs"]
 mod glassboxd;
 
@@ -25,6 +28,7 @@ mod glassboxd;
 fn command(page: &str) -> Option<Command> {
     match page {
         "glassbox-qemu.1" => Some(glassbox_qemu::Cli::command()),
+        "glassboxctl.1" => Some(glassboxctl::Cli::command()),
         "glassboxd.8" => Some(glassboxd::Options::command()),
         _ => None,
     }
@@ -55,28 +59,32 @@ fn man_pages_are_fresh() {
     none("a man page differs from its source in man/*.md and the options; run 'make man'", &stale);
 }
 
-/// The files of completions, as the shells' own folders name them.
-const COMPLETIONS: [(Shell, &str); 3] = [
-    (Shell::Bash, "glassbox-qemu"),
-    (Shell::Zsh, "_glassbox-qemu"),
-    (Shell::Fish, "glassbox-qemu.fish"),
-];
+/// The programs that have completions, with the pages of their options.
+const COMPLETED: [(&str, &str); 2] =
+    [("glassbox-qemu", "glassbox-qemu.1"), ("glassboxctl", "glassboxctl.1")];
 
 #[test]
 fn man_pages_have_completions_beside_them() {
     let folder = tests::install::repository().join("completions");
     let mut stale = Vec::new();
-    for (shell, name) in COMPLETIONS {
-        let mut script = Vec::new();
-        let mut command = glassbox_qemu::Cli::command();
-        clap_complete::generate(shell, &mut command, "glassbox-qemu", &mut script);
-        let file = folder.join(name);
-        if std::env::var_os("UPDATE_MAN").is_some() {
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(&file, &script).unwrap();
-        }
-        if fs::read(&file).unwrap_or_default() != script {
-            stale.push(format!("completions/{name}"));
+    for (program, page) in COMPLETED {
+        // Named as the shells' own folders name them.
+        for (shell, name) in [
+            (Shell::Bash, program.to_owned()),
+            (Shell::Zsh, format!("_{program}")),
+            (Shell::Fish, format!("{program}.fish")),
+        ] {
+            let mut script = Vec::new();
+            let mut command = command(page).unwrap();
+            clap_complete::generate(shell, &mut command, program, &mut script);
+            let file = folder.join(&name);
+            if std::env::var_os("UPDATE_MAN").is_some() {
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(&file, &script).unwrap();
+            }
+            if fs::read(&file).unwrap_or_default() != script {
+                stale.push(format!("completions/{name}"));
+            }
         }
     }
     none("completions differ from the program's options; run 'make man'", &stale);
@@ -91,12 +99,25 @@ fn man_pages_have_their_sections() {
         let lacks = |section: &&&str| !text.contains(&format!("\n## {section}\n"));
         missing.extend(SECTIONS.iter().filter(lacks).map(|section| format!("{source}: {section}")));
     }
-    assert_eq!(pages, 4, "one page for each program and one for the file format");
+    assert_eq!(pages, 5, "one page for each program and one for the file format");
     none("each man page has these sections", &missing);
 }
 
-/// The options of a program as clap_mangen lists them, below a heading of their own.
+/// The options of a program as clap_mangen lists them, below a heading of their own; with verbs, each verb's below it.
 fn option_list(command: Command) -> String {
+    let verbs: Vec<Command> = command.get_subcommands().cloned().collect();
+    let name = command.get_name().to_owned();
+    let mut list = options(command);
+    for verb in verbs {
+        let (name, about) = (format!("{name} {}", verb.get_name()), verb.get_about().cloned());
+        let listed = options(verb.disable_help_flag(true));
+        let (_, lines) = listed.split_once(".SH OPTIONS\n").unwrap_or_default();
+        list += &format!(".SS {name}\n{}.\n{lines}", about.unwrap_or_default());
+    }
+    list
+}
+
+fn options(command: Command) -> String {
     let mut list = Vec::new();
     clap_mangen::Man::new(command).render_options_section(&mut list).unwrap();
     String::from_utf8(list).unwrap()

@@ -11,8 +11,9 @@ const FORBIDDEN_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "misc"
 /// The one file of each program that may be `unsafe`.
 const UNSAFE_FILES: [&str; 2] = ["dbus/daemon/src/inherited.rs", "shim/src/sys.rs"];
 
-/// The one file that makes processes of other programs: the shim's, which starts QEMU.
-const STARTS_PROCESSES: [&str; 1] = ["shim/src/sys.rs"];
+/// The files that make processes of other programs: the shim's, which starts QEMU, and one that asks our own programs
+/// about definitions.
+const STARTS_PROCESSES: [&str; 2] = ["shim/src/sys.rs", "dbus/ctl/src/programs.rs"];
 
 /// Ways to make a process, each the words of one line.
 const WAYS: [&[&str]; 4] = [&["process::", "Command"], &["fork("], &["posix_spawn"], &["execv"]];

@@ -1,0 +1,76 @@
+//! Makes what is planned for a guest. A failure leaves no definition without what belongs to it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use definitions::{Existing, NewFile};
+
+use super::plan::{FileCopy, Plan};
+use super::target::Target;
+
+/// Copies the variables, writes the definition, and makes the entry of autostart.
+///
+/// # Errors
+/// When something cannot be written. Without a definition the guest's copy of its variables is gone again.
+pub(crate) fn carry_out(plan: &Plan, target: &Target, force: bool) -> Result<()> {
+    let existing = if force { Existing::Replaced } else { Existing::Kept };
+    if let Some(variables) = &plan.variables {
+        copy_variables(variables, target, existing)?;
+    }
+    let defined = define(plan, target, existing);
+    if defined.is_err()
+        && existing == Existing::Kept
+        && let Some(variables) = &plan.variables
+    {
+        // It was made a moment ago; if it stays, the next import says that it is there.
+        let _ = fs::remove_file(&variables.to);
+    }
+    defined?;
+    plan.autostart.as_deref().map_or(Ok(()), start_at_boot)
+}
+
+/// The variables may hold keys, so nobody but QEMU reads them.
+fn copy_variables(variables: &FileCopy, target: &Target, existing: Existing) -> Result<()> {
+    let told = || variables.from.display().to_string();
+    let content = fs::read(&variables.from).with_context(told)?;
+    let account = target.account();
+    put(&NewFile {
+        path: &variables.to,
+        content: &content,
+        mode: 0o600,
+        user: account.map(|account| account.user),
+        group: account.map(|account| account.group),
+        existing,
+    })
+}
+
+/// libvirt's own file is root's alone, for a definition may hold passwords; here the guests' account reads it, too.
+fn define(plan: &Plan, target: &Target, existing: Existing) -> Result<()> {
+    let group = target.account().map(|account| account.group);
+    let mode = if group.is_some() { 0o640 } else { 0o600 };
+    let (path, content) = (plan.definition.to.as_path(), plan.text.as_bytes());
+    put(&NewFile { path, content, mode, user: None, group, existing })
+}
+
+fn put(file: &NewFile<'_>) -> Result<()> {
+    make_parent(file.path)?;
+    Ok(file.put()?)
+}
+
+/// Makes a link like libvirt's. Whatever has the name already counts as one, or says that the guest must not start.
+fn start_at_boot(entry: &Path) -> Result<()> {
+    make_parent(entry)?;
+    let name = entry.file_name().unwrap_or_default();
+    match symlink(Path::new("..").join(name), entry) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.with_context(|| entry.display().to_string()),
+    }
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())
+}
