@@ -12,6 +12,7 @@ mod fate;
 mod faults;
 mod guestfs;
 mod health;
+mod import;
 mod inherit;
 mod input;
 mod lan;
