@@ -17,6 +17,10 @@ const USUAL_PERIOD: i64 = 100_000;
 /// Weights that systemd takes, systemd.resource-control(5), `CPUWeight=` and `IOWeight=`.
 const WEIGHTS: std::ops::RangeInclusive<u64> = 1..=10_000;
 
+/// The most that systemd takes as `CPUQuota=`, in hundredths of a percent: `INT_MAX` (`parse_permyriad_unbounded` in its
+/// `percent-util.c`). It is more than 200,000 CPUs, so a quota above it is none.
+const HIGHEST_SHARE: u64 = 0x7fff_ffff;
+
 /// What VFIO may lock beside the guest's memory, for the devices' own windows: libvirt's allowance, 1 GiB.
 const DEVICE_WINDOWS: u64 = 1 << 30;
 
@@ -132,7 +136,8 @@ fn quota(tuning: &CpuTuning, resources: &Resources) -> Option<(UnitValue, Option
     });
     let share = [parts, share("global_", 1)].into_iter().flatten().min()?;
     let period = limit("global_period").or(limit("period")).and_then(|p| u64::try_from(p).ok());
-    Some((UnitValue::percent(u64::try_from(share.max(1)).ok()?), period))
+    let share = u64::try_from(share.max(1)).ok().filter(|share| *share <= HIGHEST_SHARE)?;
+    Some((UnitValue::percent(share), period))
 }
 
 /// A period or quota by its element's name, in microseconds.
@@ -264,10 +269,9 @@ mod tests {
             ("<quota>25000</quota><emulator_quota>50000</emulator_quota>", &["CPUQuota=150%"]),
             ("<quota>25000</quota><global_quota>12345</global_quota>", &["CPUQuota=12.34%"]),
             ("<quota>-1</quota>", &[]),
-            (
-                "<global_quota>9223372036854775807</global_quota>",
-                &["CPUQuota=9223372036854775.80%"],
-            ),
+            ("<global_quota>21474836470</global_quota>", &["CPUQuota=21474836.47%"]),
+            ("<global_quota>21474836480</global_quota>", &[]),
+            ("<global_quota>9223372036854775807</global_quota>", &[]),
         ] {
             let inner = format!("<vcpu>4</vcpu><cputune>{tuning}</cputune>");
             assert_eq!(written(&inner, 0), expected, "{tuning}");

@@ -7,6 +7,7 @@ mod call;
 mod corpus;
 mod dry_run;
 mod golden;
+mod hostile;
 mod odd;
 mod tree;
 mod verify;

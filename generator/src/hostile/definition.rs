@@ -1,0 +1,52 @@
+//! A definition that is hostile wherever it can be. The program's own tests have it, and those that call the program.
+
+use proptest::prelude::*;
+
+/// A definition with `@` wherever text of its author reaches the unit.
+const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><memory>@</memory>
+<memtune><hard_limit>@</hard_limit><soft_limit unit='@'>1</soft_limit></memtune>
+<memoryBacking><hugepages/><locked/></memoryBacking>
+<blkiotune><weight>@</weight><device><path>@</path><weight>300</weight></device>
+  <device><path>/dev/@</path><read_bytes_sec>7</read_bytes_sec></device></blkiotune>
+<vcpu cpuset='@'>2</vcpu><cputune><shares>@</shares><quota>@</quota><emulatorpin cpuset='@'/>
+  <emulatorsched scheduler='fifo' priority='@'/></cputune>
+<numatune><memory mode='@' nodeset='@'/></numatune>
+<resource><partition>/@</partition></resource>
+<os><kernel>@</kernel><initrd>/@</initrd><nvram template='@'>/a/@</nvram></os>
+<devices><disk type='file'><source file='@'/><backingStore><source file='/@'/></backingStore></disk>
+  <disk type='block'><source dev='@'/></disk><disk type='block'><source dev='/dev/@'/></disk>
+  <disk type='network'><source protocol='@'><host name='@' transport='@'/></source></disk>
+  <filesystem><source dir='@'/></filesystem>
+  <interface type='bridge'><source bridge='@'/></interface>
+  <interface type='direct'><source dev='@'/></interface>
+  <hostdev type='pci'><source><address bus='@'/></source></hostdev></devices></domain>";
+
+/// The definition with each `@` replaced by the next of `values`, in turns.
+pub(crate) fn filled(values: &[String]) -> String {
+    let mut values = values.iter().cycle();
+    let mut text = String::new();
+    for (index, part) in DEFINITION.split('@').enumerate() {
+        if index > 0 {
+            for c in values.next().expect("a cycle has no end").chars() {
+                // References, so that line ends and quotes come through as they are.
+                let plain = c.is_ascii_alphanumeric();
+                if plain { text.push(c) } else { text.push_str(&format!("&#{};", u32::from(c))) }
+            }
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+/// Texts that mean something to systemd, to a shell or to a path, and long ones.
+pub(crate) fn values() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(
+        prop_oneof![
+            "[\t\n\r -~\u{80}-\u{2ff}]{0,24}",
+            "(\\\\|\n|\r|\\[Service\\]|ExecStart=/|%n|%|\\$HOME|\"|'|\\.\\./|/| |;|#|[0-9]){0,12}",
+            "[0-9]{1,20}",
+            Just("a".repeat(65_536)),
+        ],
+        1..8,
+    )
+}
