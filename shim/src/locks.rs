@@ -227,8 +227,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
-    use std::process::{Child, Command, Stdio};
+    use ::tests::{SecondProcess, second_process};
+    use std::ffi::OsStr;
 
     const UUIDS: [&str; 2] =
         ["c7a5fdbd-edaf-9455-926a-d65c16db1801", "c7a5fdbd-edaf-9455-926a-d65c16db1802"];
@@ -239,46 +239,25 @@ mod tests {
         Locks::take_in(directory, &name, &instance, &UUIDS[uuid].parse().unwrap()).unwrap()
     }
 
-    /// Another process that holds a guest's locks; it is killed when this is dropped.
-    struct Other(Child);
-
-    impl Other {
-        fn holding(directory: &Path, name: &str) -> Self {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--ignored", "--exact", "locks::tests::hold_the_locks", "--nocapture"])
-                .env("HOLD_IN", directory)
-                .env("HOLD_NAME", name)
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-            assert!(lines.any(|line| line.unwrap().contains("HELD")), "it got no locks");
-            Self(child)
-        }
-    }
-
-    impl Drop for Other {
-        fn drop(&mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
+    /// Another process that holds a guest's locks.
+    fn other(directory: &Path, name: &str) -> SecondProcess {
+        let variables = [("HOLD_IN", directory.as_os_str()), ("HOLD_NAME", OsStr::new(name))];
+        SecondProcess::of("locks::tests::hold_the_locks", variables)
     }
 
     #[test]
     #[ignore = "it is the other process of other tests"]
-    #[allow(clippy::print_stdout)] // Its parent waits for it.
     fn hold_the_locks() {
         let directory = PathBuf::from(std::env::var_os("HOLD_IN").unwrap());
         let _locks = take(&directory, &std::env::var("HOLD_NAME").unwrap(), 0).unwrap();
-        println!("HELD");
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        second_process::done();
     }
 
     #[test]
     fn the_holder_of_name_or_uuid_is_named_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("glassbox/claim");
-        let other = Other::holding(&directory, "my vm");
+        let other = other(&directory, "my vm");
         let text = fs::read_to_string(format!("/proc/{}/cgroup", other.0.id())).unwrap();
         let unit = Placement::parse(&text).unit;
         let who = Holder { pid: other.0.id(), unit: unit.as_deref() };

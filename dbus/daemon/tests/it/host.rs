@@ -1,6 +1,7 @@
 //! A host for one test: a directory, a bus of its own, a notify socket, and the daemon.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,6 +16,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tempfile::TempDir;
+use tests::{SecondProcess, second_process};
 use zbus::connection::Builder;
 use zbus::{Connection, DBusError, Fd, OwnedObjectPath, OwnedVariant};
 
@@ -314,35 +316,13 @@ pub(crate) fn end(kept: &OwnedFd) {
     shutdown(kept.as_raw_fd(), Shutdown::Both).unwrap();
 }
 
-/// Another process, which is killed when this is dropped.
-pub(crate) struct Other(pub(crate) Child);
-
-impl Other {
-    /// A process that holds a claim, in a unit of this name when one is given.
-    pub(crate) fn holding(host: &Host, name: &str, uuid: &str, unit: Option<&Cgroup>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        if let Some(Cgroup(path)) = unit {
-            command.env("HOLD_CGROUP", path.join("cgroup.procs"));
-        }
-        let mut child = command
-            .args(["--ignored", "--exact", "host::hold_a_claim", "--nocapture"])
-            .env("HOLD_SOCKET", host.socket())
-            .env("HOLD_NAME", name)
-            .env("HOLD_UUID", uuid)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("HELD")), "the other process got no claim");
-        Self(child)
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// A process that holds a claim, in a unit of this name when one is given.
+pub(crate) fn other(host: &Host, name: &str, uuid: &str, unit: Option<&Cgroup>) -> SecondProcess {
+    let members = unit.map(|Cgroup(path)| path.join("cgroup.procs").into_os_string());
+    let held = [("HOLD_SOCKET", host.socket().into()), ("HOLD_NAME", name.into())];
+    let variables = held.into_iter().chain([("HOLD_UUID", uuid.into())]);
+    let variables = variables.chain(members.map(|members| ("HOLD_CGROUP", members)));
+    SecondProcess::of::<_, OsString>("host::hold_a_claim", variables)
 }
 
 #[test]
@@ -356,8 +336,7 @@ fn hold_a_claim() {
         let connection = peer(variable("HOLD_SOCKET").as_ref()).await;
         let (name, uuid) = (variable("HOLD_NAME"), variable("HOLD_UUID"));
         let _claim = register(&connection, &name, &uuid).await.unwrap();
-        println!("HELD");
-        std::future::pending::<()>().await;
+        tokio::task::spawn_blocking(second_process::done).await.unwrap();
     });
 }
 

@@ -8,7 +8,7 @@ use zbus::connection::Builder;
 use zbus::message::Header;
 use zbus::{Connection, ObjectServer, OwnedObjectPath, interface};
 
-use crate::host::{Cgroup, Host, Other, PATIENCE, run, uuid};
+use crate::host::{Cgroup, Host, PATIENCE, other, run, uuid};
 
 /// What the stand-in has: all arguments of `RegisterMachineWithNetwork`, by name.
 type Machines = Arc<Mutex<BTreeMap<String, Entry>>>;
@@ -208,7 +208,7 @@ fn a_guest_is_a_machine_when_register_answers_and_until_it_ends() {
     let machined = Machined::start(&host, Mood::Willing, &[]);
     host.start_daemon(&[]);
     for round in 1..=5 {
-        let guest = Other::holding(&host, "my vm.1", &uuid(round), Some(&unit));
+        let guest = other(&host, "my vm.1", &uuid(round), Some(&unit));
         assert_eq!(machined.machines(), only("gb--my-20vm-2e1", entry(round, guest.0.id())));
         let name: String = run(async {
             let bus = host.bus().await;
@@ -230,7 +230,7 @@ fn guests_register_with_a_machined_that_comes_later() {
         return;
     };
     host.start_daemon(&[]);
-    let guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let guest = other(&host, "web", &uuid(1), Some(&unit));
     let missing =
         "guest 'web' runs, but machinectl does not show it: systemd-machined is not installed";
     assert!(host.log().contains(missing), "{}", host.log());
@@ -253,7 +253,7 @@ fn a_hanging_machined_holds_up_nobody_for_long() {
     let _machined = Machined::start(&host, Mood::Hanging, &[]);
     host.start_daemon(&[]);
     let start = Instant::now();
-    let _guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let _guest = other(&host, "web", &uuid(1), Some(&unit));
     let waited = start.elapsed();
     assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(5), "{waited:?}");
     let warning = "guest 'web' starts before machined answered in 1s";
@@ -267,7 +267,7 @@ fn a_refusal_is_logged_and_the_guest_runs() {
     };
     let machined = Machined::start(&host, Mood::Refusing, &[]);
     host.start_daemon(&[]);
-    let _guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let _guest = other(&host, "web", &uuid(1), Some(&unit));
     assert!(
         host.log().contains("machinectl does not show it: systemd-machined: "),
         "{}",
@@ -284,7 +284,7 @@ fn a_stale_machine_of_ours_is_replaced() {
     };
     let machined = Machined::start(&host, Mood::Willing, &[("web", &entry(9, 1))]);
     host.start_daemon(&[]);
-    let guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let guest = other(&host, "web", &uuid(1), Some(&unit));
     assert_eq!(machined.machines(), only("web", entry(1, guest.0.id())));
 }
 
@@ -296,7 +296,7 @@ fn the_machine_of_another_program_is_left_alone() {
     let foreign = Entry { service: "systemd-nspawn".to_owned(), ..entry(9, 1) };
     let machined = Machined::start(&host, Mood::Willing, &[("web", &foreign)]);
     host.start_daemon(&[]);
-    let guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let guest = other(&host, "web", &uuid(1), Some(&unit));
     let taken = "the machine name is taken by systemd-nspawn, leader 1; rename one of the two";
     assert!(host.log().contains(taken), "{}", host.log());
     drop(guest);
@@ -317,7 +317,7 @@ fn a_guest_in_somebody_s_session_is_no_machine() {
     };
     let machined = Machined::start(&host, Mood::Willing, &[]);
     host.start_daemon(&[]);
-    let _guest = Other::holding(&host, "web", &uuid(1), Some(&unit));
+    let _guest = other(&host, "web", &uuid(1), Some(&unit));
     let reason = "its leader lives in session-glassbox7.scope, and machinectl terminate would stop";
     assert!(host.log().contains(reason), "{}", host.log());
     assert_eq!(machined.machines(), BTreeMap::new());

@@ -7,10 +7,11 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tests::SecondProcess;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use crate::host::{
-    DOMAIN, Host, MANAGER, NAME, Other, PATIENCE, ROOT, end, error_parts, lifeline, peer, pidfd,
+    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, end, error_parts, lifeline, other, peer, pidfd,
     register, register_with, run, uuid,
 };
 
@@ -85,7 +86,7 @@ fn a_claim_is_seen_on_the_bus_and_ends_with_its_lifeline() {
 #[test]
 fn the_holder_is_named() {
     let host = Host::start();
-    let holder = Other::holding(&host, "web", &uuid(1), None);
+    let holder = other(&host, "web", &uuid(1), None);
     run(async {
         let (bus, peer) = (host.bus().await, host.peer().await);
         let unit = list(&bus).await.remove(0).3;
@@ -226,10 +227,10 @@ fn malformed(other: &Child) -> Vec<Malformed> {
 #[test]
 fn what_is_malformed_is_named() {
     let host = Host::start();
-    let other = Other(Command::new("sleep").arg("60").spawn().unwrap());
+    let sleeping = SecondProcess(Command::new("sleep").arg("60").spawn().unwrap());
     run(async {
         for connection in [host.bus().await, host.peer().await] {
-            for case in malformed(&other.0) {
+            for case in malformed(&sleeping.0) {
                 let Malformed { name, uuid, leader, lifeline, options, message } = case;
                 let answer =
                     register_with(&connection, name, &uuid, leader, lifeline, options).await;
