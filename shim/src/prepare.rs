@@ -88,7 +88,7 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
     let planned = plan(asked, &definition, purpose, &faults);
     let mut faults = faults.into_sorted();
     // What the unit carries out is left out of no guest that runs in one.
-    let in_unit = purpose == Purpose::Start && matches!(asked.source, Source::Named { .. });
+    let in_unit = matches!(asked.source, Source::Named { .. });
     faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Refused);

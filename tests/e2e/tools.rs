@@ -73,6 +73,21 @@ fn all_faults_are_told_at_once() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_the_unit_carries_out_is_no_complaint_of_its_guest() -> Result<()> {
+    let tools = Tools::install()?;
+    let limit = "<memtune><hard_limit unit=\"GiB\">1</hard_limit></memtune><vcpu>";
+    let web = Definition::new("web")?.replace("<vcpu>", limit)?;
+    fs::create_dir_all(tools.0.path().join("glassbox/qemu"))?;
+    let file = tools.write("glassbox/qemu/web.xml", web.xml())?;
+    let of_file = tools.run(&["--check", &file], "")?;
+    assert!(texts(&of_file).0.contains("the guest's unit has this as MemoryMax="), "{of_file:?}");
+    let of_unit = tools.run(&["--check", "--user", "--instance", "web"], "")?;
+    assert_eq!(texts(&of_unit), (String::new(), String::new()));
+    assert_eq!((of_file.status.code(), of_unit.status.code()), (Some(0), Some(0)));
+    Ok(())
+}
+
 /// The installed programs, in a directory that everybody may read.
 struct Tools(TempDir);
 
@@ -97,6 +112,7 @@ impl Tools {
         let program = self.0.path().join("root/usr/bin/glassbox-qemu");
         let mut command = unprivileged(&program);
         command.args(words).env_clear().current_dir(self.0.path());
+        command.env("XDG_CONFIG_HOME", self.0.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| program.display().to_string())?;
         child.stdin.take().context("it was asked for")?.write_all(input.as_bytes())?;
