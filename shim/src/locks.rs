@@ -18,7 +18,7 @@ use domain::{DomainName, DomainUuid, UnitInstance};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::runtime_dir;
+use crate::{host, runtime_dir};
 
 /// Root and the guests' account lock each other's files, and nobody else may: a stranger would keep guests from
 /// starting.
@@ -56,7 +56,7 @@ impl Locks {
             Err(error) => {
                 crate::log::info(format_args!(
                     "{}: {error}; where no daemon runs, nothing excludes a second guest '{name}'",
-                    directory().display()
+                    host::usual(&directory()).display()
                 ));
                 Ok(Self::default())
             }
@@ -88,7 +88,7 @@ impl Locks {
 
 /// Where the locks are: beside the runtime directories, for the one of a unit goes with the unit.
 fn directory() -> PathBuf {
-    runtime_dir::base().join("glassbox/claim")
+    host::adopted().unwrap_or_else(runtime_dir::base).join("glassbox/claim")
 }
 
 /// Makes the directory where nothing has; for the system's guests tmpfiles.d(5) does, with the account's group.
