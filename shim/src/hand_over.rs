@@ -41,8 +41,9 @@ pub(crate) fn hand_over(asked: &Asked) -> anyhow::Result<()> {
     // The unit's own is for what the guest makes. Logs are for those to read who read others.
     umask(Mode::from_bits_truncate(0o027));
     let mut handing = Handing::default();
-    let run = File::open(host::USUAL_RUN).context(host::USUAL_RUN)?;
-    handing.give(handed::RUN, run)?;
+    for (name, folder) in [(handed::RUN, host::USUAL_RUN), (handed::PROC, "/proc")] {
+        handing.give(name, File::open(folder).context(folder)?)?;
+    }
     match definition::read(&asked.source) {
         Ok(definition) => {
             handing.give(handed::DEFINITION, sealed(&packed(&definition))?)?;

@@ -31,6 +31,8 @@ use crate::service_manager::ServiceManager;
 pub(crate) const PREFIX: &str = "glassbox.";
 /// The host's `/run`.
 pub(crate) const RUN: &str = "glassbox.run";
+/// The host's `/proc`.
+pub(crate) const PROC: &str = "glassbox.proc";
 /// The definition that was read: its path, a zero byte, its text.
 pub(crate) const DEFINITION: &str = "glassbox.definition";
 /// What there is to be told beside, as JSON: [`Notes`].
@@ -64,8 +66,10 @@ impl Handed {
     pub(crate) fn take(inheritance: &mut Inheritance) -> anyhow::Result<Option<Self>> {
         let names: Vec<String> = inheritance.names().map(str::to_owned).collect();
         let mut named = inheritance.extract(PREFIX);
-        let Some(run) = named.remove(RUN) else { return Ok(None) };
-        host::adopt(run);
+        let (Some(run), Some(proc)) = (named.remove(RUN), named.remove(PROC)) else {
+            return Ok(None);
+        };
+        host::adopt(host::Folders { run, proc });
         // QEMU has the same account. It could otherwise trace this process and take what QEMU is not to have.
         set_dumpable(false).context("this process cannot be kept from being traced")?;
         let definition = named.remove(DEFINITION).map(definition).transpose()?;

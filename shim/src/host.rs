@@ -13,16 +13,34 @@ use std::sync::OnceLock;
 use nix::sched::{CloneFlags, setns};
 use zbus::connection::Builder;
 
-/// The host's `/run`, where this process sees another one.
-static RUN: OnceLock<OwnedFd> = OnceLock::new();
+/// The host's folders, where this process sees others.
+static FOLDERS: OnceLock<Folders> = OnceLock::new();
+
+/// Folders of the host.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    /// `/run`.
+    pub(crate) run: OwnedFd,
+    /// `/proc`, which tells who holds a name that this guest may not have.
+    pub(crate) proc: OwnedFd,
+}
 
 /// The usual path of what [`run`] leads to.
 pub(crate) const USUAL_RUN: &str = "/run";
 
-/// Goes through this folder to what is below the host's `/run` from now on. The first one counts.
-pub(crate) fn adopt(run: OwnedFd) {
-    // The second of two is closed, and nothing is lost by it: both are the same folder.
-    drop(RUN.set(run));
+/// Goes through these folders from now on. The first ones count.
+pub(crate) fn adopt(folders: Folders) {
+    // Others are closed, and nothing is lost by it: they are the same folders.
+    drop(FOLDERS.set(folders));
+}
+
+/// Where the host's `/proc` is for this process.
+pub(crate) fn proc() -> PathBuf {
+    FOLDERS.get().map_or_else(|| PathBuf::from("/proc"), |folders| path(&folders.proc))
+}
+
+fn path(folder: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
 /// Where the host's `/run` is for this process.
@@ -32,7 +50,7 @@ pub(crate) fn run() -> PathBuf {
 
 /// Where the host's `/run` is, if this process sees another one at the usual path.
 pub(crate) fn adopted() -> Option<PathBuf> {
-    Some(PathBuf::from(format!("/proc/self/fd/{}", RUN.get()?.as_raw_fd())))
+    Some(path(&FOLDERS.get()?.run))
 }
 
 /// A path as people know it.

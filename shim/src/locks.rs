@@ -197,7 +197,7 @@ fn holder(file: &mut File) -> io::Result<Option<String>> {
 
 fn process(pid: u32) -> String {
     // Without it, for a process that has just ended say, the process id is all there is to tell.
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = fs::read_to_string(host::proc().join(format!("{pid}/cgroup"))).unwrap_or_default();
     let placement = Placement::parse(&text);
     Holder { pid, unit: placement.unit.as_deref() }.to_string()
 }
