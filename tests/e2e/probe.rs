@@ -44,7 +44,7 @@ fn a_binary_is_asked_once(root: Root) -> Result<()> {
     run()?;
     assert_ne!(answers(&host)?, kept, "a changed binary is asked anew");
 
-    host.sh(&format!("rm -r {CACHE}; mkdir -p /etc/systemd/system/qemu@.service.d"))?.success()?;
+    host.sh(&format!("rm -r {CACHE}*; mkdir -p /etc/systemd/system/qemu@.service.d"))?.success()?;
     let drop_in = "[Service]\nCacheDirectory=\nEnvironment=HOME=/proc CACHE_DIRECTORY=/proc/none\n";
     host.write_file("/etc/systemd/system/qemu@.service.d/cache.conf", drop_in)?;
     host.reload()?;

@@ -89,10 +89,9 @@ fn a_full_disk_for_its_log_does_not_stop_a_guest(root: Root) -> Result<()> {
     host.sh("mount -o remount,nr_inodes=2 /var/log/glassbox/qemu; rm /var/log/glassbox/qemu/*")?;
     host.sh("touch /var/log/glassbox/qemu/other")?;
     assert_ne!(host.systemctl(["start", unit.name()])?.status, 0);
-    assert_eq!(unit.outcome()?, ("exit-code".to_owned(), 1));
-    let log = tests::definition::log("chatty");
-    let line =
-        format!("the guest's sockets cannot be made: {log}: No space left on device (os error 28)");
+    assert_eq!(unit.outcome()?, ("exit-code".to_owned(), 4));
+    let (file, log) = ("/etc/glassbox/qemu/chatty.xml", tests::definition::log("chatty"));
+    let line = format!("{file}: {log}: No space left on device (os error 28)");
     assert_eq!(unit.messages()?.last(), Some(&line));
     host.wait_for_no_machine()
 }
