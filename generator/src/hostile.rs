@@ -14,7 +14,7 @@ mod definition;
 use definition::{filled, values};
 
 /// All that a drop-in may have.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 37] = [
     "SourcePath",
     "Description",
     "RequiresMountsFor",
@@ -23,6 +23,18 @@ const KEYS: [&str; 25] = [
     "Wants",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
+    "StateDirectory",
+    "StateDirectoryMode",
+    "CacheDirectory",
+    "CacheDirectoryMode",
+    "User",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "DeviceAllow",
+    "PrivateNetwork",
+    "RestrictAddressFamilies",
+    "IPAddressDeny",
+    "RestrictRealtime",
     "Slice",
     "MemoryMax",
     "MemoryHigh",

@@ -54,4 +54,4 @@ pub use scratch::Scratch;
 pub use second_process::SecondProcess;
 pub use setup::Setup;
 pub use skip::ready;
-pub use unit::{PATIENCE, Unit};
+pub use unit::{PATIENCE, STAND_IN_FOLDER, Unit};
