@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("definitions", &[]),
     ("glassbox-generator", &["domain"]),
     ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
-    ("glassboxctl", &["dbus-api", "definitions", "domain"]),
+    ("glassboxctl", &["definitions", "domain"]),
     ("glassboxd", &["dbus-api", "domain"]),
     ("corpus", &["domain", "qemu"]),
     // The end-to-end tests use the programs as they are installed.

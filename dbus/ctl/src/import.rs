@@ -36,7 +36,7 @@ pub(crate) fn import(wanted: &Import) -> Result<Verdict> {
     let mut taken = 0;
     for name in names(wanted, &libvirt)? {
         let plan = name.and_then(|name| Plan::make(&libvirt, &target, &name, wanted.force));
-        match plan.and_then(|plan| take(wanted, &target, &plan)) {
+        match plan.and_then(|plan| take(wanted, &plan)) {
             Ok(Verdict::Fine) => taken += 1,
             Ok(Verdict::Refused) => {
                 taken += 1;
@@ -61,9 +61,9 @@ pub(crate) fn import(wanted: &Import) -> Result<Verdict> {
 }
 
 /// Carries out a plan, or shows it. Refused is a guest that is defined and cannot be started.
-fn take(wanted: &Import, target: &Target, plan: &Plan) -> Result<Verdict> {
+fn take(wanted: &Import, plan: &Plan) -> Result<Verdict> {
     if !wanted.dry_run {
-        carry_out::carry_out(plan, target, wanted.force)?;
+        carry_out::carry_out(plan, wanted.force)?;
     }
     for line in plan.steps() {
         writeln!(io::stdout(), "{line}")?;

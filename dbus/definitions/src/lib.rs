@@ -2,7 +2,7 @@
 //! the machine stops, the file is then the old one or the new one, whole; a name without a file may stay without one.
 //!
 //! ```text
-//! Create -> Write -> Own -> Sync -> Place -> SyncDirectory
+//! Create -> Write -> Permit -> Sync -> Place -> SyncDirectory
 //! ```
 //!
 //! The content is written to a hidden file beside the target, is on the disk before the file gets its name (rename(2),
@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file to be put in place.
@@ -23,10 +23,6 @@ pub struct NewFile<'a> {
     pub content: &'a [u8],
     /// Its permissions, such as 0o640, whatever the umask is.
     pub mode: u32,
-    /// Its user and group where they differ from the process's own.
-    pub user: Option<u32>,
-    /// See `user`.
-    pub group: Option<u32>,
     /// What becomes of a file that is there.
     pub existing: Existing,
 }
@@ -47,8 +43,8 @@ pub enum Step {
     Create,
     /// Writing its content.
     Write,
-    /// Giving it user, group and permissions.
-    Own,
+    /// Giving it its permissions.
+    Permit,
     /// Having its content on the disk.
     Sync,
     /// Giving it its name.
@@ -116,15 +112,14 @@ impl NewFile<'_> {
         let mut step = |step| before(step).map_err(|error| (step, error));
         let at = |step| move |error| (step, error);
         step(Step::Create)?;
-        // Nobody else reads it before it has its owner.
+        // Nobody else reads it before it may be read.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(hidden).map_err(at(Step::Create))?;
         step(Step::Write)?;
         file.write_all(self.content).map_err(at(Step::Write))?;
-        step(Step::Own)?;
-        fchown(&file, self.user, self.group).map_err(at(Step::Own))?;
-        file.set_permissions(Permissions::from_mode(self.mode)).map_err(at(Step::Own))?;
+        step(Step::Permit)?;
+        file.set_permissions(Permissions::from_mode(self.mode)).map_err(at(Step::Permit))?;
         step(Step::Sync)?;
         file.sync_all().map_err(at(Step::Sync))
     }

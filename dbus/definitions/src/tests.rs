@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The steps of a file that is put in place, in the one order in which nothing can be lost.
 const ORDER: [Step; 6] =
-    [Step::Create, Step::Write, Step::Own, Step::Sync, Step::Place, Step::SyncDirectory];
+    [Step::Create, Step::Write, Step::Permit, Step::Sync, Step::Place, Step::SyncDirectory];
 
 fn file<'a>(path: &'a Path, content: &'a [u8], existing: Existing) -> NewFile<'a> {
-    NewFile { path, content, mode: 0o640, user: None, group: None, existing }
+    NewFile { path, content, mode: 0o640, existing }
 }
 
 /// A directory with a file, or without one.

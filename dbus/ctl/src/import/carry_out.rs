@@ -9,18 +9,17 @@ use anyhow::{Context, Result};
 use definitions::{Existing, NewFile};
 
 use super::plan::{FileCopy, Plan};
-use super::target::Target;
 
 /// Copies the variables, writes the definition, and makes the entry of autostart.
 ///
 /// # Errors
 /// When something cannot be written. Without a definition the guest's copy of its variables is gone again.
-pub(crate) fn carry_out(plan: &Plan, target: &Target, force: bool) -> Result<()> {
+pub(crate) fn carry_out(plan: &Plan, force: bool) -> Result<()> {
     let existing = if force { Existing::Replaced } else { Existing::Kept };
     if let Some(variables) = &plan.variables {
-        copy_variables(variables, target, existing)?;
+        copy_variables(variables, existing)?;
     }
-    let defined = define(plan, target, existing);
+    let defined = put(&plan.definition.to, plan.text.as_bytes(), existing);
     if defined.is_err()
         && existing == Existing::Kept
         && let Some(variables) = &plan.variables
@@ -32,32 +31,17 @@ pub(crate) fn carry_out(plan: &Plan, target: &Target, force: bool) -> Result<()>
     plan.autostart.as_deref().map_or(Ok(()), start_at_boot)
 }
 
-/// The variables may hold keys, so nobody but QEMU reads them.
-fn copy_variables(variables: &FileCopy, target: &Target, existing: Existing) -> Result<()> {
+fn copy_variables(variables: &FileCopy, existing: Existing) -> Result<()> {
     let told = || variables.from.display().to_string();
     let content = fs::read(&variables.from).with_context(told)?;
-    let account = target.account();
-    put(&NewFile {
-        path: &variables.to,
-        content: &content,
-        mode: 0o600,
-        user: account.map(|account| account.user),
-        group: account.map(|account| account.group),
-        existing,
-    })
+    put(&variables.to, &content, existing)
 }
 
-/// libvirt's own file is root's alone, for a definition may hold passwords; here the guests' account reads it, too.
-fn define(plan: &Plan, target: &Target, existing: Existing) -> Result<()> {
-    let group = target.account().map(|account| account.group);
-    let mode = if group.is_some() { 0o640 } else { 0o600 };
-    let (path, content) = (plan.definition.to.as_path(), plan.text.as_bytes());
-    put(&NewFile { path, content, mode, user: None, group, existing })
-}
-
-fn put(file: &NewFile<'_>) -> Result<()> {
-    make_parent(file.path)?;
-    Ok(file.put()?)
+/// Definitions may hold passwords and variables keys, so both are for their owner alone, as libvirt's are. The system's
+/// are root's: what opens them for a guest is root.
+fn put(path: &Path, content: &[u8], existing: Existing) -> Result<()> {
+    make_parent(path)?;
+    Ok(NewFile { path, content, mode: 0o600, existing }.put()?)
 }
 
 /// Makes a link like libvirt's. Whatever has the name already counts as one, or says that the guest must not start.

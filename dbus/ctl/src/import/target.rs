@@ -1,10 +1,9 @@
-//! Where what is taken over goes, and whose it is there.
+//! Where what is taken over goes.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use domain::{DomainName, UnitInstance};
-use nix::unistd::User;
 
 /// Our places, the system's or a user's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +13,6 @@ pub(crate) struct Target {
     variables: PathBuf,
     /// The directories of guests that run.
     running: PathBuf,
-    /// The account of shim and QEMU; none where they run as the user who calls.
-    account: Option<Account>,
-}
-
-/// User and group by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) user: u32,
-    pub(crate) group: u32,
 }
 
 impl Target {
@@ -34,19 +24,18 @@ impl Target {
         let search = crate::search_path(user);
         let autostart = search.autostart().context("HOME is not set; set it")?.to_owned();
         let definitions = search.directories().first().context("HOME is not set; set it")?;
-        let (data, runtime, account) = if user {
+        let (data, runtime) = if user {
             let environment = crate::user_environment();
             let data = environment.data().context("HOME is not set; set it")?;
-            (data, environment.runtime().unwrap_or_default(), None)
+            (data, environment.runtime().unwrap_or_default())
         } else {
-            ("/var/lib".into(), "/run".into(), account()?)
+            ("/var/lib".into(), "/run".into())
         };
         Ok(Self {
             definitions: definitions.clone(),
             autostart,
             variables: data.join("glassbox/nvram"),
             running: runtime.join("glassbox/guest"),
-            account,
         })
     }
 
@@ -69,15 +58,4 @@ impl Target {
     pub(crate) fn runs(&self, name: &DomainName) -> bool {
         self.running.join(UnitInstance::from(name).directory()).exists()
     }
-
-    /// Whose the files are that QEMU uses.
-    pub(crate) fn account(&self) -> Option<Account> {
-        self.account
-    }
-}
-
-/// The account by its name. Where systemd-sysusers has not made it yet, files are root's.
-fn account() -> Result<Option<Account>> {
-    let found = User::from_name(dbus_api::ACCOUNT).context(dbus_api::ACCOUNT)?;
-    Ok(found.map(|user| Account { user: user.uid.as_raw(), group: user.gid.as_raw() }))
 }
