@@ -1,4 +1,4 @@
-//! Where definitions of guests are kept, and what a file must be to hold one.
+//! Where definitions of guests and networks are kept, and what a file must be to hold one.
 //!
 //! `NAME.xml` in the first directory that has it defines the guest NAME, as units are found in systemd's
 //! directories. The generator lists these directories and the shim opens one file in them; both take the
@@ -34,6 +34,9 @@ pub fn definition_text(bytes: &[u8]) -> Result<&str, Fault> {
     })
 }
 
+/// What the directories of the system manager are below: those of systemd's own units.
+const SYSTEM: [&str; 4] = ["/etc", "/run", "/usr/local/lib", "/usr/lib"];
+
 /// The directories of one manager, system or user, the one that counts first first.
 ///
 /// ```
@@ -64,10 +67,22 @@ pub struct UserEnvironment {
 }
 
 impl SearchPath {
-    /// The directories of the system manager: those of systemd's own units, with our name.
+    /// The directories of the system manager's guests.
     #[must_use]
     pub fn system() -> Self {
-        Self::below(["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(PathBuf::from), true)
+        Self::below(SYSTEM.map(PathBuf::from), "glassbox/qemu", true)
+    }
+
+    /// The directories of virtual networks. They are the system's alone: networkd makes no bridge for a user.
+    ///
+    /// ```
+    /// use domain::SearchPath;
+    /// let path = SearchPath::networks();
+    /// assert_eq!(path.directories()[0].to_str(), Some("/etc/glassbox/networks"));
+    /// ```
+    #[must_use]
+    pub fn networks() -> Self {
+        Self::below(SYSTEM.map(PathBuf::from), "glassbox/networks", true)
     }
 
     /// The directories of a user's manager. Those whose variables are unset are left out.
@@ -80,12 +95,16 @@ impl SearchPath {
         let data = absolute(&environment.data_home).or_else(|| in_home(".local/share"));
         let has_config = config.is_some();
         let runtime = absolute(&environment.runtime_dir);
-        Self::below([config, runtime, data].into_iter().flatten(), has_config)
+        Self::below([config, runtime, data].into_iter().flatten(), "glassbox/qemu", has_config)
     }
 
-    fn below(parents: impl IntoIterator<Item = PathBuf>, configurable: bool) -> Self {
+    fn below(
+        parents: impl IntoIterator<Item = PathBuf>,
+        directory: &str,
+        configurable: bool,
+    ) -> Self {
         let directories: Vec<PathBuf> =
-            parents.into_iter().map(|parent| parent.join("glassbox/qemu")).collect();
+            parents.into_iter().map(|parent| parent.join(directory)).collect();
         let first = directories.first().filter(|_| configurable);
         Self { autostart: first.map(|first| first.join("autostart")), directories }
     }

@@ -1,4 +1,4 @@
-//! Libvirt domain XML, to and from a typed model.
+//! Libvirt domain XML, to and from a typed model, and libvirt network XML into one.
 //!
 //! The crate takes text and returns values: it opens no file, knows no QEMU word, and starts nothing.
 //! The generator and the shim read the file, call [`Domain::parse`] (or [`Header::read`], when only the
@@ -33,6 +33,7 @@ mod memory_backing;
 mod memory_size;
 mod memtune;
 mod names;
+mod network;
 mod numa;
 mod numatune;
 mod os;
@@ -84,7 +85,12 @@ pub use memory_backing::{
 };
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use memtune::MemoryTuning;
-pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
+pub use names::{DomainName, DomainUuid, MachineName, NameError, NetworkName, UnitInstance};
+pub use network::{
+    BootFile, BootFileError, BridgeName, BridgeNameError, Dhcp, DhcpHost, DhcpPool, DnsDomain,
+    DnsDomainError, Forward, LeaseTime, Network, NetworkBridge, NetworkDns, NetworkIp,
+    NetworkRoute, Subnet,
+};
 pub use numa::{
     CacheAssociativity, CachePolicy, Interconnect, InterconnectKind, InterconnectType,
     LOCAL_DISTANCE, Numa, NumaCache, NumaCell, NumaDistance, REMOTE_DISTANCE,
