@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use domain::DomainName;
+use domain::{DomainName, Faults, Network, NetworkName};
 use proptest::prelude::*;
 
 use crate::drop_in::{self, Surroundings};
 use crate::environment::Scope;
-use crate::facts;
+use crate::{facts, networkd};
 
 /// All that a drop-in may have.
 const KEYS: [&str; 25] = [
@@ -57,17 +57,118 @@ const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><me
   <interface type='direct'><source dev='@'/></interface>
   <hostdev type='pci'><source><address bus='@'/></source></hostdev></devices></domain>";
 
+/// A network with a value between two `@` wherever it may have one.
+const NETWORK: &str = "<network><name>lan</name><title>@Offices@</title><uuid>@c7a5fdbd-edaf-9455-926a-d65c16db1809@</uuid>
+<forward mode='@nat@'><nat ipv6='@yes@'/></forward><bridge name='@virbr0@' stp='@on@' delay='@3@' zone='@z@'/>
+<mac address='@52:54:00:11:22:33@'/><mtu size='@9000@'/><domain name='@lan.example@' localOnly='@no@'/>
+<dns enable='@yes@'><forwarder addr='@192.0.2.53@'/><forwarder addr='@2001:db8::53@'/></dns>
+<ip address='@10.1.2.1@' netmask='@255.255.255.0@' family='@ipv4@'><dhcp>
+  <range start='@10.1.2.2@' end='@10.1.2.9@'><lease expiry='@2@' unit='@hours@'/></range>
+  <host mac='@52:54:00:aa:bb:cc@' ip='@10.1.2.9@' name='@a@'/>
+  <bootp file='@pxelinux.0@' server='@10.1.2.3@'/></dhcp></ip>
+<ip family='ipv6' address='@fd00::1@' prefix='@64@'/>
+<route address='@10.9.0.0@' prefix='@16@' gateway='@10.1.2.4@' metric='@2@'/></network>";
+
+/// All that a network's files may have.
+const NETWORK_KEYS: [&str; 42] = [
+    "[Match]",
+    "[Link]",
+    "[NetDev]",
+    "[Bridge]",
+    "[Network]",
+    "[Address]",
+    "[DHCPServer]",
+    "[DHCPServerStaticLease]",
+    "[IPv6SendRA]",
+    "[IPv6Prefix]",
+    "[Route]",
+    "[RoutingPolicyRule]",
+    "Name",
+    "Kind",
+    "MACAddress",
+    "MTUBytes",
+    "STP",
+    "ForwardDelaySec",
+    "RequiredForOnline",
+    "ConfigureWithoutCarrier",
+    "LinkLocalAddressing",
+    "IPv6AcceptRA",
+    "IPMasquerade",
+    "DHCPServer",
+    "IPv6SendRA",
+    "Address",
+    "DuplicateAddressDetection",
+    "ServerAddress",
+    "PoolOffset",
+    "PoolSize",
+    "EmitRouter",
+    "EmitDNS",
+    "DNS",
+    "SendOption",
+    "DefaultLeaseTimeSec",
+    "MaxLeaseTimeSec",
+    "BootServerAddress",
+    "BootFilename",
+    "Prefix",
+    "Domains",
+    "RouterLifetimeSec",
+    "Destination",
+];
+
+/// Those of rules and routes.
+const ROUTING_KEYS: [&str; 8] =
+    ["Gateway", "Metric", "Family", "IncomingInterface", "To", "Type", "Table", "Priority"];
+
+/// Text as references, so that line ends and quotes come through as they are.
+fn referenced(text: &str) -> String {
+    let mut references = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            references.push(c);
+        } else {
+            references.push_str(&format!("&#{};", u32::from(c)));
+        }
+    }
+    references
+}
+
+/// The network with a value in one place, counted around; without one it is sound.
+fn network_with(hostile: Option<(usize, &str)>) -> String {
+    let places = NETWORK.matches('@').count() / 2;
+    let parts = NETWORK.split('@').enumerate();
+    parts
+        .map(|(index, part)| {
+            let here = |place: usize| index % 2 == 1 && index / 2 == place % places;
+            match hostile.filter(|(place, _)| here(*place)) {
+                Some((_, value)) => referenced(value),
+                None => part.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// The files of a network, and its drop-in, with what is refused left out.
+fn network_files(text: &str) -> Vec<String> {
+    let name = NetworkName::try_from("lan").expect("a plain name is one");
+    let Some(network) = Network::parse(text, &name, &Faults::new()) else { return Vec::new() };
+    let bridge = network.bridge_name();
+    let around = Surroundings { devices: true, scope: Scope::System };
+    let source = Path::new("/etc/glassbox/networks/lan.xml");
+    let title = network.title.as_deref();
+    vec![
+        networkd::netdev(&network, &bridge),
+        networkd::network(&network, &bridge),
+        drop_in::of_network(&name, source, title, Some(&bridge), around),
+    ]
+}
+
 /// The definition with each `@` replaced by the next of `values`, in turns.
 fn filled(values: &[String]) -> String {
     let mut values = values.iter().cycle();
     let mut text = String::new();
     for (index, part) in DEFINITION.split('@').enumerate() {
         if index > 0 {
-            for c in values.next().expect("a cycle has no end").chars() {
-                // References, so that line ends and quotes come through as they are.
-                let plain = c.is_ascii_alphanumeric();
-                if plain { text.push(c) } else { text.push_str(&format!("&#{};", u32::from(c))) }
-            }
+            text.push_str(&referenced(values.next().expect("a cycle has no end")));
         }
         text.push_str(part);
     }
@@ -87,18 +188,20 @@ fn keys(text: &str) -> Vec<String> {
     keys
 }
 
+/// What somebody may try to write.
+fn hostile() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[\t\n\r -~\u{80}-\u{2ff}]{0,24}",
+        "(\\\\|\n|\r|\\[Service\\]|ExecStart=/|%n|%|\\$HOME|\"|'|\\.\\./|/| |;|#|[0-9]){0,12}",
+        "[0-9]{1,20}",
+        Just("a".repeat(65_536)),
+    ]
+}
+
 proptest! {
     #[test]
     fn no_definition_adds_a_directive(
-        values in prop::collection::vec(
-            prop_oneof![
-                "[\t\n\r -~\u{80}-\u{2ff}]{0,24}",
-                "(\\\\|\n|\r|\\[Service\\]|ExecStart=/|%n|%|\\$HOME|\"|'|\\.\\./|/| |;|#|[0-9]){0,12}",
-                "[0-9]{1,20}",
-                Just("a".repeat(65_536)),
-            ],
-            1..8,
-        ),
+        values in prop::collection::vec(hostile(), 1..8),
     ) {
         let name = DomainName::try_from("web").expect("a plain name is one");
         let (facts, faults) = facts::read(filled(&values).as_bytes(), &name);
@@ -113,6 +216,39 @@ proptest! {
             prop_assert!(known, "{:?} in {}", key, text);
         }
         prop_assert!(sections <= 2, "{}", text);
+    }
+
+    #[test]
+    fn no_network_adds_a_line(place in 0_usize..64, value in hostile()) {
+        for text in network_files(&network_with(Some((place, &value)))) {
+            prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+            let keys = keys(&text);
+            for key in &keys {
+                let mut known = KEYS.iter().chain(&NETWORK_KEYS).chain(&ROUTING_KEYS);
+                let known = key.is_empty() || key == "[Unit]" || known.any(|known| known == key);
+                prop_assert!(known, "{:?} in {}", key, text);
+            }
+            for once in ["[Unit]", "[Match]", "[NetDev]", "[Network]", "[DHCPServer]", "Name", "Description"] {
+                let times = keys.iter().filter(|key| *key == once).count();
+                prop_assert!(times <= 1, "{} in {}", once, text);
+            }
+        }
+    }
+}
+
+/// Without this the property would hold of a network that reaches no file.
+#[test]
+fn every_kind_of_value_reaches_the_files_of_a_network() {
+    let files = network_files(&network_with(None)).concat();
+    for part in [
+        "(Offices)",
+        "virbr0",
+        "SendOption=15:string:lan.example",
+        "52:54:00:aa:bb:cc",
+        "pxelinux.0",
+        "DNS=2001:",
+    ] {
+        assert!(files.contains(part), "{part:?} is not in\n{files}");
     }
 }
 

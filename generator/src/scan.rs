@@ -2,18 +2,47 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, DirEntry, FileType, ReadDir};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use domain::DomainName;
+use domain::{DomainName, NameError, NetworkName, SearchPath};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
 use crate::log::Log;
+use crate::output::Unit;
 
-/// What is known of a guest by its name.
+/// What a definition `NAME.xml` is of.
+pub(crate) trait Defined:
+    Ord + Display + for<'t> TryFrom<&'t str, Error = NameError>
+{
+    /// The word for it in messages.
+    const WHAT: &'static str;
+
+    /// Its unit.
+    fn unit(&self) -> Unit;
+}
+
+impl Defined for DomainName {
+    const WHAT: &'static str = "guest";
+
+    fn unit(&self) -> Unit {
+        Unit::of_guest(self)
+    }
+}
+
+impl Defined for NetworkName {
+    const WHAT: &'static str = "network";
+
+    fn unit(&self) -> Unit {
+        Unit::of_network(self)
+    }
+}
+
+/// What is known of a guest or network by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Its definition is in the directory with this number of the search path.
@@ -23,21 +52,25 @@ pub(crate) enum State {
     Masked,
 }
 
-/// Each guest of the search path once, in the order of the names.
-pub(crate) type Listing = BTreeMap<DomainName, State>;
+/// Each name of a search path once, in the order of the names.
+pub(crate) type Listing<N> = BTreeMap<N, State>;
 
 /// Lists the definitions. A regular file counts as one here even when it turns out to be empty.
-pub(crate) fn definitions(environment: &Environment, log: &mut Log) -> Listing {
+pub(crate) fn definitions<N: Defined>(
+    environment: &Environment,
+    search: &SearchPath,
+    log: &mut Log,
+) -> Listing<N> {
     let mut listing = Listing::new();
-    for (number, directory) in environment.search.directories().iter().enumerate() {
-        for_each_name(environment, directory, log, |name, entry, log| {
+    for (number, directory) in search.directories().iter().enumerate() {
+        for_each_name(environment, directory, log, |name: N, entry, log| {
             if listing.contains_key(&name) {
                 return;
             }
             match target(environment, entry) {
                 Target::Null => drop(listing.insert(name, State::Masked)),
                 Target::File => drop(listing.insert(name, State::DefinedIn(number))),
-                // As with units, such a link is passed over, and a later directory may define the guest.
+                // As with units, such a link is passed over, and a later directory may define the name.
                 Target::Nothing => log.warning(
                     &entry.path,
                     "the link points to nothing and is passed over; restore its target or remove it",
@@ -56,28 +89,32 @@ pub(crate) struct Entry {
 }
 
 /// Calls `each` for the entries of a directory called NAME.xml, in the order of their names so that the
-/// messages about them have one too; logs what is called so and names no guest. A directory that isn't there
+/// messages about them have one too; logs what is called so and cannot be a name. A directory that isn't there
 /// has no entries.
-pub(crate) fn for_each_name(
+pub(crate) fn for_each_name<N: Defined>(
     environment: &Environment,
     directory: &Path,
     log: &mut Log,
-    mut each: impl FnMut(DomainName, &Entry, &mut Log),
+    mut each: impl FnMut(N, &Entry, &mut Log),
 ) {
     let mut files = match fs::read_dir(environment.rooted(directory)) {
         Ok(entries) => definition_files(entries, directory, log),
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => {
-            return log.error(directory, &format!("{error}; its definitions are left out"));
+            log.error(directory, &format!("{error}; its definitions are left out"));
+            return;
         }
     };
     files.sort_by_cached_key(DirEntry::file_name);
     for found in files {
         let file = found.file_name();
         let entry = Entry { path: directory.join(&file), found };
-        match guest(&file) {
+        match named(&file) {
             Ok(name) => each(name, &entry, log),
-            Err(why) => log.error(&entry.path, &format!("the file stands for no guest: {why}")),
+            Err(why) => {
+                let what = N::WHAT;
+                log.error(&entry.path, &format!("the file stands for no {what}: {why}"));
+            }
         }
     }
 }
@@ -102,11 +139,11 @@ fn is_definition(file: &OsStr) -> bool {
     file.as_encoded_bytes().ends_with(b".xml")
 }
 
-/// The guest that a file NAME.xml stands for, or why it stands for none.
-fn guest(file: &OsStr) -> Result<DomainName, String> {
+/// The name that a file NAME.xml stands for, or why it stands for none.
+fn named<N: Defined>(file: &OsStr) -> Result<N, String> {
     let stem = file.to_str().and_then(|file| file.strip_suffix(".xml"));
     let stem = stem.ok_or("the name is not UTF-8; rename it")?;
-    DomainName::try_from(stem).map_err(|error| error.to_string())
+    N::try_from(stem).map_err(|error| error.to_string())
 }
 
 /// What an entry comes to when links are followed.
