@@ -24,6 +24,7 @@ mod networks;
 mod output;
 mod read;
 mod resources;
+mod sandbox;
 mod scan;
 mod value;
 

@@ -39,10 +39,6 @@ const EVERYTHING: &str = "<network><name>my everything</name><forward mode='rout
     <ip family='ipv6' address='2001:db8:1::1' prefix='64'/>
     <route address='10.30.0.0' prefix='16' gateway='10.20.0.7' metric='2'/></network>";
 
-/// A guest's unit may make tap devices.
-const CAPABILITY: &str =
-    "[Service]\nAmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=CAP_NET_ADMIN\n";
-
 /// What is beyond the host: another network namespace that knows no way to any guest.
 const OUTSIDE: &str = "ip netns add outside
     ip link add uplink type veth peer name eth0 netns outside
@@ -65,8 +61,7 @@ fn guest(host: &Host, name: &str, mac: &str, other: &str) -> Result<()> {
     let first =
         format!("{}<mac address=\"{mac}\"/><model type=\"virtio\"/></interface>", interface(other));
     let start = format!("{first}{}", interface("default"));
-    lan::with_interface(Definition::new(name)?, &start)?.install(host)?;
-    lan::drop_in(host, name, CAPABILITY)
+    lan::with_interface(Definition::new(name)?, &start)?.install(host)
 }
 
 /// The address that a guest got of a network.
