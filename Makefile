@@ -39,9 +39,11 @@ define FILES
 0755 $(built)/glassboxctl $(bindir)/glassboxctl
 0755 $(built)/glassboxd $(sbindir)/glassboxd
 0755 wrappers/libguestfs-hv $(libdir)/glassbox/libguestfs-hv
+0755 units/network $(libdir)/glassbox/network
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
 0755 $(built)/glassbox-generator $(usergenerators)/glassbox-generator
 0644 units/qemu@.service $(systemunits)/qemu@.service
+0644 units/glassbox-network@.service $(systemunits)/glassbox-network@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/user/qemu@.service $(userunits)/qemu@.service
@@ -99,6 +101,7 @@ install:
 	    [ -f "$$source" ] || { echo "make install: $$source is missing; run 'make build' first" >&2; exit 1; }; \
 	    case $$source in \
 	    units/* | wrappers/*) sed -e 's|/usr/bin/glassbox|$(bindir)/glassbox|g' -e 's|/usr/sbin/glassbox|$(sbindir)/glassbox|g' \
+	        -e 's|/usr/lib/glassbox/|$(libdir)/glassbox/|g' \
 	        "$$source" | install -D -m "$$mode" /dev/stdin "$(DESTDIR)$$target" ;; \
 	    *) install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" ;; \
 	    esac || exit 1; \

@@ -1,20 +1,18 @@
-//! The guests to start at boot: the entries NAME.xml of the autostart directory.
+//! The guests and networks to start at boot: the entries NAME.xml of the autostart directory.
 //!
 //! The name of an entry decides, not where it leads: virsh and other clients of libvirt know guests to start
 //! by name, and a link to a definition in another directory must not start an overridden copy of it.
 
 use std::path::{Path, PathBuf};
 
-use domain::DomainName;
-
 use crate::environment::Environment;
 use crate::log::Log;
-use crate::scan::{self, Target};
+use crate::scan::{self, Defined, Target};
 
 /// An entry of the autostart directory.
-pub(crate) struct Autostart {
-    /// The guest that it names, defined or not.
-    pub(crate) name: DomainName,
+pub(crate) struct Autostart<N> {
+    /// What it names, defined or not.
+    pub(crate) name: N,
     /// The entry's path as the running system has it.
     pub(crate) path: PathBuf,
     /// Whether it is a link that points to nothing.
@@ -22,11 +20,11 @@ pub(crate) struct Autostart {
 }
 
 /// The entries of the autostart directory in the order of their names.
-pub(crate) fn entries(
+pub(crate) fn entries<N: Defined>(
     environment: &Environment,
     directory: &Path,
     log: &mut Log,
-) -> Vec<Autostart> {
+) -> Vec<Autostart<N>> {
     let mut entries = Vec::new();
     scan::for_each_name(environment, directory, log, |name, entry, _| {
         let target = scan::target(environment, entry);

@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) scope: Scope,
     /// Where definitions are looked for, as the running system names the directories.
     pub(crate) search: SearchPath,
+    /// Where networks are looked for: nowhere by a user's manager.
+    pub(crate) networks: SearchPath,
     root: Option<Root>,
     /// Whether udev runs.
     devices: bool,
@@ -56,6 +58,10 @@ impl Environment {
             Scope::System => SearchPath::system(),
             Scope::User => SearchPath::user(&UserEnvironment::of(|name| env::var_os(name))),
         };
+        let networks = match scope {
+            Scope::System => SearchPath::networks(),
+            Scope::User => SearchPath::default(),
+        };
         let root = path("GLASSBOX_ROOT").map(|path| {
             let directory = File::open(&path).ok();
             Root { path, directory }
@@ -66,7 +72,8 @@ impl Environment {
             Scope::System => None,
             Scope::User => path("XDG_RUNTIME_DIR"),
         };
-        Self { scope, search, root, devices, runtime: runtime.unwrap_or_else(|| "/run".into()) }
+        let runtime = runtime.unwrap_or_else(|| "/run".into());
+        Self { scope, search, networks, root, devices, runtime }
     }
 
     /// Where the manager has generated units, systemd.unit(5).

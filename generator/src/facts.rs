@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use domain::tree::{self, Element};
 use domain::{DomainName, Fault, Faults, Header, Resources, definition_text};
 
+use crate::output::Unit;
 use crate::sandbox::Sandbox;
 
 /// Where systemd mounts huge pages, dev-hugepages.mount.
@@ -24,6 +25,10 @@ pub(crate) struct Facts {
     pub(crate) block_devices: BTreeSet<String>,
     /// Network interfaces of the host that the guest's stand on: bridges, and devices of macvtap.
     pub(crate) network_devices: BTreeSet<String>,
+    /// Virtual networks, as they are written.
+    pub(crate) networks: BTreeSet<String>,
+    /// The units of those that are defined here.
+    pub(crate) network_units: BTreeSet<Unit>,
     /// Whether a disk comes from a server.
     pub(crate) network: bool,
     /// How many devices of the host have the guest's memory mapped for themselves, by VFIO or vDPA.
@@ -115,6 +120,7 @@ fn interface(interface: &Element<'_>, facts: &mut Facts) {
     match attribute(interface, "type") {
         Some("bridge") => facts.network_devices.extend(source("bridge").map(str::to_owned)),
         Some("direct") => facts.network_devices.extend(source("dev").map(str::to_owned)),
+        Some("network") => facts.networks.extend(source("network").map(str::to_owned)),
         Some("hostdev" | "vdpa") => facts.mapping_devices += 1,
         _ => {}
     }
@@ -193,6 +199,7 @@ mod tests {
               <disk type='network'><source protocol='nbd'><host transport='unix' socket='/s'/></source></disk>
               <interface type='bridge'><source bridge='br0'/></interface>
               <interface type='direct'><source dev='eth0' mode='bridge'/></interface>
+              <interface type='network'><source network='lan'/></interface>
               <interface type='user'/><interface type='hostdev'/>
               <hostdev type='pci'/><hostdev type='usb'/>
             </devices></domain>",
@@ -201,6 +208,7 @@ mod tests {
         assert!(facts.files.iter().eq(["/dev/hugepages"]));
         assert!(facts.block_devices.iter().eq(["/dev/vg/a", "/dev/vg/b"]));
         assert!(facts.network_devices.iter().eq(["br0", "eth0"]));
+        assert!(facts.networks.iter().eq(["lan"]));
         assert!(!facts.network, "a server on a Unix socket is on this host");
         assert_eq!(facts.mapping_devices, 2);
     }

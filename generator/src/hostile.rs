@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use domain::DomainName;
+use domain::{DomainName, Faults, Network, NetworkName};
 use proptest::prelude::*;
 
 use crate::drop_in::{self, Surroundings};
 use crate::environment::Scope;
-use crate::facts;
+use crate::{facts, networkd};
 
 mod definition;
 
-use definition::{filled, values};
+use definition::{filled, referenced, value, values};
 
 /// All that a drop-in may have.
 const KEYS: [&str; 37] = [
@@ -54,6 +54,98 @@ const KEYS: [&str; 37] = [
     "LimitRTPRIO",
 ];
 
+/// A network with a value between two `@` wherever it may have one.
+const NETWORK: &str = "<network><name>lan</name><title>@Offices@</title><uuid>@c7a5fdbd-edaf-9455-926a-d65c16db1809@</uuid>
+<forward mode='@nat@'><nat ipv6='@yes@'/></forward><bridge name='@virbr0@' stp='@on@' delay='@3@' zone='@z@'/>
+<mac address='@52:54:00:11:22:33@'/><mtu size='@9000@'/><domain name='@lan.example@' localOnly='@no@'/>
+<dns enable='@yes@'><forwarder addr='@192.0.2.53@'/><forwarder addr='@2001:db8::53@'/></dns>
+<ip address='@10.1.2.1@' netmask='@255.255.255.0@' family='@ipv4@'><dhcp>
+  <range start='@10.1.2.2@' end='@10.1.2.9@'><lease expiry='@2@' unit='@hours@'/></range>
+  <host mac='@52:54:00:aa:bb:cc@' ip='@10.1.2.9@' name='@a@'/>
+  <bootp file='@pxelinux.0@' server='@10.1.2.3@'/></dhcp></ip>
+<ip family='ipv6' address='@fd00::1@' prefix='@64@'/>
+<route address='@10.9.0.0@' prefix='@16@' gateway='@10.1.2.4@' metric='@2@'/></network>";
+
+/// All that a network's files may have.
+const NETWORK_KEYS: [&str; 42] = [
+    "[Match]",
+    "[Link]",
+    "[NetDev]",
+    "[Bridge]",
+    "[Network]",
+    "[Address]",
+    "[DHCPServer]",
+    "[DHCPServerStaticLease]",
+    "[IPv6SendRA]",
+    "[IPv6Prefix]",
+    "[Route]",
+    "[RoutingPolicyRule]",
+    "Name",
+    "Kind",
+    "MACAddress",
+    "MTUBytes",
+    "STP",
+    "ForwardDelaySec",
+    "RequiredForOnline",
+    "ConfigureWithoutCarrier",
+    "LinkLocalAddressing",
+    "IPv6AcceptRA",
+    "IPMasquerade",
+    "DHCPServer",
+    "IPv6SendRA",
+    "Address",
+    "DuplicateAddressDetection",
+    "ServerAddress",
+    "PoolOffset",
+    "PoolSize",
+    "EmitRouter",
+    "EmitDNS",
+    "DNS",
+    "SendOption",
+    "DefaultLeaseTimeSec",
+    "MaxLeaseTimeSec",
+    "BootServerAddress",
+    "BootFilename",
+    "Prefix",
+    "Domains",
+    "RouterLifetimeSec",
+    "Destination",
+];
+
+/// Those of rules and routes.
+const ROUTING_KEYS: [&str; 8] =
+    ["Gateway", "Metric", "Family", "IncomingInterface", "To", "Type", "Table", "Priority"];
+
+/// The network with a value in one place, counted around; without one it is sound.
+fn network_with(hostile: Option<(usize, &str)>) -> String {
+    let places = NETWORK.matches('@').count() / 2;
+    let parts = NETWORK.split('@').enumerate();
+    parts
+        .map(|(index, part)| {
+            let here = |place: usize| index % 2 == 1 && index / 2 == place % places;
+            match hostile.filter(|(place, _)| here(*place)) {
+                Some((_, value)) => referenced(value),
+                None => part.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// The files of a network, and its drop-in, with what is refused left out.
+fn network_files(text: &str) -> Vec<String> {
+    let name = NetworkName::try_from("lan").expect("a plain name is one");
+    let Some(network) = Network::parse(text, &name, &Faults::new()) else { return Vec::new() };
+    let bridge = network.bridge_name();
+    let around = Surroundings { devices: true, scope: Scope::System };
+    let source = Path::new("/etc/glassbox/networks/lan.xml");
+    let title = network.title.as_deref();
+    vec![
+        networkd::netdev(&network, &bridge),
+        networkd::network(&network, &bridge),
+        drop_in::of_network(&name, source, title, Some(&bridge), around),
+    ]
+}
+
 /// The keys of a unit file with the lines that systemd continues joined to the ones before.
 fn keys(text: &str) -> Vec<String> {
     let mut keys = Vec::new();
@@ -85,6 +177,39 @@ proptest! {
             prop_assert!(known, "{:?} in {}", key, text);
         }
         prop_assert!(sections <= 2, "{}", text);
+    }
+
+    #[test]
+    fn no_network_adds_a_line(place in 0_usize..64, value in value()) {
+        for text in network_files(&network_with(Some((place, &value)))) {
+            prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+            let keys = keys(&text);
+            for key in &keys {
+                let mut known = KEYS.iter().chain(&NETWORK_KEYS).chain(&ROUTING_KEYS);
+                let known = key.is_empty() || key == "[Unit]" || known.any(|known| known == key);
+                prop_assert!(known, "{:?} in {}", key, text);
+            }
+            for once in ["[Unit]", "[Match]", "[NetDev]", "[Network]", "[DHCPServer]", "Name", "Description"] {
+                let times = keys.iter().filter(|key| *key == once).count();
+                prop_assert!(times <= 1, "{} in {}", once, text);
+            }
+        }
+    }
+}
+
+/// Without this the property would hold of a network that reaches no file.
+#[test]
+fn every_kind_of_value_reaches_the_files_of_a_network() {
+    let files = network_files(&network_with(None)).concat();
+    for part in [
+        "(Offices)",
+        "virbr0",
+        "SendOption=15:string:lan.example",
+        "52:54:00:aa:bb:cc",
+        "pxelinux.0",
+        "DNS=2001:",
+    ] {
+        assert!(files.contains(part), "{part:?} is not in\n{files}");
     }
 }
 

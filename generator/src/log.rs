@@ -63,14 +63,19 @@ impl Log {
         self.errors
     }
 
-    /// What is wrong in the text of a definition.
-    pub(crate) fn fault(&mut self, file: &Path, fault: &Fault) {
-        self.line(Level::Error, &fault.in_file(&file.to_string_lossy()));
+    /// What is wrong in the text of a definition; returns the line.
+    pub(crate) fn fault(&mut self, file: &Path, fault: &Fault) -> String {
+        self.line(Level::Error, &fault.in_file(&file.to_string_lossy()))
     }
 
-    /// What is wrong with a file or directory, so that a guest or more will not start.
-    pub(crate) fn error(&mut self, file: &Path, what: &str) {
-        self.line(Level::Error, &format!("{}: {what}", file.display()));
+    /// What of a definition is left out.
+    pub(crate) fn left_out(&mut self, file: &Path, fault: &Fault) {
+        self.line(Level::Warning, &fault.in_file(&file.to_string_lossy()));
+    }
+
+    /// What is wrong with a file or directory, so that a guest or more will not start; returns the line.
+    pub(crate) fn error(&mut self, file: &Path, what: &str) -> String {
+        self.line(Level::Error, &format!("{}: {what}", file.display()))
     }
 
     /// What is odd about a file.
@@ -84,7 +89,7 @@ impl Log {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    fn line(&mut self, level: Level, message: &str) {
+    fn line(&mut self, level: Level, message: &str) -> String {
         self.errors |= matches!(level, Level::Error);
         let message = one_line(message);
         let scope = self.scope;
@@ -96,6 +101,7 @@ impl Log {
             }
             Sink::Terminal => writeln!(io::stderr(), "{message}"),
         };
+        message
     }
 }
 

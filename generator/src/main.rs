@@ -3,7 +3,8 @@
 //! Systemd calls it early at boot and at each daemon-reload, before it loads units. For each definition
 //! `NAME.xml` it writes a drop-in of `qemu@INSTANCE.service`, and for each autostart entry a link that starts
 //! the guest at boot. The unit itself is the installed template; the program it runs, glassbox-qemu, finds the
-//! definition by itself.
+//! definition by itself. For each virtual network it writes a drop-in of `glassbox-network@INSTANCE.service` and
+//! files that this unit gives to systemd-networkd.
 //!
 //! It starts nothing, talks to no bus, and no definition makes it fail: a broken one is logged with
 //! FILE:LINE:COL and gets its unit, which then fails to start with the same message. With `GLASSBOX_ROOT=DIR`
@@ -18,6 +19,8 @@ mod facts;
 #[cfg(test)]
 mod hostile;
 mod log;
+mod networkd;
+mod networks;
 mod output;
 mod read;
 mod resources;
@@ -30,14 +33,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use domain::{DomainName, UnitInstance};
+use domain::{DomainName, SearchPath};
 
 use autostart::Autostart;
 use environment::{Environment, Scope};
 use facts::Facts;
 use log::Log;
+use networks::Networks;
 use output::Output;
-use scan::{Listing, State};
+use scan::{Defined, Listing, State};
 
 const USAGE: &str = "\
 usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]
@@ -109,24 +113,26 @@ struct Generator<'e> {
 }
 
 impl Generator<'_> {
-    /// All that the program does: definitions first, for autostart goes by what they are.
+    /// All that the program does: networks before the guests that name them, and definitions before autostart,
+    /// which goes by what they are.
     fn run(&mut self) {
-        let mut listing = scan::definitions(self.environment, &mut self.log);
-        for (name, state) in &mut listing {
-            let instance = UnitInstance::from(name);
+        let environment = self.environment;
+        let networks = self.networks();
+        let mut guests = scan::definitions(environment, &environment.search, &mut self.log);
+        for (name, state) in &mut guests {
             *state = match *state {
-                State::DefinedIn(directory) => self.defined(name, &instance, directory),
-                State::Masked => self.masked(&instance),
+                State::DefinedIn(directory) => self.defined(name, directory, &networks),
+                State::Masked => self.masked(name),
             };
         }
-        self.start_at_boot(&listing);
+        self.start_at_boot(&guests, &environment.search);
     }
 
     /// Writes the unit of a guest with a definition. An empty one turns out to be a mask.
-    fn defined(&mut self, name: &DomainName, instance: &UnitInstance, directory: usize) -> State {
+    fn defined(&mut self, name: &DomainName, directory: usize, networks: &Networks) -> State {
         let file = self.environment.search.directories()[directory].join(format!("{name}.xml"));
-        let facts = match read::definition(self.environment, &file, &mut self.buffer) {
-            Ok([]) => return self.masked(instance),
+        let mut facts = match read::definition(self.environment, &file, &mut self.buffer) {
+            Ok([]) => return self.masked(name),
             Ok(bytes) => {
                 let (facts, faults) = facts::read(bytes, name);
                 for fault in faults {
@@ -140,36 +146,40 @@ impl Generator<'_> {
                 Facts::default()
             }
         };
+        networks.place(&mut facts);
         let surroundings = self.environment.surroundings();
         let text = drop_in::text(name, &file, &facts, surroundings);
-        self.output.drop_in(instance, &text, &mut self.log);
+        self.output.drop_in(&name.unit(), &text, &mut self.log);
         State::DefinedIn(directory)
     }
 
-    fn masked(&mut self, instance: &UnitInstance) -> State {
-        self.output.mask(instance, &mut self.log);
+    fn masked(&mut self, name: &impl Defined) -> State {
+        self.output.mask(&name.unit(), &mut self.log);
         State::Masked
     }
 
-    fn start_at_boot(&mut self, listing: &Listing) {
-        let Some(directory) = self.environment.search.autostart() else { return };
+    fn start_at_boot<N: Defined>(&mut self, listing: &Listing<N>, search: &SearchPath) {
+        let Some(directory) = search.autostart() else { return };
+        let what = N::WHAT;
         for Autostart { name, path, dangling } in
-            autostart::entries(self.environment, directory, &mut self.log)
+            autostart::entries::<N>(self.environment, directory, &mut self.log)
         {
             let problem = match listing.get(&name) {
                 Some(State::DefinedIn(_)) => {
-                    self.output.start_at_boot(&UnitInstance::from(&name), &mut self.log);
-                    dangling.then_some(
-                        "the link points to nothing, but the guest of this name starts at boot; mend the link",
-                    )
+                    self.output.start_at_boot(&name.unit(), &mut self.log);
+                    dangling.then(|| {
+                        format!("the link points to nothing, but the {what} of this name starts at boot; mend the link")
+                    })
                 }
-                Some(State::Masked) => Some(
-                    "the guest is masked and does not start at boot; unmask it or remove this entry",
-                ),
-                None => Some("no guest of this name is defined; define it or remove this entry"),
+                Some(State::Masked) => Some(format!(
+                    "the {what} is masked and does not start at boot; unmask it or remove this entry"
+                )),
+                None => Some(format!(
+                    "no {what} of this name is defined; define it or remove this entry"
+                )),
             };
             if let Some(problem) = problem {
-                self.log.warning(&path, problem);
+                self.log.warning(&path, &problem);
             }
         }
     }

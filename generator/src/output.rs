@@ -1,17 +1,47 @@
 //! The files that are written: only here, and only below the directory that systemd gave; or shown instead.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use domain::UnitInstance;
+use domain::{DomainName, NetworkName, UnitInstance};
 
 use crate::environment::Scope;
 use crate::log::Log;
 
 /// The name of the drop-in. One with a higher number, or with this name in /etc, wins over it.
 const DROP_IN: &str = "50-glassbox.conf";
+
+/// What the unit of a network installs where networkd looks, one directory for each; not a unit's name, so that
+/// systemd passes it over.
+const NETWORK_FILES: &str = "glassbox-network";
+
+/// An instance of an installed template; displays as the unit's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unit {
+    template: &'static str,
+    instance: UnitInstance,
+}
+
+impl Unit {
+    /// The service that is a guest.
+    pub(crate) fn of_guest(name: &DomainName) -> Self {
+        Self { template: "qemu", instance: UnitInstance::from(name) }
+    }
+
+    /// The service that makes a network.
+    pub(crate) fn of_network(name: &NetworkName) -> Self {
+        Self { template: "glassbox-network", instance: UnitInstance::from(name) }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}.service", self.template, self.instance)
+    }
+}
 
 /// The directory for generated units.
 #[derive(Debug)]
@@ -38,34 +68,51 @@ impl Output {
         self.failed
     }
 
-    /// Writes the guest's drop-in.
-    pub(crate) fn drop_in(&mut self, instance: &UnitInstance, text: &str, log: &mut Log) {
-        let directory = self.directory.join(format!("qemu@{instance}.service.d"));
-        let file = directory.join(DROP_IN);
-        let written = if self.shown {
-            writeln!(io::stdout(), "# {}\n{text}", file.display())
-        } else {
-            make_directory(&directory).and_then(|()| fs::write(&file, text))
-        };
-        self.note(&file, written, log);
+    /// Writes the unit's drop-in.
+    pub(crate) fn drop_in(&mut self, unit: &Unit, text: &str, log: &mut Log) {
+        let file = self.directory.join(format!("{unit}.d")).join(DROP_IN);
+        self.file(&file, text, log);
     }
 
-    /// Makes the guest's unit one that can't be started, as `systemctl mask` does.
-    pub(crate) fn mask(&mut self, instance: &UnitInstance, log: &mut Log) {
-        let link = self.directory.join(format!("qemu@{instance}.service"));
+    /// Writes a file for the unit of a network.
+    pub(crate) fn network_file(
+        &mut self,
+        network: &NetworkName,
+        file: &str,
+        text: &str,
+        log: &mut Log,
+    ) {
+        let instance = UnitInstance::from(network);
+        let directory = self.directory.join(NETWORK_FILES).join(instance.as_str());
+        self.file(&directory.join(file), text, log);
+    }
+
+    /// Makes the unit one that can't be started, as `systemctl mask` does.
+    pub(crate) fn mask(&mut self, unit: &Unit, log: &mut Log) {
+        let link = self.directory.join(unit.to_string());
         self.link("/dev/null", &link, log);
     }
 
-    /// Has the guest started with the manager's usual target, by the link that `systemctl enable` would make.
-    pub(crate) fn start_at_boot(&mut self, instance: &UnitInstance, log: &mut Log) {
+    /// Has the unit started with the manager's usual target, by the link that `systemctl enable` would make.
+    pub(crate) fn start_at_boot(&mut self, unit: &Unit, log: &mut Log) {
         // Systemd goes by the names of link and target; that the template may be installed in another
         // directory of units does not matter.
-        let (wants, template) = match self.scope {
-            Scope::System => ("multi-user.target.wants", "/usr/lib/systemd/system/qemu@.service"),
-            Scope::User => ("default.target.wants", "/usr/lib/systemd/user/qemu@.service"),
+        let (wants, templates) = match self.scope {
+            Scope::System => ("multi-user.target.wants", "/usr/lib/systemd/system"),
+            Scope::User => ("default.target.wants", "/usr/lib/systemd/user"),
         };
-        let link = self.directory.join(wants).join(format!("qemu@{instance}.service"));
-        self.link(template, &link, log);
+        let link = self.directory.join(wants).join(unit.to_string());
+        self.link(&format!("{templates}/{}@.service", unit.template), &link, log);
+    }
+
+    fn file(&mut self, file: &Path, text: &str, log: &mut Log) {
+        let written = if self.shown {
+            writeln!(io::stdout(), "# {}\n{text}", file.display())
+        } else {
+            let directory = file.parent().unwrap_or(&self.directory);
+            make_directory(directory).and_then(|()| fs::write(file, text))
+        };
+        self.note(file, written, log);
     }
 
     fn link(&mut self, target: &str, link: &Path, log: &mut Log) {
@@ -81,7 +128,7 @@ impl Output {
     fn note(&mut self, path: &Path, result: io::Result<()>, log: &mut Log) {
         if let Err(error) = result {
             self.failed = true;
-            log.error(path, &format!("{error}; the guest lacks this part of its unit"));
+            log.error(path, &format!("{error}; this part of a unit is missing"));
         }
     }
 }

@@ -1,18 +1,47 @@
 //! The definitions that there are: names only, no content.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, DirEntry, FileType, ReadDir};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use domain::{DomainName, NameError};
+use domain::{DomainName, NameError, NetworkName, SearchPath};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
 use crate::log::Log;
+use crate::output::Unit;
 
-/// What is known of a guest by its name.
+/// What a definition `NAME.xml` is of.
+pub(crate) trait Defined:
+    Ord + Display + for<'t> TryFrom<&'t str, Error = NameError>
+{
+    /// The word for it in messages.
+    const WHAT: &'static str;
+
+    /// Its unit.
+    fn unit(&self) -> Unit;
+}
+
+impl Defined for DomainName {
+    const WHAT: &'static str = "guest";
+
+    fn unit(&self) -> Unit {
+        Unit::of_guest(self)
+    }
+}
+
+impl Defined for NetworkName {
+    const WHAT: &'static str = "network";
+
+    fn unit(&self) -> Unit {
+        Unit::of_network(self)
+    }
+}
+
+/// What is known of a guest or network by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Its definition is in the directory with this number of the search path.
@@ -22,21 +51,25 @@ pub(crate) enum State {
     Masked,
 }
 
-/// Each guest of the search path once, in the order of the names.
-pub(crate) type Listing = BTreeMap<DomainName, State>;
+/// Each name of a search path once, in the order of the names.
+pub(crate) type Listing<N> = BTreeMap<N, State>;
 
 /// Lists the definitions. A regular file counts as one here even when it turns out to be empty.
-pub(crate) fn definitions(environment: &Environment, log: &mut Log) -> Listing {
+pub(crate) fn definitions<N: Defined>(
+    environment: &Environment,
+    search: &SearchPath,
+    log: &mut Log,
+) -> Listing<N> {
     let mut listing = Listing::new();
-    for (number, directory) in environment.search.directories().iter().enumerate() {
-        for_each_name(environment, directory, log, |name, entry, log| {
+    for (number, directory) in search.directories().iter().enumerate() {
+        for_each_name(environment, directory, log, |name: N, entry, log| {
             if listing.contains_key(&name) {
                 return;
             }
             match target(environment, entry) {
                 Target::Null => drop(listing.insert(name, State::Masked)),
                 Target::File => drop(listing.insert(name, State::DefinedIn(number))),
-                // As with units, such a link is passed over, and a later directory may define the guest.
+                // As with units, such a link is passed over, and a later directory may define the name.
                 Target::Nothing => log.warning(
                     &entry.path,
                     "the link points to nothing and is passed over; restore its target or remove it",
@@ -55,42 +88,50 @@ pub(crate) struct Entry {
 }
 
 /// Calls `each` for the entries of a directory called NAME.xml, in the order of their names so that the
-/// messages about them have one too; logs what is called so and names no guest. A directory that isn't there
+/// messages about them have one too; logs what is called so and cannot be a name. A directory that isn't there
 /// has no entries.
-pub(crate) fn for_each_name(
+pub(crate) fn for_each_name<N: Defined>(
     environment: &Environment,
     directory: &Path,
     log: &mut Log,
-    mut each: impl FnMut(DomainName, &Entry, &mut Log),
+    mut each: impl FnMut(N, &Entry, &mut Log),
 ) {
     let mut files = match fs::read_dir(environment.rooted(directory)) {
         Ok(entries) => definition_files(entries, directory, log),
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => {
-            return log.error(directory, &format!("{error}; its definitions are left out"));
+            log.error(directory, &format!("{error}; its definitions are left out"));
+            return;
         }
     };
     files.sort_by_cached_key(|(found, _)| found.file_name());
-    for (found, guest) in files {
+    for (found, name) in files {
         let entry = Entry { path: directory.join(found.file_name()), found };
-        match guest {
+        match name {
             Ok(name) => each(name, &entry, log),
-            Err(why) => log.error(&entry.path, &format!("the file stands for no guest: {why}")),
+            Err(why) => {
+                let what = N::WHAT;
+                log.error(&entry.path, &format!("the file stands for no {what}: {why}"));
+            }
         }
     }
 }
 
-/// An entry called NAME.xml, with the guest that it stands for.
-type Found = (DirEntry, Result<DomainName, NameError>);
+/// An entry called NAME.xml, with the guest or network that it stands for.
+type Found<N> = (DirEntry, Result<N, NameError>);
 
 /// The entries called *.xml, as far as the directory can be read.
-fn definition_files(entries: ReadDir, directory: &Path, log: &mut Log) -> Vec<Found> {
+fn definition_files<N: Defined>(
+    entries: ReadDir,
+    directory: &Path,
+    log: &mut Log,
+) -> Vec<Found<N>> {
     let mut files = Vec::new();
     for entry in entries {
         match entry {
             Ok(entry) => {
-                let guest = domain::defined_guest(&entry.file_name());
-                files.extend(guest.map(|guest| (entry, guest)));
+                let name = domain::defined(&entry.file_name());
+                files.extend(name.map(|name| (entry, name)));
             }
             Err(error) => {
                 log.error(directory, &format!("{error}; some definitions are left out"));

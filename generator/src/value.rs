@@ -3,6 +3,7 @@
 //! Whatever stands in a definition, a value here is one line that systemd reads back as that text: no newline
 //! or trailing backslash that would start or swallow a directive, no specifier, no quote that changes words.
 
+mod network;
 mod unit_name;
 
 use std::fmt;

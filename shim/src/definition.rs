@@ -1,5 +1,6 @@
 //! Finding and reading the definition of a guest.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -79,22 +80,40 @@ pub(crate) fn user_search_path() -> SearchPath {
 }
 
 fn named(name: &DomainName, search: &SearchPath) -> Result<Definition, DefinitionError> {
+    match found(name, search)? {
+        Some((path, bytes)) if bytes.is_empty() => {
+            Err(DefinitionError::Masked { name: name.clone(), path })
+        }
+        Some((path, bytes)) => {
+            let file = path.display().to_string();
+            Ok(Definition { file, expected_name: Some(name.clone()), bytes })
+        }
+        None => {
+            let directories = search.directories().iter();
+            let directories = directories.map(|path| path.display().to_string()).collect();
+            Err(DefinitionError::NotFound { name: name.clone(), directories })
+        }
+    }
+}
+
+/// The first file `NAME.xml` of a search path with its bytes, at most one more than [`LARGEST_DEFINITION`]; one without
+/// bytes is a mask.
+///
+/// # Errors
+/// [`DefinitionError::Unreadable`].
+pub(crate) fn found(
+    name: &impl Display,
+    search: &SearchPath,
+) -> Result<Option<(PathBuf, Vec<u8>)>, DefinitionError> {
     for directory in search.directories() {
         let path = directory.join(format!("{name}.xml"));
         match contents(&path) {
-            Ok(bytes) if bytes.is_empty() => {
-                return Err(DefinitionError::Masked { name: name.clone(), path });
-            }
-            Ok(bytes) => {
-                let file = path.display().to_string();
-                return Ok(Definition { file, expected_name: Some(name.clone()), bytes });
-            }
+            Ok(bytes) => return Ok(Some((path, bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(DefinitionError::Unreadable { path, source }),
         }
     }
-    let directories = search.directories().iter().map(|path| path.display().to_string()).collect();
-    Err(DefinitionError::NotFound { name: name.clone(), directories })
+    Ok(None)
 }
 
 /// What the file holds; nothing for `/dev/null`. A FIFO or a device does not make this wait.

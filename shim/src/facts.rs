@@ -14,6 +14,7 @@ mod clock;
 mod devices;
 mod firmware;
 pub(crate) mod memory;
+mod networks;
 
 /// The facts of this host that a domain asks for. The folders are those that systemd has given the unit, else the
 /// usual ones.
@@ -53,6 +54,7 @@ fn ask_for(domain: &Domain, instance: &UnitInstance, facts: &mut HostFacts) {
     if domain.numatune.is_some() || !facts.hugepages.is_empty() {
         facts.numa = memory::nodes();
     }
+    facts.network.networks = networks::named(domain);
     if !domain.devices.hostdevs.is_empty() {
         facts.scsi_generics = devices::scsi_generics();
     }

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use domain::Fault;
-use domain::devices::Interface;
+use domain::devices::{Interface, InterfaceSource};
+use domain::{Fault, NetworkName, UnitInstance};
 
 use self::refusal::{inherit_advice, refused, unchanged};
 use crate::netlink::{Change, Link, Netlink};
@@ -175,7 +175,7 @@ fn configure(
     new: bool,
 ) -> Result<(), Fault> {
     let now = present(netlink, interface, name)?;
-    let bridge = bridge.map(|bridge| required(netlink, interface, bridge)).transpose()?;
+    let bridge = bridge.map(|bridge| bridge_of(netlink, interface, bridge)).transpose()?;
     let change = changes(interface, &now, bridge.as_ref(), new);
     if change == Change::default() {
         return Ok(());
@@ -208,6 +208,29 @@ fn present(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link,
         let what = format!("the network device '{name}' vanished; start the guest again");
         interface.place.refused(what)
     })
+}
+
+/// The bridge that the interface stands on.
+fn bridge_of(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link, Fault> {
+    let InterfaceSource::Network { network, .. } = &interface.source else {
+        return required(netlink, interface, name);
+    };
+    link(netlink, interface, name)?.ok_or_else(|| {
+        let what =
+            format!("the network '{network}' is not started: its bridge '{name}' is not there");
+        interface.place.refused(format!("{what}; {}", start_advice(network)))
+    })
+}
+
+/// How a network is started.
+fn start_advice(network: &str) -> String {
+    match NetworkName::try_from(network) {
+        Ok(name) => {
+            let instance = UnitInstance::from(&name);
+            format!("run `systemctl start 'glassbox-network@{instance}'`")
+        }
+        Err(error) => error.to_string(),
+    }
 }
 
 fn required(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link, Fault> {

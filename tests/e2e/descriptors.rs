@@ -80,15 +80,9 @@ const REFUSED: [(&str, &str); 4] = [
 
 fn a_unit_opens_what_its_account_may_not(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
-    let cable = [
-        ("cable.netdev", "[NetDev]\nName=inner\nKind=veth\n[Peer]\nName=outer\n"),
-        ("inner.network", "[Match]\nName=inner\n[Network]\nBridge=br0\n"),
-        ("outer.network", "[Match]\nName=outer\n[Network]\nLinkLocalAddressing=no\n"),
-    ];
-    lan::start(&host, &cable, &["inner", "outer"])?;
-    let direct = "<interface type=\"direct\"><source dev=\"outer\" mode=\"bridge\"/>";
+    lan::start_with_cable(&host)?;
     // The guest writes to its disk before it starts anew.
-    let web = lan::with_interface(Definition::new("web")?, direct)?
+    let web = lan::with_interface(Definition::new("web")?, lan::ON_CABLE)?
         .word("glassbox.reboot")?
         .replace("/var/lib/glassbox/images/web.qcow2", "/root/secret.qcow2")?;
     host.write_file(&format!("{}/web.xml", definition::DEFINITIONS), web.xml())?;

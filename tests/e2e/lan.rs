@@ -35,6 +35,22 @@ pub(crate) fn start(host: &Host, files: NetworkFiles<'_>, devices: &[&str]) -> R
     Ok(())
 }
 
+/// A cable whose one end is a port of the bridge.
+const CABLE: NetworkFiles<'static> = &[
+    ("cable.netdev", "[NetDev]\nName=inner\nKind=veth\n[Peer]\nName=outer\n"),
+    ("inner.network", "[Match]\nName=inner\n[Network]\nBridge=br0\n"),
+    ("outer.network", "[Match]\nName=outer\n[Network]\nLinkLocalAddressing=no\n"),
+];
+
+/// The beginning of an interface on the other end of the cable.
+pub(crate) const ON_CABLE: &str =
+    "<interface type=\"direct\"><source dev=\"outer\" mode=\"bridge\"/>";
+
+/// Has networkd make the bridge, and a cable for devices of macvtap.
+pub(crate) fn start_with_cable(host: &Host) -> Result<()> {
+    start(host, CABLE, &["inner", "outer"])
+}
+
 /// The definition with another beginning of its interface.
 pub(crate) fn with_interface(definition: Definition, start: &str) -> Result<Definition> {
     definition.replace(USER_NETWORK, start)

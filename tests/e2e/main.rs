@@ -32,4 +32,5 @@ mod thread_groups;
 mod tools;
 mod unruly;
 mod user;
+mod virtual_networks;
 mod vm;

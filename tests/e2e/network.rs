@@ -91,16 +91,9 @@ done";
 
 fn a_macvtap_device_is_made_and_removed(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
-    // The guest's device is on one end of a cable whose other end is a port of the bridge.
-    let cable = [
-        ("cable.netdev", "[NetDev]\nName=inner\nKind=veth\n[Peer]\nName=outer\n"),
-        ("inner.network", "[Match]\nName=inner\n[Network]\nBridge=br0\n"),
-        ("outer.network", "[Match]\nName=outer\n[Network]\nLinkLocalAddressing=no\n"),
-    ];
-    lan::start(&host, &cable, &["inner", "outer"])?;
+    lan::start_with_cable(&host)?;
     host.run(["systemd-run", "--unit=device-files", "sh", "-c", DEVICE_FILES])?.success()?;
-    let direct = "<interface type=\"direct\"><source dev=\"outer\" mode=\"bridge\"/>";
-    let web = lan::with_interface(Definition::new("web")?, direct)?;
+    let web = lan::with_interface(Definition::new("web")?, lan::ON_CABLE)?;
     web.install(&host)?;
     host.reload()?;
     let unit = host.start_guest("web")?;
@@ -113,7 +106,7 @@ fn a_macvtap_device_is_made_and_removed(root: Root) -> Result<()> {
     }
 
     // A second guest with this address does not take the packets of the first.
-    let twin = lan::with_interface(Definition::new("twin")?, direct)?;
+    let twin = lan::with_interface(Definition::new("twin")?, lan::ON_CABLE)?;
     let twin = twin.clone().replace(&lan::address(&twin)?, &mac)?;
     twin.install(&host)?;
     host.reload()?;

@@ -1,4 +1,4 @@
-//! Where definitions of guests are kept, and what a file must be to hold one.
+//! Where definitions of guests and networks are kept, and what a file must be to hold one.
 //!
 //! `NAME.xml` in the first directory that has it defines the guest NAME, as units are found in systemd's
 //! directories. The generator lists these directories and the shim opens one file in them; both take the
@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, Position};
-use crate::names::{DomainName, NameError};
+use crate::names::NameError;
 
 /// Largest definition that is read, in bytes: the longest string of libvirt's RPC protocol
 /// (`REMOTE_STRING_MAX`), hence the longest document that any libvirt client can hand over.
@@ -36,20 +36,27 @@ pub fn definition_text(bytes: &[u8]) -> Result<&str, Fault> {
     })
 }
 
-/// The guest that a file in a directory of definitions stands for by its name, `NAME.xml`; none when it is not
-/// called so.
+/// The guest or network that a file in a directory of definitions stands for by its name, `NAME.xml`; none when it is
+/// not called so.
 ///
 /// ```
-/// use domain::defined_guest;
-/// assert_eq!(defined_guest("web.xml".as_ref()).unwrap().unwrap().as_str(), "web");
-/// assert!(defined_guest("web.xml.orig".as_ref()).is_none());
-/// assert!(defined_guest("..xml".as_ref()).unwrap().is_err());
+/// use domain::{DomainName, defined};
+/// let named = |file: &str| defined::<DomainName>(file.as_ref());
+/// assert_eq!(named("web.xml").unwrap().unwrap().as_str(), "web");
+/// assert!(named("web.xml.orig").is_none());
+/// assert!(named("..xml").unwrap().is_err());
 /// ```
 #[must_use]
-pub fn defined_guest(file: &OsStr) -> Option<Result<DomainName, NameError>> {
+pub fn defined<N>(file: &OsStr) -> Option<Result<N, NameError>>
+where
+    N: for<'a> TryFrom<&'a str, Error = NameError>,
+{
     let stem = file.as_encoded_bytes().strip_suffix(b".xml")?;
-    Some(std::str::from_utf8(stem).map_err(|_| NameError::NotUtf8).and_then(DomainName::try_from))
+    Some(std::str::from_utf8(stem).map_err(|_| NameError::NotUtf8).and_then(N::try_from))
 }
+
+/// What the directories of the system manager are below: those of systemd's own units.
+const SYSTEM: [&str; 4] = ["/etc", "/run", "/usr/local/lib", "/usr/lib"];
 
 /// The directories of one manager, system or user, the one that counts first first.
 ///
@@ -120,10 +127,22 @@ fn absolute(path: &Option<PathBuf>) -> Option<PathBuf> {
 }
 
 impl SearchPath {
-    /// The directories of the system manager: those of systemd's own units, with our name.
+    /// The directories of the system manager's guests.
     #[must_use]
     pub fn system() -> Self {
-        Self::below(["/etc", "/run", "/usr/local/lib", "/usr/lib"].map(PathBuf::from), true)
+        Self::below(SYSTEM.map(PathBuf::from), "glassbox/qemu", true)
+    }
+
+    /// The directories of virtual networks. They are the system's alone: networkd makes no bridge for a user.
+    ///
+    /// ```
+    /// use domain::SearchPath;
+    /// let path = SearchPath::networks();
+    /// assert_eq!(path.directories()[0].to_str(), Some("/etc/glassbox/networks"));
+    /// ```
+    #[must_use]
+    pub fn networks() -> Self {
+        Self::below(SYSTEM.map(PathBuf::from), "glassbox/networks", true)
     }
 
     /// The directories of a user's manager. Those whose variables are unset are left out.
@@ -132,12 +151,16 @@ impl SearchPath {
         let config = environment.config();
         let has_config = config.is_some();
         let parents = [config, environment.runtime(), environment.data()];
-        Self::below(parents.into_iter().flatten(), has_config)
+        Self::below(parents.into_iter().flatten(), "glassbox/qemu", has_config)
     }
 
-    fn below(parents: impl IntoIterator<Item = PathBuf>, configurable: bool) -> Self {
+    fn below(
+        parents: impl IntoIterator<Item = PathBuf>,
+        directory: &str,
+        configurable: bool,
+    ) -> Self {
         let directories: Vec<PathBuf> =
-            parents.into_iter().map(|parent| parent.join("glassbox/qemu")).collect();
+            parents.into_iter().map(|parent| parent.join(directory)).collect();
         let first = directories.first().filter(|_| configurable);
         Self { autostart: first.map(|first| first.join("autostart")), directories }
     }

@@ -1,4 +1,4 @@
-//! Libvirt domain XML, to and from a typed model.
+//! Libvirt domain XML, to and from a typed model, and libvirt network XML into one.
 //!
 //! The crate takes text and returns values: it opens no file, knows no QEMU word, and starts nothing.
 //! The generator and the shim read the file, call [`Domain::parse`] (or [`Header::read`], when only the
@@ -34,6 +34,7 @@ mod memory_backing;
 mod memory_size;
 mod memtune;
 mod names;
+mod network;
 mod numa;
 mod numatune;
 mod os;
@@ -65,9 +66,7 @@ pub use cpu::{
 };
 pub use cpuset::{CpuSet, CpuSetError};
 pub use cputune::{CpuTuning, Pin, SchedulerPolicy, Scheduling};
-pub use definition::{
-    LARGEST_DEFINITION, SearchPath, UserEnvironment, defined_guest, definition_text,
-};
+pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, defined, definition_text};
 pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};
@@ -87,7 +86,12 @@ pub use memory_backing::{
 };
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use memtune::MemoryTuning;
-pub use names::{DomainName, DomainUuid, MachineName, NameError, UnitInstance};
+pub use names::{DomainName, DomainUuid, MachineName, NameError, NetworkName, UnitInstance};
+pub use network::{
+    BootFile, BootFileError, BridgeName, BridgeNameError, Dhcp, DhcpHost, DhcpPool, DnsDomain,
+    DnsDomainError, Forward, LeaseTime, Network, NetworkBridge, NetworkDns, NetworkIp,
+    NetworkRoute, Subnet,
+};
 pub use numa::{
     CacheAssociativity, CachePolicy, Interconnect, InterconnectKind, InterconnectType,
     LOCAL_DISTANCE, Numa, NumaCache, NumaCell, NumaDistance, REMOTE_DISTANCE,

@@ -1,4 +1,5 @@
-//! The names a guest goes by: the domain's name and UUID, its unit instance, its machine name.
+//! The names a guest goes by: the domain's name and UUID, its unit instance, its machine name; and the name of a
+//! virtual network, which has a unit too.
 //!
 //! A domain's name is the user's word. A unit instance and a machine name are that word written in the
 //! smaller alphabets of systemd's units and of machined; each can be turned back into the domain's name.
@@ -8,6 +9,9 @@ use std::str::FromStr;
 
 /// Longest domain name in bytes: `qemu@NAME.service.d` must fit a directory entry (255 bytes, `NAME_MAX`).
 const LONGEST_NAME: usize = 255 - "qemu-incoming@.service.d".len();
+
+/// Longest name of a network in bytes, for the same reason.
+const LONGEST_NETWORK_NAME: usize = 255 - "glassbox-network@.service.d".len();
 
 /// Longest machine name in bytes, `HOST_NAME_MAX` of Linux, which machined applies to machine names.
 const LONGEST_MACHINE_NAME: usize = 64;
@@ -81,21 +85,26 @@ impl TryFrom<&str> for DomainName {
     type Error = NameError;
 
     fn try_from(text: &str) -> Result<Self, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if let Some(character) = text.chars().find(|c| *c == '/' || c.is_control()) {
-            return Err(NameError::Character { character });
-        }
-        if text == "." || text == ".." {
-            return Err(NameError::Dots(text.to_owned()));
-        }
-        let length = UnitInstance::escape(text).len();
-        if length > LONGEST_NAME {
-            return Err(NameError::TooLong { length, limit: LONGEST_NAME });
-        }
-        Ok(Self(text.to_owned()))
+        check(text, LONGEST_NAME).map(|()| Self(text.to_owned()))
     }
+}
+
+/// Whether a text can be the name of a file and, escaped to at most `limit` bytes, part of a unit's name.
+fn check(text: &str, limit: usize) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if let Some(character) = text.chars().find(|c| *c == '/' || c.is_control()) {
+        return Err(NameError::Character { character });
+    }
+    if text == "." || text == ".." {
+        return Err(NameError::Dots(text.to_owned()));
+    }
+    let length = UnitInstance::escape(text).len();
+    if length > limit {
+        return Err(NameError::TooLong { length, limit });
+    }
+    Ok(())
 }
 
 impl FromStr for DomainName {
@@ -107,6 +116,48 @@ impl FromStr for DomainName {
 }
 
 impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a virtual network, as in `<network><name>` and `<source network=''>`; what it may be is what a
+/// guest's name may be.
+///
+/// ```
+/// use domain::{NetworkName, UnitInstance};
+/// let name = NetworkName::try_from("my lan").unwrap();
+/// assert_eq!(UnitInstance::from(&name).as_str(), r"my\x20lan");
+/// assert!(NetworkName::try_from("../lan").is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkName(String);
+
+impl NetworkName {
+    /// The name as the user wrote it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for NetworkName {
+    type Error = NameError;
+
+    fn try_from(text: &str) -> Result<Self, NameError> {
+        check(text, LONGEST_NETWORK_NAME).map(|()| Self(text.to_owned()))
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::try_from(text)
+    }
+}
+
+impl fmt::Display for NetworkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -270,6 +321,12 @@ impl UnitInstance {
 
 impl From<&DomainName> for UnitInstance {
     fn from(name: &DomainName) -> Self {
+        Self(Self::escape(name.as_str()))
+    }
+}
+
+impl From<&NetworkName> for UnitInstance {
+    fn from(name: &NetworkName) -> Self {
         Self(Self::escape(name.as_str()))
     }
 }

@@ -65,13 +65,15 @@ pub struct HostFacts {
 pub struct VirtualNetwork {
     /// The bridge that its guests stand on.
     pub bridge: String,
+    /// The largest packet, if it is not the usual one.
+    pub mtu: Option<u32>,
 }
 
 /// What the host's network has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkFacts {
-    /// Networks by name.
-    pub networks: BTreeMap<String, VirtualNetwork>,
+    /// Networks by name, or why one cannot be used.
+    pub networks: BTreeMap<String, Result<VirtualNetwork, String>>,
     /// Whether the kernel moves packets of guests when the domain does not say.
     pub vhost_net: bool,
     /// The number of a guest's vsock that is chosen at start, if one can be.

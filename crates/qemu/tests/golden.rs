@@ -22,7 +22,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// A host with two NUMA nodes, large pages, a network, a swtpm, and firmware with and without secure boot.
+/// A host with two NUMA nodes, large pages, networks, a swtpm, and firmware with and without secure boot.
 fn host(name: &str) -> HostFacts {
     let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
     let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
@@ -31,10 +31,17 @@ fn host(name: &str) -> HostFacts {
         FirmwareDescriptor::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
     });
     let local = HostFacts::local(name);
-    let bridge = VirtualNetwork { bridge: "virbr0".to_owned() };
+    let network = |mtu| VirtualNetwork { bridge: "virbr0".to_owned(), mtu };
+    let refused =
+        "/etc/glassbox/networks/broken.xml:2:3: /network/vlan: packets are not tagged; remove it";
     HostFacts {
         network: NetworkFacts {
-            networks: [("default".to_owned(), bridge)].into(),
+            networks: [
+                ("default".to_owned(), Ok(network(None))),
+                ("large-packets".to_owned(), Ok(network(Some(9000)))),
+                ("broken".to_owned(), Err(refused.to_owned())),
+            ]
+            .into(),
             ..local.network
         },
         helpers: HelperFacts {

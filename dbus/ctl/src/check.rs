@@ -51,7 +51,7 @@ fn defined(search: &SearchPath) -> Defined {
     let mut defined = Defined::new();
     for directory in search.directories() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if let Some(Ok(name)) = domain::defined_guest(&entry.file_name())
+            if let Some(Ok(name)) = domain::defined::<DomainName>(&entry.file_name())
                 && entry.path().exists()
             {
                 defined.entry(name).or_insert_with(|| entry.path());

@@ -92,7 +92,7 @@ fn names(wanted: &Import, libvirt: &Libvirt) -> Result<Vec<Result<DomainName>>> 
     let mut files: Vec<PathBuf> = listing(&libvirt.definitions)?;
     files.sort();
     let names = files.iter().filter_map(|path| {
-        let name = domain::defined_guest(path.file_name()?)?;
+        let name = domain::defined::<DomainName>(path.file_name()?)?;
         Some(name.with_context(|| path.display().to_string()))
     });
     Ok(names.collect())

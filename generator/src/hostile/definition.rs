@@ -30,26 +30,37 @@ pub(crate) fn filled(values: &[String]) -> String {
     let mut text = String::new();
     for (index, part) in DEFINITION.split('@').enumerate() {
         if index > 0 {
-            for c in values.next().expect("a cycle has no end").chars() {
-                // References, so that line ends and quotes come through as they are.
-                let plain = c.is_ascii_alphanumeric();
-                if plain { text.push(c) } else { text.push_str(&format!("&#{};", u32::from(c))) }
-            }
+            text.push_str(&referenced(values.next().expect("a cycle has no end")));
         }
         text.push_str(part);
     }
     text
 }
 
+/// Text as references, so that line ends and quotes come through as they are.
+pub(crate) fn referenced(text: &str) -> String {
+    let mut references = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            references.push(c);
+        } else {
+            references.push_str(&format!("&#{};", u32::from(c)));
+        }
+    }
+    references
+}
+
 /// Texts that mean something to systemd, to a shell or to a path, and long ones.
 pub(crate) fn values() -> impl Strategy<Value = Vec<String>> {
-    prop::collection::vec(
-        prop_oneof![
-            "[\t\n\r -~\u{80}-\u{2ff}]{0,24}",
-            "(\\\\|\n|\r|\\[Service\\]|ExecStart=/|%n|%|\\$HOME|\"|'|\\.\\./|/| |;|#|[0-9]){0,12}",
-            "[0-9]{1,20}",
-            Just("a".repeat(65_536)),
-        ],
-        1..8,
-    )
+    prop::collection::vec(value(), 1..8)
+}
+
+/// One of them.
+pub(crate) fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[\t\n\r -~\u{80}-\u{2ff}]{0,24}",
+        "(\\\\|\n|\r|\\[Service\\]|ExecStart=/|%n|%|\\$HOME|\"|'|\\.\\./|/| |;|#|[0-9]){0,12}",
+        "[0-9]{1,20}",
+        Just("a".repeat(65_536)),
+    ]
 }

@@ -3,6 +3,7 @@
 use std::path::{Component, Path};
 
 use super::UnitValue;
+use crate::output::Unit;
 
 /// Longest name of a unit, `UNIT_NAME_MAX` of systemd.
 const LONGEST_NAME: usize = 255;
@@ -22,6 +23,11 @@ impl UnitValue {
             return None;
         }
         Self::of_parts("sys-subsystem-net-devices", vec![interface], ".device")
+    }
+
+    /// A unit of ours, whose instance is escaped already.
+    pub(crate) fn unit(unit: &Unit) -> Self {
+        Self(unit.to_string())
     }
 
     /// The slice of a resource partition of libvirt: `machine-production.slice` for `/machine/production`,

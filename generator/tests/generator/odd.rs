@@ -204,7 +204,7 @@ fn output_that_cannot_be_written_fails_and_says_so() {
         outcome.stderr,
         format!(
             "<3>{}/qemu@web.service.d/50-glassbox.conf: Not a directory (os error 20); \
-             the guest lacks this part of its unit\n",
+             this part of a unit is missing\n",
             output.display()
         )
     );

@@ -44,12 +44,21 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../units");
     let source = if scope == "--user" { units.join("user") } else { units };
-    let text = fs::read_to_string(source.join("qemu@.service")).unwrap();
-    let installed = text.replace("/usr/bin/glassbox-qemu", "/bin/true");
-    assert_ne!(installed, text);
-    fs::write(directory.path().join("qemu@.service"), installed).unwrap();
+    for (unit, program) in TEMPLATES {
+        // A user has no networks.
+        let Ok(text) = fs::read_to_string(source.join(unit)) else { continue };
+        let installed = text.replace(program, "/bin/true");
+        assert_ne!(installed, text);
+        fs::write(directory.path().join(unit), installed).unwrap();
+    }
     directory
 }
+
+/// The templates with their programs.
+const TEMPLATES: [(&str, &str); 2] = [
+    ("qemu@.service", "/usr/bin/glassbox-qemu"),
+    ("glassbox-network@.service", "/usr/lib/glassbox/network"),
+];
 
 /// The instances that a tree of generated files has drop-ins for.
 pub(crate) fn units(tree: &Tree) -> Vec<String> {
@@ -68,8 +77,10 @@ fn scope(case: &Path) -> &'static str {
 fn systemd_has_nothing_to_say_of_the_templates() {
     for scope in ["--system", "--user"] {
         let installed = installed_units(scope);
-        let Some(messages) = verify(scope, &[installed.path()], &["qemu@web.service".to_owned()])
-        else {
+        let own = ["qemu@web.service", "glassbox-network@default.service"];
+        let units = if scope == "--user" { &own[..1] } else { &own };
+        let units: Vec<_> = units.iter().map(|unit| (*unit).to_owned()).collect();
+        let Some(messages) = verify(scope, &[installed.path()], &units) else {
             return;
         };
         assert_eq!(messages, "", "{scope}");
@@ -118,7 +129,10 @@ fn links_at_boot_point_to_the_template() {
     for case in golden::cases() {
         for (name, entry) in golden::run(&case) {
             if let Entry::Link(target) = entry {
-                let template = name.contains(".wants/qemu@") && target.ends_with("/qemu@.service");
+                let template = ["qemu@", "glassbox-network@"].iter().any(|of| {
+                    name.contains(&format!(".wants/{of}"))
+                        && target.ends_with(&format!("/{of}.service"))
+                });
                 assert!(template || target == "/dev/null", "{name} -> {target}");
             }
         }

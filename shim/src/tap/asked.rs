@@ -14,7 +14,11 @@ pub(crate) fn not_done(interface: &Interface) -> Vec<Fault> {
         let InterfaceSource::Direct { mode, .. } = source else { return false };
         *mode == Some(DirectMode::Passthrough)
     };
+    let grouped = |source: &InterfaceSource| {
+        matches!(source, InterfaceSource::Network { portgroup: Some(_), .. })
+    };
     let reasons = [
+        (grouped(&interface.source), "'portgroup' is"),
         (!interface.vlan.tags.is_empty(), "<vlan> is"),
         (interface.virtual_port.is_some(), "<virtualport> is"),
         (interface.filter.is_some(), "<filterref> is"),
@@ -80,6 +84,8 @@ mod tests {
             );
             assert_eq!(lines(not_done(&bridged(inner))), [line]);
         }
+        let grouped = "<interface type='network'><source network='a' portgroup='b'/></interface>";
+        assert_eq!(not_done(&interface(grouped)).len(), 1);
         let direct = "<interface type='direct'><source dev='eth0' mode='passthrough'/></interface>";
         assert_eq!(not_done(&interface(direct)).len(), 1);
         let scripted = "<interface type='ethernet'><script path='/a'/><source><ip address='10.0.0.1'/></source></interface>";

@@ -119,7 +119,7 @@ pub fn facts(name: &str) -> HostFacts {
 /// The networks that the pretended host has.
 fn network() -> NetworkFacts {
     let names = ["nat-network;plug-network-basic", "vepa-net;plug-bridge-basic"];
-    let bridge = || VirtualNetwork { bridge: "virbr0".to_owned() };
+    let bridge = || Ok(VirtualNetwork { bridge: "virbr0".to_owned(), mtu: None });
     NetworkFacts {
         networks: names.map(|name| (name.to_owned(), bridge())).into(),
         vhost_net: true,

@@ -152,8 +152,8 @@ fn for_tests(facts: &mut HostFacts, binary: &QemuBinary) {
     facts.host_models.kvm.clone_from(&binary.host_model);
     facts.network.vhost_net = false;
     // What virt-install gives a guest, and libvirt has from the start.
-    let bridge = VirtualNetwork { bridge: "virbr0".to_owned() };
-    facts.network.networks.insert("default".to_owned(), bridge);
+    let network = VirtualNetwork { bridge: "virbr0".to_owned(), mtu: None };
+    facts.network.networks.insert("default".to_owned(), Ok(network));
     facts.displays.spice_tls = Some("/etc/pki/libvirt-spice".to_owned());
     let sealed = SealedSecret { data: SEALED.0.to_owned(), iv: SEALED.1.to_owned() };
     facts.storage.secrets.values_mut().for_each(|secret| secret.clone_from(&sealed));

@@ -8,6 +8,7 @@ use domain::{Domain, Faults, MacAddress};
 use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
+use crate::facts::NetworkFacts;
 use crate::json::Object;
 
 mod check;
@@ -68,7 +69,7 @@ pub(crate) fn arguments(command: &mut Command<'_>, interface: &Interface) {
         command.unplugs(interface.info.alias(), &interface.place);
     }
     let device = match virtio_model(interface) {
-        Some(model) => virtio_device(interface, model),
+        Some(model) => virtio_device(interface, model, mtu(&command.facts.network, interface)),
         None => Object::new("driver", interface.model.as_deref().unwrap_or_default()),
     };
     let mac = interface.mac.address.map(|mac| mac.to_string());
@@ -76,8 +77,17 @@ pub(crate) fn arguments(command: &mut Command<'_>, interface: &Interface) {
     command.device(&placed(command, &interface.info, device));
 }
 
+/// The largest packet: the interface's own, else that of its network.
+fn mtu(host: &NetworkFacts, interface: &Interface) -> Option<u32> {
+    let inherited = || {
+        let InterfaceSource::Network { network, .. } = &interface.source else { return None };
+        host.networks.get(network)?.as_ref().ok()?.mtu
+    };
+    interface.mtu.or_else(inherited)
+}
+
 /// A device of virtio with all that only such a one has.
-fn virtio_device(interface: &Interface, model: VirtioModel) -> Object {
+fn virtio_device(interface: &Interface, model: VirtioModel, mtu: Option<u32>) -> Object {
     let driver = &interface.driver;
     let options = &driver.options;
     let tx = options.tx_mode.map(|mode| match mode {
@@ -99,7 +109,7 @@ fn virtio_device(interface: &Interface, model: VirtioModel) -> Object {
         .some("tx_queue_size", options.tx_queue_size)
         .some("rss", options.rss)
         .some("hash", options.rss_hash_report)
-        .some("host_mtu", interface.mtu)
+        .some("host_mtu", mtu)
         .some("failover", failover)
 }
 

@@ -61,14 +61,8 @@ fn of_source(command: &mut Command<'_>, interface: &Interface) -> Option<Object>
         InterfaceSource::Ethernet(_) => tap(command, interface, None),
         InterfaceSource::Bridge(bridge) => tap(command, interface, Some(bridge)),
         InterfaceSource::Network { network, .. } => {
-            let Some(network) = command.facts.network.networks.get(network) else {
-                let what = format!(
-                    "there is no network '{network}' on this host; use type='bridge' with a bridge"
-                );
-                command.refuse(&interface.place, what);
-                return None;
-            };
-            tap(command, interface, Some(&network.bridge))
+            let bridge = bridge_of(command, interface, network)?;
+            tap(command, interface, Some(&bridge))
         }
         InterfaceSource::Direct { .. } => direct(command, interface),
         InterfaceSource::Server(socket) => self::socket("listen", socket),
@@ -86,6 +80,20 @@ fn of_source(command: &mut Command<'_>, interface: &Interface) -> Option<Object>
             return None;
         }
     })
+}
+
+/// The bridge of a network of the host; nothing when it is refused.
+fn bridge_of(command: &mut Command<'_>, interface: &Interface, name: &str) -> Option<String> {
+    let what = match command.facts.network.networks.get(name) {
+        Some(Ok(network)) => return Some(network.bridge.clone()),
+        Some(Err(why)) => format!("the network '{name}' cannot be used: {why}"),
+        None => format!(
+            "there is no network '{name}' on this host; put its XML into /etc/glassbox/networks, or use type='bridge' \
+             with a bridge"
+        ),
+    };
+    command.refuse(&interface.place, what);
+    None
 }
 
 /// QEMU's own translator, with the networks that the guest sees.
