@@ -25,6 +25,7 @@ mod pod;
 mod probe;
 mod sandbox;
 mod sector;
+mod shutdown;
 mod stop;
 mod thread_groups;
 mod tools;
