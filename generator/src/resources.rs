@@ -1,7 +1,7 @@
 //! What a domain asks of control groups and limits, as settings of its unit, systemd.resource-control(5).
 //!
-//! Libvirt's values mean here what libvirt makes of them on a host with the unified hierarchy: `<shares>` and
-//! `<weight>` are written to the kernel as they are. What a unit cannot say is not here: pins and schedulers of
+//! Libvirt's values mean here what libvirt makes of them on a host with the unified hierarchy, but for the limit of
+//! swap: `<shares>` and `<weight>` are written to the kernel as they are. What a unit cannot say is not here: pins and schedulers of
 //! single threads are the shim's.
 
 use domain::{BlockIoDevice, BlockIoTuning, CpuPlacement, CpuSet, CpuTuning, MemoryTuning};
@@ -48,6 +48,8 @@ fn memory(tuning: &MemoryTuning) -> Vec<Directive> {
     let bytes = |size: domain::MemorySize| Some(size.bytes()).filter(|bytes| *bytes > 0);
     let hard = tuning.hard_limit.and_then(bytes);
     let both = tuning.swap_hard_limit.and_then(bytes);
+    // By libvirt's documentation <swap_hard_limit> bounds memory and swap together, as on hosts with version 1. On
+    // the unified hierarchy libvirt gives all of it to swap, so that a guest has more than was written.
     // With only a limit of both together, neither of them may pass it.
     let most = hard.or(both);
     let swap = both.map(|both| both.saturating_sub(hard.unwrap_or_default()));

@@ -23,6 +23,7 @@ mod path;
 mod pinning;
 mod pod;
 mod probe;
+mod resources;
 mod sandbox;
 mod sector;
 mod shutdown;

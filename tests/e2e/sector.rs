@@ -17,6 +17,8 @@ pub(crate) enum Sector {
     ObeysButton,
     /// Shuts down three to four seconds after its power button is pressed.
     ObeysLate,
+    /// Uses all the time of its processor.
+    Spins,
     /// Tells its `<panic>` device that it crashed.
     Panics,
     /// Resets the machine.
@@ -43,6 +45,7 @@ const FOUR_SECONDS: &[u8] = &[
     0x38, 0xd8, 0x74, 0xf6, // cmp al, bl; je to the last mov
     0xe2, 0xec, // loop to the first mov al
 ];
+const SPIN: &[u8] = &[0xeb, 0xfe]; // jmp -2
 const PANIC: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee]; // mov dx, 505; mov al, 1; out dx, al
 const RESET: &[u8] = &[0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee]; // mov dx, cf9; mov al, 6; out dx, al
 
@@ -55,6 +58,7 @@ impl Sector {
             Self::ShutsDown => &[head, SAY_READY, SOFT_OFF, HALT],
             Self::ObeysButton => &[head, SAY_READY, POWER_BUTTON, SOFT_OFF, HALT],
             Self::ObeysLate => &[head, SAY_READY, POWER_BUTTON, FOUR_SECONDS, SOFT_OFF, HALT],
+            Self::Spins => &[head, SAY_READY, SPIN],
             Self::Panics => &[head, SAY_READY, PANIC, HALT],
             Self::Resets => &[head, SAY_READY, RESET, HALT],
         };

@@ -88,9 +88,14 @@ fn is_divided(vm: &Host, unit: &Unit<'_>, group: &str) -> Result<()> {
         let found: Vec<&str> = found.lines().collect();
         assert_eq!(found, ["threaded", "cpuset cpu", thread, cpus, policy], "{name}");
     }
-    let status = unit.status()?;
-    for process in processes(unit)? {
-        assert!(status.contains(&format!("─{process} /usr/bin/")), "{process} is not in\n{status}");
+    let tree = vm.run(["systemd-cgls", "--no-pager", "--unit", unit.name()])?.success()?.stdout;
+    for shown in [unit.status()?, tree] {
+        for process in processes(unit)? {
+            assert!(
+                shown.contains(&format!("─{process} /usr/bin/")),
+                "{process} is not in\n{shown}"
+            );
+        }
     }
     Ok(())
 }
