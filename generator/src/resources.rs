@@ -4,15 +4,12 @@
 //! swap: `<shares>` and `<weight>` are written to the kernel as they are. What a unit cannot say is not here: pins and schedulers of
 //! single threads are the shim's.
 
-use domain::{BlockIoDevice, BlockIoTuning, CpuPlacement, CpuSet, CpuTuning, MemoryTuning};
-use domain::{NumaMode, NumaPlacement, NumaTuning, Resources, SchedulerPolicy};
+use domain::SchedulerPolicy;
+use domain::{BlockIoDevice, BlockIoTuning, CpuPlacement, CpuQuota, CpuSet, CpuTuning};
+use domain::{MemoryTuning, NumaMode, NumaPlacement, NumaTuning, QuotaOf, Resources};
 
 use crate::directive::Directive;
 use crate::value::UnitValue;
-
-/// What a period is where only a quota is given, in microseconds: the kernel's own (`cpu.max` of
-/// `Documentation/admin-guide/cgroup-v2.rst`).
-const USUAL_PERIOD: i64 = 100_000;
 
 /// Weights that systemd takes, systemd.resource-control(5), `CPUWeight=` and `IOWeight=`.
 const WEIGHTS: std::ops::RangeInclusive<u64> = 1..=10_000;
@@ -120,26 +117,18 @@ fn cpu_time(tuning: &CpuTuning, resources: &Resources) -> Vec<Directive> {
 /// Libvirt's `<quota>` is for each virtual CPU; a unit has one quota, so it is that of all of them, with those
 /// of QEMU's own threads and of the I/O threads where they are given. `<global_quota>` is the unit's already.
 fn quota(tuning: &CpuTuning, resources: &Resources) -> Option<(UnitValue, Option<u64>)> {
-    let limit = |name: &str| limit(tuning, name);
     // In hundredths of a percent of one CPU.
-    let share = |name: &str, count: u32| {
-        let quota = limit(&format!("{name}quota")).filter(|quota| *quota > 0)?;
-        let period = limit(&format!("{name}period")).filter(|period| *period > 0);
-        let share = i128::from(quota) * 10_000 / i128::from(period.unwrap_or(USUAL_PERIOD));
-        Some(share * i128::from(count))
+    let share = |of: QuotaOf, count: u32| {
+        let CpuQuota { time, period } = tuning.quota(of)?;
+        Some(u128::from(time) * 10_000 / u128::from(period) * u128::from(count))
     };
-    let parts = share("", resources.vcpus.maximum).map(|vcpus| {
-        let others = [share("emulator_", 1), share("iothread_", resources.iothreads)];
+    let parts = share(QuotaOf::Vcpu, resources.vcpus.maximum).map(|vcpus| {
+        let others = [share(QuotaOf::Emulator, 1), share(QuotaOf::IoThread, resources.iothreads)];
         others.into_iter().flatten().fold(vcpus, |sum, part| sum + part)
     });
-    let share = [parts, share("global_", 1)].into_iter().flatten().min()?;
-    let period = limit("global_period").or(limit("period")).and_then(|p| u64::try_from(p).ok());
+    let share = [parts, share(QuotaOf::Guest, 1)].into_iter().flatten().min()?;
+    let period = tuning.period(QuotaOf::Guest).or(tuning.period(QuotaOf::Vcpu));
     Some((UnitValue::percent(u64::try_from(share.max(1)).ok()?), period))
-}
-
-/// A period or quota by its element's name, in microseconds.
-fn limit(tuning: &CpuTuning, name: &str) -> Option<i64> {
-    tuning.limits.iter().find(|(limit, _)| *limit == name).map(|(_, value)| *value)
 }
 
 fn weight(key: &'static str, weight: Option<u64>) -> Option<Directive> {
