@@ -174,6 +174,7 @@ impl Claimed {
             orders: &orders,
             threads: &plan.threads,
             groups: equipment.groups,
+            quotas: plan.quotas,
             file: &self.prepared.file,
             dump: &dump_path(&self.prepared.instance),
             readiness: equipment.readiness,
