@@ -46,9 +46,11 @@ define FILES
 0644 units/glassbox-network@.service $(systemunits)/glassbox-network@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
+0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target
 0644 units/user/qemu@.service $(userunits)/qemu@.service
 0644 units/user/glassboxd.service $(userunits)/glassboxd.service
 0644 units/user/glassboxd.socket $(userunits)/glassboxd.socket
+0644 units/user/glassbox-registry.target $(userunits)/glassbox-registry.target
 0644 units/glassbox.sysusers $(sysusers)/glassbox.conf
 0644 units/glassbox.tmpfiles $(tmpfiles)/glassbox.conf
 0644 units/org.glassbox.Glassbox1.conf $(dbus)/system.d/org.glassbox.Glassbox1.conf

@@ -1,18 +1,15 @@
 //! What a domain asks of control groups and limits, as settings of its unit, systemd.resource-control(5).
 //!
-//! Libvirt's values mean here what libvirt makes of them on a host with the unified hierarchy: `<shares>` and
-//! `<weight>` are written to the kernel as they are. What a unit cannot say is not here: pins and schedulers of
+//! Libvirt's values mean here what libvirt makes of them on a host with the unified hierarchy, but for the limit of
+//! swap: `<shares>` and `<weight>` are written to the kernel as they are. What a unit cannot say is not here: pins and schedulers of
 //! single threads are the shim's.
 
-use domain::{BlockIoDevice, BlockIoTuning, CpuPlacement, CpuSet, CpuTuning, MemoryTuning};
-use domain::{NumaMode, NumaPlacement, NumaTuning, Resources, SchedulerPolicy};
+use domain::SchedulerPolicy;
+use domain::{BlockIoDevice, BlockIoTuning, CpuPlacement, CpuQuota, CpuSet, CpuTuning};
+use domain::{MemoryTuning, NumaMode, NumaPlacement, NumaTuning, QuotaOf, Resources};
 
 use crate::directive::Directive;
 use crate::value::UnitValue;
-
-/// What a period is where only a quota is given, in microseconds: the kernel's own (`cpu.max` of
-/// `Documentation/admin-guide/cgroup-v2.rst`).
-const USUAL_PERIOD: i64 = 100_000;
 
 /// Weights that systemd takes, systemd.resource-control(5), `CPUWeight=` and `IOWeight=`.
 const WEIGHTS: std::ops::RangeInclusive<u64> = 1..=10_000;
@@ -52,6 +49,8 @@ fn memory(tuning: &MemoryTuning) -> Vec<Directive> {
     let bytes = |size: domain::MemorySize| Some(size.bytes()).filter(|bytes| *bytes > 0);
     let hard = tuning.hard_limit.and_then(bytes);
     let both = tuning.swap_hard_limit.and_then(bytes);
+    // By libvirt's documentation <swap_hard_limit> bounds memory and swap together, as on hosts with version 1. On
+    // the unified hierarchy libvirt gives all of it to swap, so that a guest has more than was written.
     // With only a limit of both together, neither of them may pass it.
     let most = hard.or(both);
     let swap = both.map(|both| both.saturating_sub(hard.unwrap_or_default()));
@@ -122,27 +121,19 @@ fn cpu_time(tuning: &CpuTuning, resources: &Resources) -> Vec<Directive> {
 /// Libvirt's `<quota>` is for each virtual CPU; a unit has one quota, so it is that of all of them, with those
 /// of QEMU's own threads and of the I/O threads where they are given. `<global_quota>` is the unit's already.
 fn quota(tuning: &CpuTuning, resources: &Resources) -> Option<(UnitValue, Option<u64>)> {
-    let limit = |name: &str| limit(tuning, name);
     // In hundredths of a percent of one CPU.
-    let share = |name: &str, count: u32| {
-        let quota = limit(&format!("{name}quota")).filter(|quota| *quota > 0)?;
-        let period = limit(&format!("{name}period")).filter(|period| *period > 0);
-        let share = i128::from(quota) * 10_000 / i128::from(period.unwrap_or(USUAL_PERIOD));
-        Some(share * i128::from(count))
+    let share = |of: QuotaOf, count: u32| {
+        let CpuQuota { time, period } = tuning.quota(of)?;
+        Some(u128::from(time) * 10_000 / u128::from(period) * u128::from(count))
     };
-    let parts = share("", resources.vcpus.maximum).map(|vcpus| {
-        let others = [share("emulator_", 1), share("iothread_", resources.iothreads)];
+    let parts = share(QuotaOf::Vcpu, resources.vcpus.maximum).map(|vcpus| {
+        let others = [share(QuotaOf::Emulator, 1), share(QuotaOf::IoThread, resources.iothreads)];
         others.into_iter().flatten().fold(vcpus, |sum, part| sum + part)
     });
-    let share = [parts, share("global_", 1)].into_iter().flatten().min()?;
-    let period = limit("global_period").or(limit("period")).and_then(|p| u64::try_from(p).ok());
+    let share = [parts, share(QuotaOf::Guest, 1)].into_iter().flatten().min()?;
+    let period = tuning.period(QuotaOf::Guest).or(tuning.period(QuotaOf::Vcpu));
     let share = u64::try_from(share.max(1)).ok().filter(|share| *share <= HIGHEST_SHARE)?;
     Some((UnitValue::percent(share), period))
-}
-
-/// A period or quota by its element's name, in microseconds.
-fn limit(tuning: &CpuTuning, name: &str) -> Option<i64> {
-    tuning.limits.iter().find(|(limit, _)| *limit == name).map(|(_, value)| *value)
 }
 
 fn weight(key: &'static str, weight: Option<u64>) -> Option<Directive> {

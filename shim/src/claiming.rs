@@ -6,17 +6,18 @@ use crate::cli::{Cli, Register};
 use crate::keeper::Keeper;
 use crate::launch::LaunchError;
 use crate::locks::Locks;
-use crate::prepare::Prepared;
+use crate::prepare::{Identified, Prepared};
 use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::{host, log};
 
-/// Locks name and UUID, unless the guest is to be known to nobody.
-pub(crate) fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
-    if cli.standalone || cli.register == Register::No {
-        return Ok(Locks::default());
+/// Locks name and UUID, unless the guest is to be known to nobody. A definition that is refused claims neither.
+pub(crate) fn lock(identified: &Identified, cli: &Cli) -> Result<Locks, LaunchError> {
+    let known = !(cli.standalone || cli.register == Register::No);
+    match identified.named().filter(|_| known) {
+        Some(guest) => Locks::take(guest.name(), &guest.instance, &guest.uuid)
+            .map_err(|held| LaunchError::Claim(held.to_string())),
+        None => Ok(Locks::default()),
     }
-    Locks::take(&prepared.domain.name, &prepared.instance, &prepared.uuid)
-        .map_err(|held| LaunchError::Claim(held.to_string()))
 }
 
 /// Claims name and UUID with the daemon, or sees to it that they are claimed as soon as there is one.

@@ -1,7 +1,7 @@
 //! The start of a guest, a sequence that cannot be reordered: each step consumes the one before.
 //!
 //! ```text
-//! Prepared --claim--> Claimed --start--> Running --supervise--> Fate
+//! Identified --lock, plan--> Prepared --claim--> Claimed --start--> Running --supervise--> Fate
 //! ```
 //!
 //! What is dropped on the way is undone: the claim with its lifeline, the runtime directory with its lock.
@@ -72,7 +72,10 @@ pub(crate) fn launch(
         None => Caller::ignored(),
     };
     let manager = asked.handed.as_ref().map_or(manager, Handed::service_manager);
-    let prepared = prepare::prepare(&asked, Purpose::Start)?;
+    let identified = prepare::identify(&asked)?;
+    // Before QEMU is asked what it is, which takes a moment: who is refused, is refused at once.
+    let locks = claiming::lock(&identified, cli)?;
+    let prepared = identified.prepare(&asked, Purpose::Start)?;
     for line in &prepared.ignored {
         log::warning(line);
     }
@@ -82,7 +85,7 @@ pub(crate) fn launch(
     for line in host_files::left_out(&prepared) {
         log::warning(line);
     }
-    let claimed = Claimed::claim(prepared, cli)?;
+    let claimed = Claimed::claim(prepared, locks, cli)?;
     let given = Given {
         start: asked.start,
         inheritance: asked.inheritance,
@@ -131,9 +134,9 @@ struct Claimed {
 }
 
 impl Claimed {
-    fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
-        // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
-        let locks = claiming::lock(&prepared, cli)?;
+    /// Claims with the daemon what is locked already: the locks' holder has its word even while the daemon does not
+    /// know of it.
+    fn claim(prepared: Prepared, locks: Locks, cli: &Cli) -> Result<Self, LaunchError> {
         let keeper = claiming::register(&prepared, cli)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
@@ -179,6 +182,7 @@ impl Claimed {
             orders: &orders,
             threads: &plan.threads,
             groups: equipment.groups,
+            quotas: plan.quotas,
             file: &self.prepared.file,
             dump: &dump_path(&self.prepared.instance),
             readiness: equipment.readiness,

@@ -1,7 +1,8 @@
 //! From the command line to what a start needs: the domain, read and planned.
 
 use domain::{
-    Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
+    Domain, DomainName, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text,
+    tree,
 };
 use qemu::{Launch, LaunchPlan};
 
@@ -74,11 +75,7 @@ pub(crate) struct Checked {
 /// # Errors
 /// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
 pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, PrepareError> {
-    let checked = check(asked, purpose)?;
-    match checked.prepared {
-        Some(prepared) => Ok(prepared),
-        None => Err(PrepareError::Faulty(checked.refused)),
-    }
+    identify(asked)?.prepare(asked, purpose)
 }
 
 /// Reads and plans the guest, and keeps what is wrong with it.
@@ -86,29 +83,102 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
-    let definition = definition(asked)?;
-    let faults = Faults::new();
-    let planned = plan(asked, &definition, purpose, &faults);
-    let mut faults = faults.into_sorted();
-    // What the unit carries out is left out of no guest that runs in one.
-    let in_unit = matches!(asked.source, Source::Named { .. });
-    faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
-    let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
-        faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
-    let lines = |faults: &[Fault]| {
-        faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
-    };
-    let ignored = lines(&ignored);
-    let prepared = planned
-        .filter(|_| refused.is_empty())
-        .map(|planned| planned.of_definition(&definition, ignored.clone()));
-    Ok(Checked { prepared, refused: lines(&refused), ignored })
+    Ok(identify(asked)?.check(asked, purpose))
 }
 
 /// The guest as its start is going to plan it; nothing when that will refuse it, and say why.
 pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared> {
-    let planned = plan(asked, definition, Purpose::HandOver, &Faults::new())?;
+    let faults = Faults::new();
+    let named = Named::read(asked, definition, &faults)?;
+    let planned = plan(asked, named, Purpose::HandOver, &faults)?;
     Some(planned.of_definition(definition, Vec::new()))
+}
+
+/// Reads the guest's definition, as far as it tells who the guest is.
+///
+/// # Errors
+/// [`PrepareError::Definition`] when there is nothing to read.
+pub(crate) fn identify(asked: &Asked) -> Result<Identified, PrepareError> {
+    let definition = definition(asked)?;
+    let faults = Faults::new();
+    let named = Named::read(asked, &definition, &faults);
+    Ok(Identified { definition, named, faults })
+}
+
+/// A definition that was read and not planned: nothing was asked of the host or of QEMU.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    definition: Definition,
+    named: Option<Named>,
+    faults: Faults,
+}
+
+impl Identified {
+    /// Whose definition it is; nobody's when it is refused already.
+    pub(crate) fn named(&self) -> Option<&Named> {
+        self.named.as_ref().filter(|_| !self.faults.any_refused())
+    }
+
+    /// Plans the guest.
+    ///
+    /// # Errors
+    /// [`PrepareError::Faulty`].
+    pub(crate) fn prepare(self, asked: &Asked, purpose: Purpose) -> Result<Prepared, PrepareError> {
+        let checked = self.check(asked, purpose);
+        checked.prepared.ok_or(PrepareError::Faulty(checked.refused))
+    }
+
+    fn check(self, asked: &Asked, purpose: Purpose) -> Checked {
+        let Self { definition, named, faults } = self;
+        let planned = named.and_then(|named| plan(asked, named, purpose, &faults));
+        let mut faults = faults.into_sorted();
+        // What the unit carries out is left out of no guest that runs in one.
+        let in_unit = matches!(asked.source, Source::Named { .. });
+        faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
+        let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
+            faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
+        let lines = |faults: &[Fault]| {
+            faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
+        };
+        let ignored = lines(&ignored);
+        let prepared = planned
+            .filter(|_| refused.is_empty())
+            .map(|planned| planned.of_definition(&definition, ignored.clone()));
+        Checked { prepared, refused: lines(&refused), ignored }
+    }
+}
+
+/// A guest by its name and UUID, with the rest of what its definition says.
+#[derive(Debug)]
+pub(crate) struct Named {
+    domain: Domain,
+    /// The domain's name as the name of its unit.
+    pub(crate) instance: UnitInstance,
+    /// The UUID, derived if the file has none.
+    pub(crate) uuid: DomainUuid,
+}
+
+impl Named {
+    /// The guest's name.
+    pub(crate) fn name(&self) -> &DomainName {
+        &self.domain.name
+    }
+
+    fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Self> {
+        let mut domain = read(asked, definition, faults)?;
+        let instance = UnitInstance::from(&domain.name);
+        match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
+            Ok(uuid) => {
+                domain.uuid = Some(uuid);
+                Some(Self { domain, instance, uuid })
+            }
+            Err(error) => {
+                let what = format!("<uuid> is missing and none can be made: {error}; add one");
+                faults.push(domain.place.refused(what));
+                None
+            }
+        }
+    }
 }
 
 /// The definition: in a sandbox the one that was read outside of it.
@@ -137,25 +207,8 @@ impl Planned {
     }
 }
 
-fn plan(
-    asked: &Asked,
-    definition: &Definition,
-    purpose: Purpose,
-    faults: &Faults,
-) -> Option<Planned> {
-    let mut domain = read(asked, definition, faults)?;
-    let instance = UnitInstance::from(&domain.name);
-    let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
-        Ok(uuid) => *domain.uuid.insert(uuid),
-        Err(error) => {
-            faults.push(
-                domain
-                    .place
-                    .refused(format!("<uuid> is missing and none can be made: {error}; add one")),
-            );
-            return None;
-        }
-    };
+fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Option<Planned> {
+    let Named { mut domain, instance, uuid } = named;
     let place = if asked.standalone { private(purpose) } else { Place::of(&instance) };
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use qemu::{Console, TunedThread};
+use qemu::{Console, ThreadQuotas, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
@@ -83,6 +83,8 @@ pub(crate) struct Running<'a> {
     pub(crate) threads: &'a [TunedThread],
     /// Where threads get control groups of their own.
     pub(crate) groups: Option<ThreadGroups>,
+    /// What each of these groups may use of the CPUs.
+    pub(crate) quotas: ThreadQuotas,
     /// How messages call the definition's file.
     pub(crate) file: &'a str,
     /// Where the guest's memory is written to when it panics, without the time and the ending.
@@ -338,7 +340,9 @@ impl Supervisor<'_> {
     /// Groups come first: a kernel before 6.2 forgets a thread's CPUs when it gets into another group.
     fn pin(&mut self, threads: &Threads) -> Result<(), String> {
         let running = &mut self.running;
-        if let Some(Err(error)) = running.groups.as_mut().map(|groups| groups.place(threads)) {
+        let quotas = running.quotas;
+        let placed = running.groups.as_mut().map(|groups| groups.place(threads, quotas));
+        if let Some(Err(error)) = placed {
             log::warning(format_args!(
                 "the unit's control group is delegated but cannot be divided: {error}; threads stay in it"
             ));

@@ -18,8 +18,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use domain::CpuQuota;
 use nix::unistd::Pid;
-use qemu::QemuThread;
+use qemu::{QemuThread, ThreadQuotas};
 
 use crate::log;
 use crate::pinning::Threads;
@@ -68,11 +69,11 @@ impl ThreadGroups {
         Some(Self { group, made: Vec::new() })
     }
 
-    /// Gives each of these threads a group of its own.
+    /// Gives each of these threads a group of its own, with what it may use of the CPUs.
     ///
     /// # Errors
     /// What the kernel says. Threads that were not moved are still in the unit's group.
-    pub(crate) fn place(&mut self, threads: &Threads) -> io::Result<()> {
+    pub(crate) fn place(&mut self, threads: &Threads, quotas: ThreadQuotas) -> io::Result<()> {
         for (thread, id) in threads.iter() {
             let Some(name) = name(thread) else { continue };
             let group = self.group.join(name);
@@ -81,6 +82,11 @@ impl ThreadGroups {
             // The first one makes the unit's group one of threads, which then has controllers beside processes.
             enable(&self.group)?;
             fs::write(group.join("cgroup.threads"), id.to_string())?;
+            let limit = group.join("cpu.max");
+            // Only what was delegated is there.
+            if let Some(quota) = quota(thread, quotas).filter(|_| limit.exists()) {
+                fs::write(limit, format!("{} {}", quota.time, quota.period))?;
+            }
         }
         Ok(())
     }
@@ -101,6 +107,14 @@ fn name(thread: QemuThread) -> Option<String> {
         QemuThread::Emulator => None,
         QemuThread::Vcpu(number) => Some(format!("vcpu{number}")),
         QemuThread::IoThread(number) => Some(format!("iothread{number}")),
+    }
+}
+
+fn quota(thread: QemuThread, quotas: ThreadQuotas) -> Option<CpuQuota> {
+    match thread {
+        QemuThread::Emulator => None,
+        QemuThread::Vcpu(_) => quotas.vcpu,
+        QemuThread::IoThread(_) => quotas.iothread,
     }
 }
 

@@ -83,8 +83,6 @@ fn a_second_shim_is_told_who_holds_the_name(root: Root) -> Result<()> {
     host.write("/tmp/race/in-a-pod", IN_A_POD, "0755", "root:root")?;
     host.write_file("/tmp/race/registry", "")?;
     host.reload()?;
-    // Root keeps QEMU's answers for itself, and the first start would ask QEMU what it is.
-    host.run(["glassbox-qemu", "--probe"])?.success()?;
     let unit = host.start_guest("web")?;
     let (shim, _) = unit.processes()?;
     let holder = format!("pid {shim} (qemu@web.service)");
@@ -92,10 +90,19 @@ fn a_second_shim_is_told_who_holds_the_name(root: Root) -> Result<()> {
         format!("the name 'web' is held by {holder}"),
         format!("the UUID {} is held by guest 'web', {holder}", web.uuid()),
     ];
-    for (file, words) in [("web", &name), ("twin", &uuid)] {
-        let file = format!("{}/{file}.xml", definition::DEFINITIONS);
-        is_refused(&host, &["glassbox-qemu", &file], words)?;
-        is_refused(&host, &["unshare", "--mount", "/tmp/race/in-a-pod", &file], words)?;
+    let refusals = [("web", &name), ("twin", &uuid)];
+    let refusals =
+        refusals.map(|(file, words)| (format!("{}/{file}.xml", definition::DEFINITIONS), words));
+    for (file, words) in &refusals {
+        is_refused(&host, &["glassbox-qemu", file], words)?;
+    }
+    let kept = "/var/cache/glassbox/qemu";
+    assert!(!host.exists(kept)?, "QEMU was asked what it is for a guest that is refused");
+    // In a pod only the registry knows, which is asked when the guest is planned, and so after QEMU.
+    host.run(["glassbox-qemu", "--probe"])?.success()?;
+    assert!(host.exists(kept)?, "root's answers of QEMU are elsewhere");
+    for (file, words) in &refusals {
+        is_refused(&host, &["unshare", "--mount", "/tmp/race/in-a-pod", file], words)?;
     }
     unit.quit()?;
     a_shell_s_guest_keeps_a_unit_out(&host)

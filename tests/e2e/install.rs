@@ -18,10 +18,12 @@ const FILES: &str = "\
 755 usr/lib/glassbox/libguestfs-hv
 755 usr/lib/glassbox/network
 644 usr/lib/systemd/system/glassbox-network@.service
+644 usr/lib/systemd/system/glassbox-registry.target
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
 644 usr/lib/systemd/system/qemu@.service
 755 usr/lib/systemd/system-generators/glassbox-generator
+644 usr/lib/systemd/user/glassbox-registry.target
 644 usr/lib/systemd/user/glassboxd.service
 644 usr/lib/systemd/user/glassboxd.socket
 644 usr/lib/systemd/user/qemu@.service

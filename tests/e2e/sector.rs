@@ -1,7 +1,7 @@
 //! Guests that are a boot sector: they live in no time, and do one thing.
 
 use anyhow::Result;
-use tests::Host;
+use tests::{Host, definition};
 
 /// Where their files are in the container.
 pub(crate) const FOLDER: &str = "/tmp/guests";
@@ -15,6 +15,10 @@ pub(crate) enum Sector {
     ShutsDown,
     /// Shuts down when its power button is pressed.
     ObeysButton,
+    /// Shuts down three to four seconds after its power button is pressed.
+    ObeysLate,
+    /// Uses all the time of its processor.
+    Spins,
     /// Tells its `<panic>` device that it crashed.
     Panics,
     /// Resets the machine.
@@ -32,6 +36,16 @@ const POWER_BUTTON: &[u8] = &[
     0xf6, 0xc4, 0x01, 0x74, 0xfa, // test ah, 1; jz to the in
 ];
 const SOFT_OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]; // mov dx, 604; mov ax, 2000; out dx, ax
+/// The seconds of the real-time clock change four times. Ports 0x70 and 0x71 choose and read its registers.
+const FOUR_SECONDS: &[u8] = &[
+    0xb9, 0x04, 0x00, // mov cx, 4
+    0xb0, 0x00, 0xe6, 0x70, 0xe4, 0x71, // mov al, 0; out 70, al; in al, 71
+    0x88, 0xc3, // mov bl, al
+    0xb0, 0x00, 0xe6, 0x70, 0xe4, 0x71, // mov al, 0; out 70, al; in al, 71
+    0x38, 0xd8, 0x74, 0xf6, // cmp al, bl; je to the last mov
+    0xe2, 0xec, // loop to the first mov al
+];
+const SPIN: &[u8] = &[0xeb, 0xfe]; // jmp -2
 const PANIC: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee]; // mov dx, 505; mov al, 1; out dx, al
 const RESET: &[u8] = &[0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee]; // mov dx, cf9; mov al, 6; out dx, al
 
@@ -43,24 +57,43 @@ impl Sector {
             Self::Idles => &[head, SAY_READY, HALT],
             Self::ShutsDown => &[head, SAY_READY, SOFT_OFF, HALT],
             Self::ObeysButton => &[head, SAY_READY, POWER_BUTTON, SOFT_OFF, HALT],
+            Self::ObeysLate => &[head, SAY_READY, POWER_BUTTON, FOUR_SECONDS, SOFT_OFF, HALT],
+            Self::Spins => &[head, SAY_READY, SPIN],
             Self::Panics => &[head, SAY_READY, PANIC, HALT],
             Self::Resets => &[head, SAY_READY, RESET, HALT],
         };
         parts.concat()
     }
+
+    /// A disk that begins with it.
+    fn disk(self) -> Vec<u8> {
+        let mut disk = self.code();
+        disk.resize(1 << 20, 0);
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        disk
+    }
 }
 
 /// Puts `NAME.xml` of such a guest and its disk into the container; its serial port is `NAME.out`.
 pub(crate) fn install(host: &Host, name: &str, sector: Sector) -> Result<()> {
-    let mut image = sector.code();
-    image.resize(1 << 20, 0);
-    image[510..512].copy_from_slice(&[0x55, 0xaa]);
-    host.write(&format!("{FOLDER}/{name}.img"), image, "0644", "root:root")?;
+    host.write(&format!("{FOLDER}/{name}.img"), sector.disk(), "0644", "root:root")?;
     host.write_file(&format!("{FOLDER}/{name}.xml"), xml(name))
 }
 
 /// The definition of the guest.
 pub(crate) fn xml(name: &str) -> String {
+    xml_with(name, &format!("{FOLDER}/{name}.img"), &format!("{FOLDER}/{name}.out"))
+}
+
+/// Defines the guest for its unit, with its disk in this directory; its serial port is its [`Host::console`].
+pub(crate) fn define(host: &Host, name: &str, sector: Sector, directory: &str) -> Result<()> {
+    let disk = format!("{directory}/{name}.img");
+    host.write(&disk, sector.disk(), "0644", "glassbox-qemu:glassbox-qemu")?;
+    let xml = xml_with(name, &disk, &definition::log(name));
+    host.write_file(&format!("{}/{name}.xml", definition::DEFINITIONS), xml)
+}
+
+fn xml_with(name: &str, disk: &str, serial: &str) -> String {
     format!(
         "<domain type='qemu'>
   <name>{name}</name>
@@ -72,10 +105,10 @@ pub(crate) fn xml(name: &str) -> String {
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <disk type='file'>
       <driver name='qemu' type='raw'/>
-      <source file='{FOLDER}/{name}.img'/>
+      <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
-    <serial type='file'><source path='{FOLDER}/{name}.out'/></serial>
+    <serial type='file'><source path='{serial}'/></serial>
     <panic model='isa'/>
     <memballoon model='none'/>
   </devices>

@@ -7,11 +7,11 @@ use tests::{Host, PATIENCE, Root, Unit};
 
 tests::on_root!(trixie, Trixie, a_delegated_unit_has_a_group_for_each_virtual_cpu);
 
-/// A group's name, that of the thread in it, its CPUs and its policy.
-const THREADS: [[&str; 4]; 3] = [
-    ["iothread1", "IO iothread1", "0-1", "SCHED_OTHER"],
-    ["vcpu0", "CPU 0/TCG", "0", "SCHED_OTHER"],
-    ["vcpu1", "CPU 1/TCG", "1", "SCHED_RR"],
+/// A group's name, its quota and period, the name of the thread in it, its CPUs and its policy.
+const THREADS: [[&str; 5]; 3] = [
+    ["iothread1", "max 100000", "IO iothread1", "0-1", "SCHED_OTHER"],
+    ["vcpu0", "190000 200000", "CPU 0/TCG", "0", "SCHED_OTHER"],
+    ["vcpu1", "190000 200000", "CPU 1/TCG", "1", "SCHED_RR"],
 ];
 
 /// A guest with few devices, for it is emulated by an emulated machine.
@@ -21,6 +21,8 @@ const WEB: &str = r#"<domain type="qemu">
   <vcpu>2</vcpu>
   <iothreads>1</iothreads>
   <cputune>
+    <period>200000</period>
+    <quota>190000</quota>
     <vcpupin vcpu="0" cpuset="0"/>
     <vcpupin vcpu="1" cpuset="1"/>
     <vcpusched vcpus="1" scheduler="rr" priority="5"/>
@@ -80,18 +82,24 @@ fn is_divided(vm: &Host, unit: &Unit<'_>, group: &str) -> Result<()> {
     let members = vm.read(&format!("{group}/cgroup.procs"))?;
     let members: Result<BTreeSet<u32>> = members.lines().map(|pid| Ok(pid.parse()?)).collect();
     assert_eq!(members?, processes(unit)?);
-    for [name, thread, cpus, policy] in THREADS {
-        let script = "cd \"$1\"; cat cgroup.type cgroup.controllers; id=$(cat cgroup.threads)
+    for [name, quota, thread, cpus, policy] in THREADS {
+        let script =
+            "cd \"$1\"; cat cgroup.type cgroup.controllers cpu.max; id=$(cat cgroup.threads)
                       cat /proc/$id/comm; sed -n 's/^Cpus_allowed_list:.//p' /proc/$id/status
                       chrt --pid $id | sed -n 's/.*policy: //p'";
         let words = ["/bin/sh", "-euc", script, "sh", &format!("{group}/{name}")];
         let found = vm.run(words)?.success()?.stdout;
         let found: Vec<&str> = found.lines().collect();
-        assert_eq!(found, ["threaded", "cpuset cpu", thread, cpus, policy], "{name}");
+        assert_eq!(found, ["threaded", "cpuset cpu", quota, thread, cpus, policy], "{name}");
     }
-    let status = unit.status()?;
-    for process in processes(unit)? {
-        assert!(status.contains(&format!("─{process} /usr/bin/")), "{process} is not in\n{status}");
+    let tree = vm.run(["systemd-cgls", "--no-pager", "--unit", unit.name()])?.success()?.stdout;
+    for shown in [unit.status()?, tree] {
+        for process in processes(unit)? {
+            assert!(
+                shown.contains(&format!("─{process} /usr/bin/")),
+                "{process} is not in\n{shown}"
+            );
+        }
     }
     Ok(())
 }

@@ -45,6 +45,28 @@ pub struct Scheduling {
     pub priority: Option<i32>,
 }
 
+/// Whose CPU time is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// Each virtual CPU.
+    Vcpu,
+    /// All of the guest together.
+    Guest,
+    /// QEMU's own threads together.
+    Emulator,
+    /// Each I/O thread.
+    IoThread,
+}
+
+/// The CPU time that may be used in each period, both in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuQuota {
+    /// The time, of all CPUs together.
+    pub time: u64,
+    /// The period; the kernel's own where the document has none.
+    pub period: u64,
+}
+
 /// How much CPU time the guest gets, and on which CPUs of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CpuTuning {
@@ -86,6 +108,10 @@ const PERIOD: RangeInclusive<i64> = 1000..=1_000_000;
 /// The time in a period that the kernel takes, in microseconds.
 const QUOTA: RangeInclusive<i64> = 1000..=18_446_744_073_709_551;
 
+/// What a period is where only a quota is given, in microseconds: the kernel's own (`cpu.max` of
+/// `Documentation/admin-guide/cgroup-v2.rst`).
+const USUAL_PERIOD: u64 = 100_000;
+
 /// The shares that the kernel takes.
 const SHARES: RangeInclusive<u64> = 2..=262_144;
 
@@ -122,6 +148,27 @@ impl CpuTuning {
         (tuning != nothing).then_some(tuning)
     }
 
+    /// The limit for these threads; none where there is no quota, or one of -1.
+    #[must_use]
+    pub fn quota(&self, of: QuotaOf) -> Option<CpuQuota> {
+        let (quota, _) = of.elements();
+        let time = self.limit(quota).filter(|time| *time > 0)?;
+        Some(CpuQuota { time, period: self.period(of).unwrap_or(USUAL_PERIOD) })
+    }
+
+    /// The period that the document gives for these threads, in microseconds.
+    #[must_use]
+    pub fn period(&self, of: QuotaOf) -> Option<u64> {
+        let (_, period) = of.elements();
+        self.limit(period).filter(|period| *period > 0)
+    }
+
+    /// A period or quota by its element's name; none when it is negative.
+    fn limit(&self, element: &str) -> Option<u64> {
+        let (_, value) = self.limits.iter().find(|(name, _)| *name == element)?;
+        u64::try_from(*value).ok()
+    }
+
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.element("cputune").children_if_any(|w| {
             if let Some(shares) = self.shares {
@@ -147,6 +194,18 @@ impl CpuTuning {
                 scheduling.write("iothreadsched", Some("iothreads"), w);
             }
         });
+    }
+}
+
+impl QuotaOf {
+    /// The elements with the quota and its period.
+    fn elements(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Vcpu => ("quota", "period"),
+            Self::Guest => ("global_quota", "global_period"),
+            Self::Emulator => ("emulator_quota", "emulator_period"),
+            Self::IoThread => ("iothread_quota", "iothread_period"),
+        }
     }
 }
 
@@ -255,5 +314,32 @@ impl Scheduling {
             None => open,
         };
         open.attribute("scheduler", self.policy).optional("priority", self.priority).empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_has_the_period_of_its_kind() {
+        let limits = [
+            ("period", 50_000),
+            ("quota", 25_000),
+            ("global_quota", 30_000),
+            ("emulator_quota", -1),
+            ("iothread_period", 10_000),
+        ];
+        let tuning = CpuTuning { limits: limits.into(), ..CpuTuning::default() };
+        for (of, expected) in [
+            (QuotaOf::Vcpu, Some((25_000, 50_000))),
+            (QuotaOf::Guest, Some((30_000, 100_000))),
+            (QuotaOf::Emulator, None),
+            (QuotaOf::IoThread, None),
+        ] {
+            let quota = tuning.quota(of).map(|quota| (quota.time, quota.period));
+            assert_eq!(quota, expected, "{of:?}");
+        }
+        assert_eq!(tuning.period(QuotaOf::IoThread), Some(10_000));
     }
 }

@@ -65,7 +65,7 @@ pub use cpu::{
     FeaturePolicy, PhysicalAddress, PhysicalAddressMode, Topology,
 };
 pub use cpuset::{CpuSet, CpuSetError};
-pub use cputune::{CpuTuning, Pin, SchedulerPolicy, Scheduling};
+pub use cputune::{CpuQuota, CpuTuning, Pin, QuotaOf, SchedulerPolicy, Scheduling};
 pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, defined, definition_text};
 pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;

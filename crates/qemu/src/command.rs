@@ -8,6 +8,7 @@ use crate::inherited::Names;
 use crate::json::{Json, Object};
 use crate::launch::Launch;
 use crate::overrides;
+use crate::pinning;
 use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
     PassedFd, PassedPci, TunedThread, UnpluggedLink, WrittenFile,
@@ -97,6 +98,7 @@ impl<'a> Command<'a> {
             pci_devices: self.pci_devices,
             unplugged: self.unplugged,
             threads: self.threads,
+            quotas: pinning::quotas(self.domain),
             ready: self.ready,
         }
     }

@@ -80,8 +80,8 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, TunedThread,
-    UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, ThreadQuotas,
+    TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

@@ -3,11 +3,11 @@
 //! QEMU has no arguments for that. The plan lists the threads, and the shim sees to them when QEMU has told
 //! which they are.
 
-use domain::{CpuPlacement, CpuSet, CpuTuning, Domain, Pin, Place, Scheduling};
+use domain::{CpuPlacement, CpuSet, CpuTuning, Domain, Pin, Place, QuotaOf, Scheduling};
 
 use crate::command::Command;
 use crate::facts::HostFacts;
-use crate::plan::{QemuThread, ThreadCpus, ThreadPolicy, TunedThread};
+use crate::plan::{QemuThread, ThreadCpus, ThreadPolicy, ThreadQuotas, TunedThread};
 use crate::vcpu;
 
 /// Notes the threads of which something is said: QEMU's own, then virtual CPUs, then I/O threads.
@@ -34,6 +34,12 @@ pub(crate) fn threads(command: &mut Command<'_>) {
         let pin = pin_of(&tuning.iothread_pins, id);
         note(QemuThread::IoThread(id), pin, scheduling_of(&tuning.iothread_scheduling, id));
     }
+}
+
+/// The limits that libvirt gives single threads. A unit's own limit is for all of them, see the generator.
+pub(crate) fn quotas(domain: &Domain) -> ThreadQuotas {
+    let quota = |of| domain.cputune.as_ref().and_then(|tuning| tuning.quota(of));
+    ThreadQuotas { vcpu: quota(QuotaOf::Vcpu), iothread: quota(QuotaOf::IoThread) }
 }
 
 /// The CPUs of all threads that are not pinned by themselves, as libvirt has it: those of `<vcpu cpuset>`, or

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::devices::Interface;
-use domain::{CpuSet, PciAddress, Place, SchedulerPolicy};
+use domain::{CpuQuota, CpuSet, PciAddress, Place, SchedulerPolicy};
 
 /// Everything that starting one guest takes, as plain data. Planning the same domain with the same facts
 /// twice gives equal plans.
@@ -41,6 +41,8 @@ pub struct LaunchPlan {
     pub unplugged: Vec<UnpluggedLink>,
     /// Threads of QEMU that have CPUs of the host or a policy of their own, QEMU's own threads first.
     pub threads: Vec<TunedThread>,
+    /// How much CPU time single threads may have, where they have control groups of their own.
+    pub quotas: ThreadQuotas,
     /// What the guest says when it is ready; none of a guest that is when its CPUs run.
     pub ready: Option<GuestReady>,
 }
@@ -195,6 +197,15 @@ pub enum QemuThread {
     Vcpu(u32),
     /// An I/O thread by its number; its `id` in QMP's `query-iothreads` is `iothread` and the number.
     IoThread(u32),
+}
+
+/// CPU time for each thread of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadQuotas {
+    /// For each virtual CPU.
+    pub vcpu: Option<CpuQuota>,
+    /// For each I/O thread.
+    pub iothread: Option<CpuQuota>,
 }
 
 /// CPUs of the host that threads run on.
