@@ -44,10 +44,16 @@ impl From<Fault> for OpenError {
 }
 
 /// Opens what the plan wants.
-pub(crate) fn open(plan: &LaunchPlan, inheritance: &mut Inheritance) -> Result<Opened, OpenError> {
+///
+/// `daemon` is QEMU's end of the management daemon's monitor.
+pub(crate) fn open(
+    plan: &LaunchPlan,
+    daemon: UnixStream,
+    inheritance: &mut Inheritance,
+) -> Result<Opened, OpenError> {
     let mut taps = Taps::default();
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
-    let mut monitor = Some(theirs);
+    let (mut monitor, mut daemon) = (Some(theirs), Some(daemon));
     let mut fds = Vec::new();
     for passed in &plan.fds {
         fds.push(match &passed.kind {
@@ -58,6 +64,9 @@ pub(crate) fn open(plan: &LaunchPlan, inheritance: &mut Inheritance) -> Result<O
             FdKind::Vsock { cid, place } => vsock::open(*cid, place)?.into(),
             FdKind::ShimMonitor => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
+            }
+            FdKind::DaemonMonitor => {
+                daemon.take().context("the plan has two monitors of the daemon")?.into()
             }
             FdKind::Listener { path } => {
                 listener(Path::new(path)).with_context(|| path.clone())?.into()

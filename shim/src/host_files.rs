@@ -86,6 +86,7 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
         | FdKind::Connection { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
         | FdKind::Listener { .. }
         | FdKind::Output { .. } => None,
     })

@@ -120,6 +120,8 @@ struct Circumstances {
 struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
+    /// QEMU's end of the monitor that the daemon is handed.
+    daemon_monitor: UnixStream,
     directory: RuntimeDir,
     // Freed last, when nothing of the guest is left.
     _locks: Locks,
@@ -129,23 +131,36 @@ impl Claimed {
     fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
         // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
         let locks = claiming::lock(&prepared, cli)?;
-        let keeper = claiming::register(&prepared, cli)?;
+        let (for_daemon, daemon_monitor) = UnixStream::pair().context("socketpair")?;
+        let keeper = claiming::register(&prepared, cli, for_daemon)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
                 RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
             })?;
-        Ok(Self { prepared, keeper, directory, _locks: locks })
+        Ok(Self { prepared, keeper, daemon_monitor, directory, _locks: locks })
     }
 
     fn start(self, given: Given<'_>, with: Circumstances) -> Result<Fate, LaunchError> {
         provide(&self.prepared)?;
-        let mut equipment = Equipment::make(&self.prepared, given)?;
+        let Self { prepared, keeper, daemon_monitor, directory, _locks } = self;
+        let mut equipment = Equipment::make(&prepared, daemon_monitor, given)?;
         with.caller.check()?;
-        let qemu = equipment.start_qemu(&self.prepared.plan, &with.signals)?;
-        self.supervise(qemu, equipment, with)
+        let qemu = equipment.start_qemu(&prepared.plan, &with.signals)?;
+        Started { prepared, keeper, directory, _locks }.supervise(qemu, equipment, with)
     }
+}
 
+/// A guest whose QEMU is started.
+struct Started {
+    prepared: Prepared,
+    keeper: Keeper,
+    directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
+}
+
+impl Started {
     fn supervise(
         self,
         qemu: Pid,
@@ -201,7 +216,11 @@ struct Equipment {
 }
 
 impl Equipment {
-    fn make(prepared: &Prepared, mut given: Given<'_>) -> Result<Self, LaunchError> {
+    fn make(
+        prepared: &Prepared,
+        daemon: UnixStream,
+        mut given: Given<'_>,
+    ) -> Result<Self, LaunchError> {
         let plan = &prepared.plan;
         let pidfile = given
             .pidfile
@@ -209,8 +228,8 @@ impl Equipment {
             .transpose()?;
         // Asked for before QEMU is there, which is to be the only other process in it.
         let groups = ThreadGroups::of_this_process();
-        let Opened { mut fds, monitor, links } =
-            fds::open(plan, &mut given.inheritance).map_err(|error| unopened(error, prepared))?;
+        let Opened { mut fds, monitor, links } = fds::open(plan, daemon, &mut given.inheritance)
+            .map_err(|error| unopened(error, prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
         let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(given.start, Start::Boot);

@@ -140,7 +140,7 @@ fn important(words: &[String]) -> BTreeSet<String> {
 fn form(option: &str, value: &str) -> Option<String> {
     let value = value.replace("/var/lib/libvirt/qemu/nvram/", "/var/lib/glassbox/nvram/");
     let value = value.replace("/var/lib/libvirt/qemu/domain--1-", "/run/glassbox/spawned/");
-    let own = ["masterKey0", "charmonitor", "id=charshim", "chardev=charshim"];
+    let own = ["masterKey0", "charmonitor", "id=charshim", "chardev=charshim", "chardaemon"];
     if own.iter().any(|mark| value.contains(mark)) {
         return None;
     }

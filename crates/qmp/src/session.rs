@@ -81,6 +81,12 @@ impl Session {
         session
     }
 
+    /// The number of the last command.
+    #[must_use]
+    pub fn last_command(&self) -> CommandId {
+        CommandId(self.last_id)
+    }
+
     /// Whether what QEMU says is understood from the first byte on.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
