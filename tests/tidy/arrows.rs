@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("dbus-api", &["domain"]),
     ("glassbox-generator", &["domain"]),
     ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
-    ("glassboxd", &["dbus-api", "domain"]),
+    ("glassboxd", &["dbus-api", "domain", "qmp"]),
     ("corpus", &["domain", "qemu"]),
     // The end-to-end tests use the programs as they are installed.
     ("tests", &[]),

@@ -52,7 +52,24 @@ pub(crate) enum LeaderFault {
     },
 }
 
+/// The parent of a process; none for a process that is not there.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    field(&format!("/proc/{pid}/status"), "PPid:")
+}
+
+/// The first number of a line of proc_pid_status(5).
+fn field(path: &str, name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 impl Leader {
+    /// The real user id that it runs as; none when it has ended.
+    pub(crate) fn uid(&self) -> Option<u32> {
+        field(&format!("/proc/{}/status", self.pid), "Uid:")
+    }
+
     /// The process behind a pidfd, which must be the caller's.
     ///
     /// Both process ids are as the daemon sees them: the kernel translates the credentials of a socket as well
