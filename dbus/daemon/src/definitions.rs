@@ -187,10 +187,13 @@ impl Definitions {
     fn find(&self, name: &DomainName) -> Option<Defined> {
         let files = self.search.directories().iter().map(|directory| path_in(directory, name));
         let file = files.into_iter().find(|file| file.exists())?;
+        (!is_masked(&file)).then(|| Defined { file, autostart: self.is_autostart(name) })
+    }
+
+    /// Whether a guest has an entry in the autostart directory, and no link to /dev/null that takes its place.
+    pub(crate) fn is_autostart(&self, name: &DomainName) -> bool {
         let link = self.search.autostart().map(|directory| path_in(directory, name));
-        let autostart =
-            link.is_some_and(|link| link.symlink_metadata().is_ok() && !is_masked(&link));
-        (!is_masked(&file)).then_some(Defined { file, autostart })
+        link.is_some_and(|link| link.symlink_metadata().is_ok() && !is_masked(&link))
     }
 
     /// The directory that is written to.

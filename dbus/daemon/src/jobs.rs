@@ -26,6 +26,8 @@ pub(crate) enum JobKind {
     Start,
     /// Presses the guest's power button.
     Shutdown,
+    /// Has the guest shut down and starts it anew.
+    Reboot,
     /// Presses the guest's reset button.
     Reset,
     /// Ends the guest, whether it agrees or not.
@@ -126,6 +128,7 @@ impl JobKind {
         match self {
             Self::Start => true,
             Self::Shutdown
+            | Self::Reboot
             | Self::Reset
             | Self::Destroy
             | Self::Suspend
@@ -145,6 +148,7 @@ impl JobKind {
         match self {
             Self::Start => "start",
             Self::Shutdown => "shutdown",
+            Self::Reboot => "reboot",
             Self::Reset => "reset",
             Self::Destroy => "destroy",
             Self::Suspend => "suspend",

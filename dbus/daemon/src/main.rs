@@ -18,6 +18,7 @@ mod fdstore;
 mod guest;
 mod happening;
 mod herald;
+mod host;
 mod inherited;
 mod jobs;
 mod keeper;

@@ -16,6 +16,9 @@ use crate::systemd::Systemd;
 /// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
 const QUIT: i32 = nix::libc::SIGQUIT;
 
+/// `SIGRTMIN+5`, with which glassbox-qemu(1) presses the power button and starts the guest anew when it has shut down.
+const REBOOT: i32 = 5;
+
 impl From<Result<(), AskFault>> for Outcome {
     fn from(result: Result<(), AskFault>) -> Self {
         match result {
@@ -58,11 +61,26 @@ pub(crate) async fn command(guest: Arc<Guest>, command: &'static str, arguments:
 ///
 /// Its shim does it, so that the unit ends well and not as one that failed.
 pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    signal(&guest, &systemd, QUIT).await
+}
+
+/// Has a guest shut down and be started anew, which is its shim's to do: who sees it shut down must not take that for
+/// its end.
+pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    // One that is too old to hand in a monitor is too old for the signal as well, and would end.
+    if guest.monitor().socket().is_none() {
+        return Err(AskFault::NoMonitor).into();
+    }
+    signal(&guest, &systemd, nix::libc::SIGRTMIN() + REBOOT).await
+}
+
+/// Signals a guest's shim, by its unit: the daemon has no right to.
+async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
     if guest.unit().is_empty() {
         let pid = guest.leader().pid;
-        return Outcome::Failed(format!("it lives in no unit; end its process {pid} by hand"));
+        return Outcome::Failed(format!("it lives in no unit; signal its process {pid} by hand"));
     }
-    match systemd.signal(guest.unit(), QUIT).await {
+    match systemd.signal(guest.unit(), signal).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),
     }

@@ -46,6 +46,13 @@ impl Domain {
         self.command(&header, JobKind::Shutdown, "system_powerdown", Value::Null).await
     }
 
+    /// Presses the power button, and starts the guest anew once it has shut down.
+    #[zbus(out_args("job"))]
+    async fn reboot(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        let work = work::reboot(self.guest.clone(), self.services.systemd.clone());
+        self.begin(&header, JobKind::Reboot, work).await
+    }
+
     /// Presses the reset button.
     #[zbus(out_args("job"))]
     async fn reset(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
@@ -177,6 +184,12 @@ impl Domain {
     #[zbus(property(emits_changed_signal = "const"))]
     async fn persistent(&self) -> bool {
         !self.guest.claim().transient
+    }
+
+    /// Whether the guest starts at boot by an entry of the autostart directory.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn autostart(&self) -> bool {
+        self.services.definitions.is_autostart(self.guest.name())
     }
 
     /// The name in machinectl; "" for a guest that is not registered with machined.

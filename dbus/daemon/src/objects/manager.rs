@@ -1,13 +1,16 @@
 //! The manager: which guests, jobs and events there are, and what begins without a guest.
 
+use std::collections::HashMap;
+
 use domain::{DomainName, DomainUuid};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{ObjectPath, OwnedObjectPath, interface};
+use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant, interface};
 
 use crate::definitions::{self, Defined, Definitions, DefinitionsFault};
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::host::HostInformation;
 use crate::jobs::JobKind;
 use crate::keeper::Key;
 use crate::leader;
@@ -169,6 +172,22 @@ impl Manager {
         (since.gap, since.events.into_iter().map(event_row).collect())
     }
 
+    /// What the host is.
+    #[zbus(out_args("information"))]
+    async fn get_host_information(&self) -> HashMap<&'static str, OwnedVariant> {
+        let HostInformation { name, architecture, kernel, cpus, memory, uptime } =
+            HostInformation::now();
+        let text = |text: String| OwnedVariant::from(zbus::Str::from(text));
+        HashMap::from([
+            ("name", text(name)),
+            ("architecture", text(architecture)),
+            ("kernel", text(kernel)),
+            ("cpus", cpus.into()),
+            ("memory", memory.into()),
+            ("uptime", uptime.into()),
+        ])
+    }
+
     /// A guest claimed its name.
     #[zbus(signal)]
     pub(crate) async fn domain_added(
@@ -215,7 +234,7 @@ impl Manager {
         domain: &str,
         kind: &str,
         event: &str,
-        details: std::collections::HashMap<&str, zbus::Variant<'_>>,
+        details: HashMap<&str, Variant<'_>>,
     ) -> zbus::Result<()>;
 
     /// The version of the daemon.

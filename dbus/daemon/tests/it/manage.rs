@@ -224,6 +224,64 @@ fn who_was_away_asks_for_what_was_missed() {
     });
 }
 
+/// How many events a guest floods with: more than the ring keeps.
+const FLOOD: usize = 20_000;
+
+#[test]
+fn a_flood_and_a_stuck_subscriber_cost_nobody_else() {
+    let host = Host::start();
+    let pid = host.daemon.as_ref().unwrap().id();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // Its runtime is not driven from then on, so it reads nothing of what it subscribed to.
+    let stuck = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _kept = stuck.block_on(async {
+        let bus = host.bus().await;
+        let events = signals(&bus, "Event").await;
+        (bus, events)
+    });
+    run(async {
+        let bus = host.bus().await;
+        let (web, db) =
+            (Guest::register(&host, "web", 1).await, Guest::register(&host, "db", 2).await);
+        web.wait(&bus, "VCPUs", 2u32).await;
+        db.wait(&bus, "VCPUs", 2u32).await;
+        let before = memory();
+        let flood = std::thread::spawn(move || {
+            for _ in 0..FLOOD / 2 {
+                web.qemu.happen("STOP", &Value::Null);
+                web.qemu.happen("RESUME", &Value::Null);
+            }
+            web
+        });
+        let mut slowest = Duration::ZERO;
+        while !flood.is_finished() {
+            let start = Instant::now();
+            db.text(&bus, "State").await;
+            slowest = slowest.max(start.elapsed());
+        }
+        let web = flood.join().unwrap();
+        web.wait(&bus, "Reason", word("unpaused")).await;
+        let start = Instant::now();
+        let (gap, events) = events_since(&bus, 0).await;
+        eprintln!(
+            "{FLOOD} events: calls for another guest took at most {slowest:?}, EventsSince {:?}, \
+             {before} KiB before and {} KiB after",
+            start.elapsed(),
+            memory()
+        );
+        assert!(gap && events.len() == 2048, "{} are kept", events.len());
+        let numbers = events.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
+        assert!(numbers, "numbers have no hole");
+        // The flood takes all of a CPU, so this is more than a call takes otherwise.
+        assert!(slowest < 4 * AT_ONCE, "{slowest:?}");
+        assert!(memory() < before + 8 * 1024, "it grew from {before} KiB to {} KiB", memory());
+    });
+}
+
 #[test]
 fn a_killed_daemon_s_monitors_are_taken_over() {
     let mut host = Host::start();
