@@ -69,7 +69,7 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
         "lifecycle started",
         "lifecycle suspended",
         "balloon changed",
-        "channel opened",
+        "agent connected",
         "lifecycle shutdown",
         "lifecycle stopped",
     ] {

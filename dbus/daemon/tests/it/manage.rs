@@ -224,6 +224,22 @@ fn who_was_away_asks_for_what_was_missed() {
     });
 }
 
+#[test]
+fn the_agent_is_known_by_its_channel_s_name() {
+    let host = Host::start();
+    run(async {
+        let bus = host.bus().await;
+        let mut told = signals(&bus, "Event").await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        web.qemu.happen("VSERPORT_CHANGE", &json!({ "id": "channel0", "open": true }));
+        let _started = next(&mut told).await;
+        let event: Event = next(&mut told).await.body().deserialize().unwrap();
+        assert_eq!((&*event.3, &*event.4), ("agent", "connected"));
+        assert_eq!(event.5["id"], zbus::Str::from("channel0").into());
+    });
+}
+
 /// How many events a guest floods with: more than the ring keeps.
 const FLOOD: usize = 20_000;
 
