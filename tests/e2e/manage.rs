@@ -76,7 +76,22 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
         assert!(events.1.iter().any(|told| told == event), "{event}: {events:?}");
     }
     definitions_are_written(&host)?;
+    a_transient_guest_leaves_nothing(&host)?;
     a_guest_that_does_not_start_is_told(&host)
+}
+
+fn a_transient_guest_leaves_nothing(host: &Host) -> Result<()> {
+    let passing = Definition::new("passing")?;
+    passing.make_disk(host)?;
+    ends(host, &call(host, ROOT, MANAGER, "Create", &["s", passing.xml()])?, "done")?;
+    let path = text(&call(host, ROOT, MANAGER, "GetDomain", &["s", "passing"])?)?;
+    assert_eq!(property(host, &path, "Persistent")?, false);
+    ends(host, &call(host, &path, DOMAIN, "Destroy", &[])?, "done")?;
+    host.unit("qemu@passing.service").wait("inactive")?;
+    host.wait_for("its definition to go", PATIENCE, || {
+        let left = host.sh("ls /run/glassbox/qemu /run/glassbox/transient | grep passing || :");
+        left.is_ok_and(|left| left.stdout.is_empty())
+    })
 }
 
 /// Twenty guests are defined at once with a reload or two, and one of them is chosen for the start at boot and undefined.
@@ -157,6 +172,7 @@ fn another_user_reads_and_does_not_manage(host: &Host, path: &str) -> Result<()>
     }
     for (method, words) in [
         ("StartDomain", &["s", "db"][..]),
+        ("Create", &["s", "<domain/>"]),
         ("Define", &["s", "<domain/>"]),
         ("Undefine", &["s", "web"]),
         ("SetAutostart", &["sb", "web", "true"]),

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use domain::DomainName;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -11,7 +12,7 @@ use crate::guest::Guest;
 use crate::jobs::Outcome;
 use crate::monitor::AskFault;
 use crate::services::Shared;
-use crate::systemd::Systemd;
+use crate::systemd::{Systemd, unit_of};
 
 /// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
 const QUIT: i32 = nix::libc::SIGQUIT;
@@ -31,6 +32,30 @@ impl From<Result<(), AskFault>> for Outcome {
 /// Starts the unit of a guest that does not run.
 pub(crate) async fn start(systemd: Systemd, unit: String, cancel: Arc<Notify>) -> Outcome {
     systemd.start(&unit, &cancel).await
+}
+
+/// Defines a guest for as long as it runs, and starts its unit.
+pub(crate) async fn create(
+    services: Shared,
+    name: DomainName,
+    xml: String,
+    cancel: Arc<Notify>,
+) -> Outcome {
+    let key = name.clone();
+    let change = move |files: &Definitions| files.define_transient(&key, &xml);
+    let mut outcome = change_definitions(services.clone(), change).await;
+    let written = services.definitions.is_transient(&name);
+    if outcome == Outcome::Done {
+        outcome = services.systemd.start(&unit_of(&name), &cancel).await;
+    }
+    // Of one that runs it goes with the claim.
+    if outcome != Outcome::Done
+        && written
+        && let Err(fault) = services.definitions.forget(&name)
+    {
+        tracing::warn!("the definition of guest '{name}', which did not start, stays: {fault}");
+    }
+    outcome
 }
 
 /// Changes the files that define guests, and has systemd read them.

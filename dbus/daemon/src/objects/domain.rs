@@ -183,7 +183,8 @@ impl Domain {
     /// Whether the guest's definition is kept when the guest has ended.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn persistent(&self) -> bool {
-        !self.guest.claim().transient
+        let name = self.guest.name();
+        !self.guest.claim().transient && !self.services.definitions.is_transient(name)
     }
 
     /// Whether the guest starts at boot by an entry of the autostart directory.

@@ -76,12 +76,25 @@ impl Manager {
     ) -> Result<Begun, Failure> {
         let name = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
         self.0.authority.admit(&header, None).await?;
-        if self.0.keeper.find(Key::Name(name.clone())).await?.is_some() {
-            return Err(Failure::Running(format!("guest '{name}' runs already")));
-        }
+        self.is_not_running(&name).await?;
         let (systemd, unit) = (self.0.systemd.clone(), unit_of(&name));
         let work = |cancel| work::start(systemd, unit, cancel);
         self.0.runner.begin(&name, JobKind::Start, work).await
+    }
+
+    /// Defines a guest for as long as it runs, and starts it; what its reader refuses is refused at once.
+    #[zbus(out_args("job"))]
+    async fn create(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+    ) -> Result<Begun, Failure> {
+        self.0.authority.admit(&header, None).await?;
+        let name = definitions::check(xml).map_err(Failure::InvalidArgs)?;
+        self.is_not_running(&name).await?;
+        let (services, key, xml) = (self.0.clone(), name.clone(), xml.to_owned());
+        let work = |cancel| work::create(services, key, xml, cancel);
+        self.0.runner.begin(&name, JobKind::Create, work).await
     }
 
     /// Writes the definition of a guest; what its reader refuses is refused at once.
@@ -148,6 +161,7 @@ impl Manager {
             DefinitionsFault::NotDefined(_) => Failure::NoSuchDomain(fault.to_string()),
             DefinitionsFault::NoDirectory
             | DefinitionsFault::Masked { .. }
+            | DefinitionsFault::Defined { .. }
             | DefinitionsFault::Elsewhere { .. }
             | DefinitionsFault::File { .. } => Failure::Failed(fault.to_string()),
         })
@@ -251,6 +265,13 @@ impl Manager {
 }
 
 impl Manager {
+    async fn is_not_running(&self, name: &DomainName) -> Result<(), Failure> {
+        match self.0.keeper.find(Key::Name(name.clone())).await? {
+            Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
+            None => Ok(()),
+        }
+    }
+
     /// Begins a job that changes the files that define guests.
     async fn redefine<F>(
         &self,
