@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
 use crate::host::{
-    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, error_parts, lifeline, pidfd, register_with, run,
-    uuid,
+    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, end, error_parts, lifeline, pidfd, register_with,
+    run, uuid,
 };
 use crate::qemu::StandIn;
 use crate::registry::property;
@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_millis(250);
 struct Guest {
     qemu: StandIn,
     path: OwnedObjectPath,
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
 }
 
 impl Guest {
@@ -32,7 +32,7 @@ impl Guest {
         let options = HashMap::from([("monitor", qemu.handed())]);
         let peer = host.peer().await;
         let path = register_with(&peer, name, &uuid(number), pidfd(), handed, options).await;
-        Self { qemu, path: path.unwrap(), _lifeline: kept }
+        Self { qemu, path: path.unwrap(), lifeline: kept }
     }
 
     async fn text(&self, bus: &Connection, name: &str) -> String {
@@ -170,6 +170,7 @@ fn a_qemu_that_hangs_holds_up_nobody() {
             "guest 'guest-1' has the job {number} (suspend) running; wait for its end, or cancel it"
         );
         assert_eq!(busy, ("org.glassbox.Glassbox1.Error.Busy".to_owned(), text));
+        eprintln!("a job of a QEMU that hangs, and a second one refused: {:?}", start.elapsed());
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
         stuck.wait(&bus, "Responding", false).await;
         let took = start.elapsed();
@@ -326,6 +327,8 @@ fn a_killed_daemon_s_monitors_are_taken_over() {
         web.job(&bus, "Suspend").await.unwrap();
         web.wait(&bus, "State", word("paused")).await;
     });
+    end(&web.lifeline);
+    host.manager.wait_for_stored(&[]);
 }
 
 #[test]
