@@ -30,6 +30,7 @@ usergenerators   := $(call where,systemd,systemd_user_generator_dir,/usr/lib/sys
 sysusers         := $(call where,systemd,sysusers_dir,/usr/lib/sysusers.d)
 tmpfiles         := $(call where,systemd,tmpfiles_dir,/usr/lib/tmpfiles.d)
 dbus             := $(call where,dbus-1,datadir,/usr/share)/dbus-1
+polkit           := $(call where,polkit-gobject-1,actiondir,/usr/share/polkit-1/actions)
 
 pages := $(wildcard man/*.1 man/*.5 man/*.8)
 
@@ -55,6 +56,7 @@ define FILES
 0644 units/glassbox.tmpfiles $(tmpfiles)/glassbox.conf
 0644 units/org.glassbox.Glassbox1.conf $(dbus)/system.d/org.glassbox.Glassbox1.conf
 0644 units/org.glassbox.Glassbox1.service $(dbus)/system-services/org.glassbox.Glassbox1.service
+0644 units/org.glassbox.policy $(polkit)/org.glassbox.policy
 0644 completions/glassbox-qemu $(datadir)/bash-completion/completions/glassbox-qemu
 0644 completions/_glassbox-qemu $(datadir)/zsh/site-functions/_glassbox-qemu
 0644 completions/glassbox-qemu.fish $(datadir)/fish/vendor_completions.d/glassbox-qemu.fish

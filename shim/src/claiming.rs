@@ -1,5 +1,6 @@
 //! How a guest gets its name and UUID at its start: locks that need no daemon, then the daemon's claim.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Cli, Register};
@@ -21,7 +22,13 @@ pub(crate) fn lock(identified: &Identified, cli: &Cli) -> Result<Locks, LaunchEr
 }
 
 /// Claims name and UUID with the daemon, or sees to it that they are claimed as soon as there is one.
-pub(crate) fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchError> {
+///
+/// `monitor` is the daemon's end of a monitor of QEMU's.
+pub(crate) fn register(
+    prepared: &Prepared,
+    cli: &Cli,
+    monitor: UnixStream,
+) -> Result<Keeper, LaunchError> {
     if cli.standalone || cli.register == Register::No {
         return Ok(Keeper::off());
     }
@@ -30,6 +37,7 @@ pub(crate) fn register(prepared: &Prepared, cli: &Cli) -> Result<Keeper, LaunchE
         name: prepared.domain.name.clone(),
         uuid: prepared.uuid,
         transient: cli.transient,
+        monitor,
     };
     match registry.claim(&registrant, Occasion::Start) {
         Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),

@@ -53,15 +53,18 @@ impl From<Fault> for OpenError {
 /// In a sandbox the shim takes what was handed over and makes only the rest.
 pub(crate) fn open(prepared: &Prepared, given: Sources<'_>) -> Result<Opened, OpenError> {
     let plan = &prepared.plan;
-    let Sources { inheritance, mut handed } = given;
+    let Sources { inheritance, mut handed, daemon } = given;
     let mut taps = Taps::default();
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
-    let mut monitor = Some(theirs);
+    let (mut monitor, mut daemon) = (Some(theirs), Some(daemon));
     let mut fds = Vec::new();
     for (passed, label) in plan.fds.iter().zip(labels(plan, &prepared.place.path)) {
         fds.push(match (&passed.kind, label, &mut handed) {
             (FdKind::ShimMonitor, ..) => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
+            }
+            (FdKind::DaemonMonitor, ..) => {
+                daemon.take().context("the plan has two monitors of the daemon")?.into()
             }
             (FdKind::Inherited { name, index }, ..) => inheritance
                 .release(name, *index)
@@ -80,6 +83,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) inheritance: &'a mut Inheritance,
     /// What the unit's privileged step opened.
     pub(crate) handed: Option<&'a mut Handed>,
+    /// QEMU's end of the management daemon's monitor.
+    pub(crate) daemon: UnixStream,
 }
 
 fn take(handed: &mut Handed, label: &str) -> Result<OwnedFd, OpenError> {
@@ -110,7 +115,7 @@ pub(crate) fn open_one(taps: &mut Taps, kind: &FdKind) -> Result<OwnedFd, OpenEr
         FdKind::Connection { path } => {
             UnixStream::connect(path).with_context(|| path.clone())?.into()
         }
-        FdKind::ShimMonitor | FdKind::Inherited { .. } => {
+        FdKind::ShimMonitor | FdKind::DaemonMonitor | FdKind::Inherited { .. } => {
             return Err(anyhow::anyhow!("it is not opened but made, or the caller's").into());
         }
     })

@@ -167,7 +167,7 @@ fn label(kind: &FdKind, guest: &Path) -> Option<String> {
         FdKind::Listener { path } => {
             (!Path::new(path).starts_with(guest)).then(|| format!("listener.{}", word(path)))
         }
-        FdKind::ShimMonitor | FdKind::Inherited { .. } => None,
+        FdKind::ShimMonitor | FdKind::DaemonMonitor | FdKind::Inherited { .. } => None,
     }
 }
 

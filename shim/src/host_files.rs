@@ -85,6 +85,7 @@ fn devices(kind: &FdKind) -> Vec<&str> {
         | FdKind::Connection { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
         | FdKind::Listener { .. }
         | FdKind::Output { .. } => Vec::new(),
     }
@@ -187,6 +188,7 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
         | FdKind::Connection { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
         | FdKind::Listener { .. }
         | FdKind::Output { .. } => None,
     })

@@ -128,6 +128,8 @@ struct Circumstances {
 struct Claimed {
     prepared: Prepared,
     keeper: Keeper,
+    /// QEMU's end of the monitor that the daemon is handed.
+    daemon_monitor: UnixStream,
     directory: RuntimeDir,
     // Freed last, when nothing of the guest is left.
     _locks: Locks,
@@ -137,23 +139,36 @@ impl Claimed {
     /// Claims with the daemon what is locked already: the locks' holder has its word even while the daemon does not
     /// know of it.
     fn claim(prepared: Prepared, locks: Locks, cli: &Cli) -> Result<Self, LaunchError> {
-        let keeper = claiming::register(&prepared, cli)?;
+        let (for_daemon, daemon_monitor) = UnixStream::pair().context("socketpair")?;
+        let keeper = claiming::register(&prepared, cli, for_daemon)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
                 RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
             })?;
-        Ok(Self { prepared, keeper, directory, _locks: locks })
+        Ok(Self { prepared, keeper, daemon_monitor, directory, _locks: locks })
     }
 
     fn start(self, given: Given<'_>, with: Circumstances) -> Result<Fate, LaunchError> {
         provide(&self.prepared, given.handed.as_ref())?;
-        let mut equipment = Equipment::make(&self.prepared, given)?;
+        let Self { prepared, keeper, daemon_monitor, directory, _locks } = self;
+        let mut equipment = Equipment::make(&prepared, daemon_monitor, given)?;
         with.caller.check()?;
-        let qemu = equipment.start_qemu(&self.prepared.plan, &with.signals)?;
-        self.supervise(qemu, equipment, with)
+        let qemu = equipment.start_qemu(&prepared.plan, &with.signals)?;
+        Started { prepared, keeper, directory, _locks }.supervise(qemu, equipment, with)
     }
+}
 
+/// A guest whose QEMU is started.
+struct Started {
+    prepared: Prepared,
+    keeper: Keeper,
+    directory: RuntimeDir,
+    // Freed last, when nothing of the guest is left.
+    _locks: Locks,
+}
+
+impl Started {
     fn supervise(
         self,
         qemu: Pid,
@@ -210,7 +225,11 @@ struct Equipment {
 }
 
 impl Equipment {
-    fn make(prepared: &Prepared, mut given: Given<'_>) -> Result<Self, LaunchError> {
+    fn make(
+        prepared: &Prepared,
+        daemon: UnixStream,
+        mut given: Given<'_>,
+    ) -> Result<Self, LaunchError> {
         let plan = &prepared.plan;
         let pidfile = given
             .pidfile
@@ -219,7 +238,7 @@ impl Equipment {
         // Asked for before QEMU is there, which is to be the only other process in it.
         let groups = ThreadGroups::of_this_process();
         let sources =
-            Sources { inheritance: &mut given.inheritance, handed: given.handed.as_mut() };
+            Sources { inheritance: &mut given.inheritance, handed: given.handed.as_mut(), daemon };
         let Opened { mut fds, monitor, links } =
             fds::open(prepared, sources).map_err(|error| unopened(error, prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();

@@ -222,7 +222,12 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
         }));
     }
     qemu::complete(&mut domain, &facts, faults);
-    let launch = Launch { shim_monitor: true, start: asked.start.mode(), inherited };
+    let launch = Launch {
+        shim_monitor: true,
+        daemon_monitor: !asked.standalone,
+        start: asked.start.mode(),
+        inherited,
+    };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
     Some(Planned { domain, instance, place, uuid, plan })
 }

@@ -67,12 +67,22 @@ impl Occasion {
 }
 
 /// What is claimed, and what the daemon is told with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Registrant {
     pub(crate) name: DomainName,
     pub(crate) uuid: DomainUuid,
     /// Whether the guest's definition is gone with the guest.
     pub(crate) transient: bool,
+    /// The daemon's end of a monitor of QEMU's. It is kept for the daemon that comes after one that was stopped, and
+    /// what QEMU says between the two waits in it.
+    pub(crate) monitor: UnixStream,
+}
+
+/// What a daemon is told beside the claim. An older one refuses the options that it does not know.
+#[derive(Debug, Clone, Copy)]
+struct Extras {
+    monitor: bool,
+    transient: bool,
 }
 
 /// The way to the daemon.
@@ -102,21 +112,16 @@ impl Registry {
     }
 
     async fn register(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
-        match self.call(registrant, occasion).await {
-            Answer::Refused(words) if registrant.transient && is_too_old(&words) => {
-                log::warning(
-                    "the management daemon is too old to know a transient guest; it takes this one for a persistent one",
-                );
-                self.call(&Registrant { transient: false, ..registrant.clone() }, occasion).await
-            }
-            answer @ (Answer::Held(_)
-            | Answer::Refused(_)
-            | Answer::Unreachable(_)
-            | Answer::Silent(_)) => answer,
+        let mut extras = Extras { monitor: true, transient: registrant.transient };
+        loop {
+            let answer = self.call(registrant, extras, occasion).await;
+            let Answer::Refused(words) = &answer else { return answer };
+            let Some(fewer) = extras.without(words) else { return answer };
+            extras = fewer;
         }
     }
 
-    async fn call(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
+    async fn call(&self, registrant: &Registrant, extras: Extras, occasion: Occasion) -> Answer {
         let (ours, theirs, leader) = match handles() {
             Ok(handles) => handles,
             Err(error) => {
@@ -128,8 +133,12 @@ impl Registry {
             Err(error) => return Answer::Unreachable(error.to_string()),
         };
         let mut options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
-        if registrant.transient {
+        if extras.transient {
             options.insert(dbus_api::OPTION_TRANSIENT, true.into());
+        }
+        if extras.monitor {
+            let monitor = Fd::from(registrant.monitor.as_fd());
+            options.insert(dbus_api::OPTION_MONITOR, monitor.into());
         }
         let body = (
             registrant.name.as_str(),
@@ -206,9 +215,30 @@ fn handles() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
     Ok((ours, theirs, leader))
 }
 
-/// Whether a daemon refused the one option that it can be asked for. It names the keys that it does not know.
-fn is_too_old(words: &str) -> bool {
-    words.starts_with("options: unknown key") && words.contains(dbus_api::OPTION_TRANSIENT)
+impl Extras {
+    /// What is left when a daemon refused some by these words, which name the keys that it does not know; none when it
+    /// refused something else.
+    fn without(self, words: &str) -> Option<Self> {
+        // What it knows stands behind.
+        let unknown = words.strip_prefix("options: unknown key ")?.split(';').next()?;
+        let refused = |key| unknown.contains(&format!("'{key}'"));
+        let monitor = self.monitor && refused(dbus_api::OPTION_MONITOR);
+        let transient = self.transient && refused(dbus_api::OPTION_TRANSIENT);
+        if monitor {
+            log::warning(
+                "the management daemon is too old to take a monitor; it lists this guest and cannot manage it",
+            );
+        }
+        if transient {
+            log::warning(
+                "the management daemon is too old to know a transient guest; it takes this one for a persistent one",
+            );
+        }
+        (monitor || transient).then_some(Self {
+            monitor: self.monitor && !monitor,
+            transient: self.transient && !transient,
+        })
+    }
 }
 
 fn no_listener(error: &io::Error) -> bool {

@@ -37,6 +37,7 @@ const FILES: &str = "\
 644 usr/share/dbus-1/system.d/org.glassbox.Glassbox1.conf
 644 usr/share/fish/vendor_completions.d/glassbox-qemu.fish
 644 usr/share/fish/vendor_completions.d/glassboxctl.fish
+644 usr/share/polkit-1/actions/org.glassbox.policy
 644 usr/share/zsh/site-functions/_glassbox-qemu
 644 usr/share/zsh/site-functions/_glassboxctl
 ";

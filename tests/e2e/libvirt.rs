@@ -148,7 +148,7 @@ fn important(words: &[String]) -> BTreeSet<String> {
 fn form(option: &str, value: &str) -> Option<String> {
     let value = value.replace("/var/lib/libvirt/qemu/nvram/", "/var/lib/glassbox/nvram/");
     let value = value.replace("/var/lib/libvirt/qemu/domain--1-", "/run/glassbox/spawned/");
-    let own = ["masterKey0", "charmonitor", "id=charshim", "chardev=charshim"];
+    let own = ["masterKey0", "charmonitor", "id=charshim", "chardev=charshim", "chardaemon"];
     // A log is opened by virtlogd when the guest starts, and here by the shim.
     let is_log = option == "-add-fd" && value.contains("-log");
     if is_log || own.iter().any(|mark| value.contains(mark)) {

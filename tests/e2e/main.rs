@@ -20,6 +20,7 @@ mod lan;
 mod launcher;
 mod libvirt;
 mod machines;
+mod manage;
 mod network;
 mod path;
 mod pinning;

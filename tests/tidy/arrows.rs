@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("glassbox-generator", &["domain"]),
     ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
     ("glassboxctl", &["definitions", "domain"]),
-    ("glassboxd", &["dbus-api", "domain"]),
+    ("glassboxd", &["dbus-api", "domain", "qmp"]),
     ("corpus", &["domain", "qemu"]),
     // The end-to-end tests use the programs as they are installed.
     ("tests", &[]),

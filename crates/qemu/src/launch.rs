@@ -21,6 +21,8 @@ pub struct Launch {
     pub start: StartMode,
     /// Whether QEMU offers a second monitor on a descriptor for the shim.
     pub shim_monitor: bool,
+    /// Whether QEMU offers a further monitor on a descriptor for the management daemon.
+    pub daemon_monitor: bool,
     /// File descriptors that the caller opened for devices.
     pub inherited: Inherited,
 }

@@ -4,7 +4,7 @@ use crate::argv::Options;
 use crate::command::Command;
 use crate::plan::FdKind;
 
-/// Adds the monitor of the daemon and, when it is wanted, that of the shim.
+/// Adds the monitor for everybody and, where they are wanted, those of the shim and of the management daemon.
 pub(crate) fn arguments(command: &mut Command<'_>) {
     let path = format!("{}/monitor", command.facts.directories.guest);
     let fd = command.pass_fd(FdKind::Listener { path });
@@ -16,6 +16,12 @@ pub(crate) fn arguments(command: &mut Command<'_>) {
         let chardev = Options::new("socket").set("id", "charshim").set("fd", fd);
         command.argv.options("-chardev", chardev);
         command.argv.options("-mon", monitor("charshim", "shim"));
+    }
+    if command.launch.daemon_monitor {
+        let fd = command.pass_fd(FdKind::DaemonMonitor);
+        let chardev = Options::new("socket").set("id", "chardaemon").set("fd", fd);
+        command.argv.options("-chardev", chardev);
+        command.argv.options("-mon", monitor("chardaemon", "daemon"));
     }
 }
 

@@ -105,6 +105,8 @@ pub struct PassedFd {
 pub enum FdKind {
     /// QEMU's end of a stream socket pair whose other end is the shim's own QMP session.
     ShimMonitor,
+    /// QEMU's end of a stream socket pair whose other end the management daemon gets from the shim.
+    DaemonMonitor,
     /// A listening stream socket bound to this path: a monitor, or the host side of a channel.
     Listener {
         /// The socket's path. The shim makes missing folders below the guest's runtime directory.

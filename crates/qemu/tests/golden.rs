@@ -82,7 +82,9 @@ fn inherited(case: &Path) -> Inherited {
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str, inherited: Inherited) -> (&'static str, String) {
     let faults = Faults::new();
-    let launch = Launch { start: StartMode::Boot, shim_monitor: true, inherited };
+    // The daemon's is left out, for all numbers of descriptors would be one more.
+    let launch =
+        Launch { start: StartMode::Boot, shim_monitor: true, daemon_monitor: false, inherited };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let facts = host(domain.name.as_str());
         qemu::complete(&mut domain, &facts, &faults);
@@ -181,6 +183,7 @@ fn show_fd(kind: &FdKind) -> String {
         }
         FdKind::Vsock { cid, place } => format!("Vsock {} cid {cid}", place.path),
         FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
         | FdKind::Listener { .. }
         | FdKind::Output { .. }
         | FdKind::Device { .. }
@@ -213,4 +216,24 @@ fn plans_and_messages_are_as_accepted() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(!cases().is_empty());
+}
+
+#[test]
+fn the_daemon_has_a_monitor_on_a_descriptor_of_its_own() {
+    let xml = "<domain type='qemu'><name>web</name><memory unit='MiB'>16</memory>\
+               <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>";
+    let launch = Launch { shim_monitor: true, daemon_monitor: true, ..Launch::default() };
+    let faults = Faults::new();
+    let mut domain = Domain::parse(xml, &faults).unwrap();
+    let facts = host("web");
+    qemu::complete(&mut domain, &facts, &faults);
+    let plan = qemu::plan(&domain, &facts, &launch, &faults).unwrap();
+    let at = plan.fds.iter().find(|fd| fd.kind == FdKind::DaemonMonitor).unwrap().number;
+    let expected = [
+        "-chardev".to_owned(),
+        format!("socket,id=chardaemon,fd={at}"),
+        "-mon".to_owned(),
+        "chardev=chardaemon,id=daemon,mode=control".to_owned(),
+    ];
+    assert!(plan.arguments.windows(4).any(|words| words == expected), "{:?}", plan.arguments);
 }

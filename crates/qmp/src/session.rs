@@ -4,6 +4,14 @@
 //!   bytes --receive--> lines --next--> Greeting | Reply | Event
 //!   execute --> output (bytes to send)
 //! ```
+//!
+//! A session may follow another one on the same monitor, whose client died at any byte. Then QEMU may hold half a
+//! command of the former client, and the socket the rest of a line and answers that are nobody's:
+//!
+//! ```text
+//!   taken over --(the answer to the first command)--> in step
+//!   until then what is no message is skipped, and so are answers to commands of the former client; events are not
+//! ```
 
 use serde_json::{Value, json};
 
@@ -44,13 +52,45 @@ pub struct Session {
     scanned: usize,
     output: Vec<u8>,
     last_id: u64,
+    /// The command whose answer shows that the session is in step with QEMU; none once it is.
+    awaited: Option<CommandId>,
 }
 
+/// A byte that is in no JSON text. It makes QEMU forget half a command and answer with an error (qmp-spec.rst,
+/// "Forcing the JSON parser into known-good state").
+const NO_JSON: u8 = 0xff;
+
 impl Session {
-    /// A session that takes lines of up to `limit` bytes.
+    /// A session that takes lines of up to `limit` bytes, on a monitor that nobody used before.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, input: Vec::new(), scanned: 0, output: Vec::new(), last_id: 0 }
+        Self { limit, input: Vec::new(), scanned: 0, output: Vec::new(), last_id: 0, awaited: None }
+    }
+
+    /// A session on a monitor that another client may have used, and left at any byte.
+    ///
+    /// It negotiates at once: the output has `qmp_capabilities`, and its answer, which is an error where the former
+    /// client had negotiated already, is the first reply of the session. `number` is one that no command of a
+    /// former client had, such as the microseconds that the host runs.
+    #[must_use]
+    pub fn take_over(limit: usize, number: u64) -> Self {
+        let mut session = Self::new(limit);
+        session.last_id = number;
+        session.output.push(NO_JSON);
+        session.awaited = Some(session.execute("qmp_capabilities", Value::Null));
+        session
+    }
+
+    /// The number of the last command.
+    #[must_use]
+    pub fn last_command(&self) -> CommandId {
+        CommandId(self.last_id)
+    }
+
+    /// Whether what QEMU says is understood from the first byte on.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.awaited.is_none()
     }
 
     /// Takes bytes that QEMU sent, whole messages or parts of them.
@@ -63,6 +103,27 @@ impl Session {
     /// # Errors
     /// [`ProtocolError`] when what came is no QMP; the session is then at its end.
     pub fn next_message(&mut self) -> Result<Option<Message>, ProtocolError> {
+        loop {
+            let Some(line) = self.next_line()? else { return Ok(None) };
+            let message = parse(&line);
+            let Some(awaited) = self.awaited else { return message.map(Some) };
+            match message {
+                Ok(Message::Reply { id, result }) if id == awaited => {
+                    self.awaited = None;
+                    return Ok(Some(Message::Reply { id, result }));
+                }
+                // The rest of a line that the former client began to read, QEMU's word on what it wrote last, and
+                // answers that it waited for.
+                Err(_) | Ok(Message::Reply { .. }) => {}
+                Ok(message @ (Message::Greeting(_) | Message::Event(_))) => {
+                    return Ok(Some(message));
+                }
+            }
+        }
+    }
+
+    /// The next whole line that is not empty.
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>, ProtocolError> {
         loop {
             let unseen = &self.input[self.scanned..];
             let Some(at) = unseen.iter().position(|byte| *byte == b'\n') else {
@@ -79,7 +140,7 @@ impl Session {
                 return Err(ProtocolError::TooLong { limit: self.limit });
             }
             if !line.trim_ascii().is_empty() {
-                return parse(&line).map(Some);
+                return Ok(Some(line));
             }
         }
     }
@@ -185,6 +246,52 @@ mod tests {
             session.receive(bytes.as_bytes());
             assert_eq!(session.next_message().unwrap_err().to_string(), message);
         }
+    }
+
+    /// What is left of a session whose client died: the rest of an event, the answer to its last whole command, and
+    /// QEMU's word on half a command. Then what the next one gets.
+    const LEFT: &str = concat!(
+        r#"onds": 2}, "event": "STOP"}"#,
+        "\r\n",
+        r#"{"return": {"status": "paused"}, "id": 8}"#,
+        "\r\n",
+        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#,
+        "\r\n",
+        r#"{"error": {"class": "GenericError", "desc": "Invalid JSON syntax"}}"#,
+        "\r\n",
+        r#"{"id": 101, "error": {"class": "CommandNotFound", "desc": "negotiation is complete"}}"#,
+        "\r\n",
+        r#"{"return": {}, "id": 102}"#,
+        "\r\n",
+    );
+
+    #[test]
+    fn a_monitor_is_taken_over_in_the_middle_of_a_line() {
+        let mut session = Session::take_over(1024, 100);
+        assert_eq!(session.output()[0], 0xff, "QEMU forgets half a command");
+        let text = std::str::from_utf8(&session.output()[1..]).unwrap();
+        assert_eq!(text, "{\"execute\":\"qmp_capabilities\",\"id\":101}\n");
+        session.receive(LEFT.as_bytes());
+        let event = Message::Event(Event { name: "RESUME".into(), data: Value::Null });
+        assert_eq!(session.next_message(), Ok(Some(event)));
+        assert!(!session.is_in_step());
+        let Ok(Some(Message::Reply { id: CommandId(101), result: Err(_) })) =
+            session.next_message()
+        else {
+            panic!("the answer to its own first command puts it in step");
+        };
+        assert!(session.is_in_step());
+        let reply = Message::Reply { id: CommandId(102), result: Ok(json!({})) };
+        assert_eq!(messages(&mut session), [reply]);
+        session.receive(b"half a line\n");
+        assert!(session.next_message().is_err(), "from then on nothing is skipped");
+    }
+
+    #[test]
+    fn a_monitor_that_nobody_used_is_taken_over_too() {
+        let mut session = Session::take_over(1024, 0);
+        session.receive(TRANSCRIPT.as_bytes());
+        assert_eq!(messages(&mut session), expected());
     }
 
     proptest! {

@@ -3,30 +3,11 @@
 //! `glassboxd` serves what is named here; the shim and any other client call it. The crate knows no D-Bus
 //! library, for the shim speaks the protocol with a small client of its own, and it does no I/O.
 //!
-//! The one object [`ROOT_PATH`] has two interfaces. [`REGISTRY_INTERFACE`] is served on the bus and, peer to
-//! peer and without `Hello`, on the socket [`SYSTEM_REGISTRY`]. [`MANAGER_INTERFACE`] and the objects of the
-//! domains are served on the bus only. All of it:
-//!
-//! ```text
-//! /org/glassbox/Glassbox1
-//!   org.glassbox.Glassbox1.Registry
-//!     Register(s name, s uuid, h leader, h lifeline, a{sv} options) -> o domain_path
-//!   org.glassbox.Glassbox1.Manager
-//!     ListDomains() -> a(ssuso)       name, UUID, leader's pid, unit or "", path
-//!     GetDomain(s name) -> o
-//!     GetDomainByUUID(s uuid) -> o
-//!     signal DomainAdded(s name, o path)
-//!     signal DomainRemoved(s name, o path)
-//!     property s Version
-//! /org/glassbox/Glassbox1/domain/c7a5fdbd_edaf_9455_926a_d65c16db1809
-//!   org.glassbox.Glassbox1.Domain
-//!     properties s Name, s UUID, u LeaderPID, s Unit, s MachineName, b Persistent
-//! ```
-//!
-//! `leader` is a pidfd of the calling process. `lifeline` is one end of a socket pair (`SOCK_SEQPACKET` or
-//! `SOCK_STREAM`) whose other end the caller keeps: the claim on name and UUID lasts until that end is closed.
-//! `options` may have `transient`, a boolean: the guest's definition is not kept once the guest has ended. Any
-//! other key is refused by name, so that a newer client learns of an older daemon.
+//! The one object [`ROOT_PATH`] has [`REGISTRY_INTERFACE`] and [`MANAGER_INTERFACE`]; each running guest has an object
+//! with [`DOMAIN_INTERFACE`] below it ([`domain_path`]), and each running job one with [`JOB_INTERFACE`]
+//! ([`job_path`]). The registry is served on the bus and, peer to peer and without `Hello`, on the socket
+//! [`SYSTEM_REGISTRY`]; all others on the bus only. The man page org.glassbox.Glassbox1(5) has all methods, signals
+//! and properties, and a test compares what the daemon serves with a copy.
 
 mod holder;
 
@@ -46,7 +27,7 @@ pub const REGISTRY_INTERFACE: &str = "org.glassbox.Glassbox1.Registry";
 /// Key of the options of `Register`: whether the guest's definition is gone with the guest.
 pub const OPTION_TRANSIENT: &str = "transient";
 
-/// The interface by which anyone reads what guests there are.
+/// The interface with which guests, jobs and events are listed, and guests started.
 pub const MANAGER_INTERFACE: &str = "org.glassbox.Glassbox1.Manager";
 
 /// The interface of each domain's own object.
@@ -55,11 +36,32 @@ pub const DOMAIN_INTERFACE: &str = "org.glassbox.Glassbox1.Domain";
 /// Error of `Register`: a live guest holds the name or the UUID; the message names the holder.
 pub const ERROR_CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
 
-/// Error of `Register`: the caller's account may not register guests.
+/// Error of `Register` and of methods that manage guests: the caller's account may not.
 pub const ERROR_REFUSED: &str = "org.glassbox.Glassbox1.Error.Refused";
 
 /// Error of `GetDomain` and `GetDomainByUUID`: no live guest has that name or UUID.
 pub const ERROR_NO_SUCH_DOMAIN: &str = "org.glassbox.Glassbox1.Error.NoSuchDomain";
+
+/// Key of the options of `Register`: the daemon's end of a socket pair whose other end is a monitor of QEMU's.
+pub const OPTION_MONITOR: &str = "monitor";
+
+/// The interface of each job's own object.
+pub const JOB_INTERFACE: &str = "org.glassbox.Glassbox1.Job";
+
+/// Error of methods that begin a job: the guest has one that excludes it; the message names it.
+pub const ERROR_BUSY: &str = "org.glassbox.Glassbox1.Error.Busy";
+
+/// Error of `Cancel`: what the job does is not taken back.
+pub const ERROR_NOT_CANCELABLE: &str = "org.glassbox.Glassbox1.Error.NotCancelable";
+
+/// Error of `StartDomain`: the guest runs already.
+pub const ERROR_RUNNING: &str = "org.glassbox.Glassbox1.Error.Running";
+
+/// Error of methods that ask QEMU: it does not answer, or has ended.
+pub const ERROR_NOT_RESPONDING: &str = "org.glassbox.Glassbox1.Error.NotResponding";
+
+/// Error of methods that ask QEMU or the system: it refuses, in the message's words.
+pub const ERROR_FAILED: &str = "org.glassbox.Glassbox1.Error.Failed";
 
 /// Error of any method: an argument is malformed; the message says which (D-Bus specification, "Errors").
 pub const ERROR_INVALID_ARGS: &str = "org.freedesktop.DBus.Error.InvalidArgs";
@@ -72,6 +74,12 @@ pub const USER_REGISTRY: &str = "glassbox/registry";
 
 /// The system account of shim and QEMU, which may register guests beside root.
 pub const ACCOUNT: &str = "glassbox-qemu";
+
+/// The path of a job's object: `/org/glassbox/Glassbox1/job/7`.
+#[must_use]
+pub fn job_path(number: u32) -> String {
+    format!("{ROOT_PATH}/job/{number}")
+}
 
 /// The path of a domain's object.
 ///

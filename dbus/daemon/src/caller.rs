@@ -4,6 +4,9 @@ use std::ops::RangeInclusive;
 
 use dbus_api::ACCOUNT;
 use nix::unistd::{Uid, User};
+use zbus::Connection;
+use zbus::fdo::ConnectionCredentials;
+use zbus::message::Header;
 
 use crate::failure::Failure;
 
@@ -52,6 +55,32 @@ impl Admission {
 
 fn is_account(uid: Uid) -> bool {
     matches!(User::from_name(ACCOUNT), Ok(Some(user)) if user.uid == uid)
+}
+
+/// Asks the bus daemon who sent a message (D-Bus specification, `GetConnectionCredentials`).
+pub(crate) async fn ask_bus(
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<Caller, Failure> {
+    let unknown = |why: String| Failure::Refused(format!("the bus does not tell who calls: {why}"));
+    let sender = header.sender().ok_or_else(|| unknown("the call has no sender".to_owned()))?;
+    let reply = connection
+        .call_method(
+            Some("org.freedesktop.DBus"),
+            "/org/freedesktop/DBus",
+            Some("org.freedesktop.DBus"),
+            "GetConnectionCredentials",
+            &sender,
+        )
+        .await
+        .map_err(|error| unknown(error.to_string()))?;
+    let credentials: ConnectionCredentials =
+        reply.body().deserialize().map_err(|error| unknown(error.to_string()))?;
+    match (credentials.process_id(), credentials.unix_user_id()) {
+        (Some(pid), Some(uid)) => Ok(Caller { pid, uid }),
+        (None, _) => Err(unknown("its credentials lack ProcessID".to_owned())),
+        (_, None) => Err(unknown("its credentials lack UnixUserID".to_owned())),
+    }
 }
 
 #[cfg(test)]

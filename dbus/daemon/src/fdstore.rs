@@ -1,6 +1,7 @@
 //! Claims in systemd's file descriptor store (sd_notify(3), `FDSTORE=1`), so that the daemon may die and lose none.
 //!
-//! Three file descriptors make a claim: the record, the leader's pidfd, and the lifeline. Systemd is told not to
+//! Three file descriptors make a claim: the record, the leader's pidfd, and the lifeline; a fourth one is the monitor
+//! of a guest that has one. Systemd is told not to
 //! drop the ones that hang up (`FDPOLL=0`), as it would by itself: a guest that ends while there is no daemon is
 //! then taken back like the others, and ends the usual way, in machined too.
 //!
@@ -9,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use domain::DomainUuid;
@@ -17,22 +18,28 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use sd_notify::NotifyState;
 
 use crate::claims::Claim;
+use crate::guest::Guest;
 use crate::inherited::Inherited;
 use crate::keeper::Request;
 use crate::lifeline::Lifeline;
+use crate::monitor::Link;
 use crate::record;
 
 /// No record is longer: name and units are 255 bytes at most, and JSON may write six for one.
 const LONGEST_RECORD: usize = 8192;
 
 /// The parts of a claim, as the store names them.
-const PARTS: [&str; 3] = ["record", "leader", "lifeline"];
+const PARTS: [&str; 4] = ["record", "leader", "lifeline", "monitor"];
 
 /// Stores a claim. A failure is logged: the guest runs all the same.
-pub(crate) fn keep(claim: &Claim, pidfd: BorrowedFd<'_>, lifeline: &Lifeline) {
+pub(crate) fn keep(guest: &Guest, lifeline: &Lifeline) {
+    let claim = guest.claim();
+    let monitor = guest.monitor().socket();
     let stored = record_file(claim).and_then(|record| {
-        let fds = [record.as_fd(), pidfd, lifeline.as_fd()];
+        let monitor = monitor.as_ref().map(AsFd::as_fd);
+        let fds = [Some(record.as_fd()), Some(guest.pidfd()), Some(lifeline.as_fd()), monitor];
         for (part, fd) in PARTS.iter().zip(fds) {
+            let Some(fd) = fd else { continue };
             let name = fd_name(&claim.uuid, part);
             let state =
                 [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
@@ -93,12 +100,14 @@ pub(crate) fn take_back(passed: Vec<Inherited>) -> (Vec<Request>, Vec<Inherited>
 fn restore(uuid: &str, mut parts: BTreeMap<&str, OwnedFd>) -> anyhow::Result<Request> {
     let mut part = |name| parts.remove(name).ok_or_else(|| anyhow::anyhow!("it has no {name}"));
     let (record, pidfd, lifeline) = (part("record")?, part("leader")?, part("lifeline")?);
+    // A guest of an older glassbox-qemu has none.
+    let monitor = parts.remove("monitor").map(Link::open).transpose()?;
     let mut text = vec![0; LONGEST_RECORD];
     // At an offset of its own, for all copies of the file descriptor share one position.
     let length = File::from(record).read_at(&mut text, 0)?;
     let claim = record::read(&text[..length])?;
     anyhow::ensure!(claim.uuid.to_string() == uuid, "its record is of UUID {}", claim.uuid);
-    Ok(Request { claim, pidfd, lifeline: Lifeline::watch(lifeline)? })
+    Ok(Request { claim, pidfd, lifeline: Lifeline::watch(lifeline)?, monitor })
 }
 
 fn record_file(claim: &Claim) -> std::io::Result<File> {
@@ -130,7 +139,7 @@ mod tests {
             assert!(name.len() < 255 && !name.contains(':'));
             assert_eq!(part_of(&name), Some((uuid, part)));
         }
-        for other in ["registry", "claim-", "claim-x", "claim-x-monitor", "stored", ""] {
+        for other in ["registry", "claim-", "claim-x", "claim-x-screen", "stored", ""] {
             assert_eq!(part_of(other), None, "{other}");
         }
     }

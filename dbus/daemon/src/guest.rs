@@ -14,6 +14,7 @@ use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
 use crate::lifeline::Lifeline;
 use crate::machined::{Machine, Machined};
+use crate::monitor::Monitor;
 
 /// How long a guest waits for the former one of its name to leave machined.
 const FORMER_PATIENCE: Duration = Duration::from_secs(5);
@@ -24,12 +25,23 @@ pub(crate) struct Guest {
     claim: Claim,
     machine: Option<Machine>,
     pidfd: OwnedFd,
+    monitor: Arc<Monitor>,
 }
 
 impl Guest {
-    /// The guest of a granted claim, the machine that it is, and its leader's pidfd.
-    pub(crate) fn new(claim: Claim, machine: Option<Machine>, pidfd: OwnedFd) -> Self {
-        Self { claim, machine, pidfd }
+    /// The guest of a granted claim, the machine that it is, its leader's pidfd, and what knows its QEMU.
+    pub(crate) fn new(
+        claim: Claim,
+        machine: Option<Machine>,
+        pidfd: OwnedFd,
+        monitor: Arc<Monitor>,
+    ) -> Self {
+        Self { claim, machine, pidfd, monitor }
+    }
+
+    /// What knows its QEMU.
+    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// Its name.

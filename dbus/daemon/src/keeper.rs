@@ -20,11 +20,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
+use crate::definitions::Definitions;
 use crate::failure::Failure;
 use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
+use crate::happening::{Happening, Kind};
+use crate::herald::Herald;
 use crate::lifeline::Lifeline;
 use crate::machined::{Machine, Machined};
+use crate::monitor::{Link, Monitor};
 use crate::publisher::Publication;
 
 /// How many messages wait for the keeper before their senders do.
@@ -39,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) pidfd: OwnedFd,
     /// What keeps the claim.
     pub(crate) lifeline: Lifeline,
+    /// The daemon's end of a monitor of the guest's QEMU, if it has one.
+    pub(crate) monitor: Option<Link>,
 }
 
 /// What a claimant gets.
@@ -120,6 +126,8 @@ pub(crate) struct Keeper {
     inbox: mpsc::Receiver<Message>,
     publisher: mpsc::UnboundedSender<Publication>,
     machined: Option<Machined>,
+    herald: Herald,
+    definitions: Arc<Definitions>,
 }
 
 /// What keeps one claim, beside its entry in the table.
@@ -135,6 +143,8 @@ impl Keeper {
     pub(crate) fn new(
         publisher: mpsc::UnboundedSender<Publication>,
         machined: Option<Machined>,
+        herald: Herald,
+        definitions: Arc<Definitions>,
     ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
@@ -145,6 +155,8 @@ impl Keeper {
             inbox,
             publisher,
             machined,
+            herald,
+            definitions,
         }
     }
 
@@ -205,7 +217,7 @@ impl Keeper {
         if let Some(kept) = self.claims.named(guest.name()).and_then(|token| self.kept.get(&token))
         {
             // Before the claimant learns of its claim, so that it need not fear for it from then on.
-            fdstore::keep(guest.claim(), guest.pidfd(), &kept.lifeline);
+            fdstore::keep(guest, &kept.lifeline);
         }
         self.tell_status();
         Ok(admitted)
@@ -213,10 +225,14 @@ impl Keeper {
 
     /// Grants a claim and starts to keep it.
     fn admit(&mut self, request: Request) -> Result<Admitted, Conflict> {
-        let Request { claim, pidfd, lifeline } = request;
+        let Request { claim, pidfd, lifeline, monitor } = request;
         let grant = self.grant(&claim)?;
         let machine = self.machine(&claim);
-        let guest = Arc::new(Guest::new(claim, machine, pidfd));
+        let guest = Arc::new(Guest::new(claim, machine, pidfd, self.monitor(grant)));
+        let subject = self.herald.of(guest.name(), guest.uuid());
+        if let Some(link) = monitor {
+            guest.monitor().attach(link, subject);
+        }
         let (done, published) = oneshot::channel();
         let former = match grant {
             Grant::New(_) => {
@@ -235,6 +251,14 @@ impl Keeper {
         };
         let enrolled = self.keep(grant.token(), guest.clone(), lifeline, former);
         Ok(Admitted { guest, published, enrolled })
+    }
+
+    /// The monitor of a guest; one whose claim is renewed keeps its own.
+    fn monitor(&self, grant: Grant) -> Arc<Monitor> {
+        match grant {
+            Grant::New(_) => Arc::default(),
+            Grant::Renewed { former, .. } => self.kept[&former].guest.monitor().clone(),
+        }
     }
 
     /// Starts the task of a guest; the answer resolves when machined answered.
@@ -298,6 +322,12 @@ impl Keeper {
         fdstore::forget(&claim.uuid);
         self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
+        kept.guest.monitor().detach();
+        if let Err(fault) = self.definitions.forget(&claim.name) {
+            tracing::warn!("the definition of transient guest '{}' stays: {fault}", claim.name);
+        }
+        let stopped = Happening::plain(Kind::Lifecycle, "stopped");
+        self.herald.of(&claim.name, &claim.uuid).happened(stopped);
         self.publish(Publication::Removed(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);

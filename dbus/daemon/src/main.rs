@@ -1,52 +1,80 @@
 //! `glassboxd`: holds the claims of running guests, and shows them on the bus.
 //!
-//! A shim claims its guest's name and UUID before it starts QEMU, and keeps the claim by a lifeline. The daemon
-//! never starts, signals or stops a guest, and no guest ends because the daemon does.
+//! A shim claims its guest's name and UUID before it starts QEMU, and keeps the claim by a lifeline. With it comes a
+//! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
+//! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record` and `sasl`; one task, the `keeper`, owns the state; the rest is a thin
-//! skin of I/O around them.
+//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
+mod authority;
 mod caller;
 mod claims;
 mod cli;
+mod clock;
+mod definitions;
 mod failure;
 mod fdstore;
 mod guest;
+mod happening;
+mod herald;
+mod host;
 mod inherited;
+mod jobs;
 mod keeper;
 mod leader;
 mod lifeline;
 mod log;
 mod machined;
+mod monitor;
+mod objects;
 mod peer;
 mod publisher;
 mod record;
 mod registry;
+mod reload;
+mod ring;
+mod runner;
 mod sasl;
+mod services;
+mod state;
 mod stream;
+mod systemd;
+mod vcpus;
+mod work;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use dbus_api::{BUS_NAME, ROOT_PATH, SYSTEM_REGISTRY, USER_REGISTRY};
+use domain::{SearchPath, UserEnvironment};
 use nix::unistd::geteuid;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zbus::Connection;
+use zbus::fdo::ObjectManager;
 
+use crate::authority::Authority;
 use crate::caller::Admission;
 use crate::cli::Options;
+use crate::definitions::Definitions;
+use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
-use crate::keeper::{Keeper, KeeperHandle};
+use crate::keeper::Keeper;
 use crate::machined::Machined;
+use crate::objects::Manager;
 use crate::peer::SocketFile;
-use crate::publisher::Manager;
 use crate::registry::{Origin, Registry};
+use crate::reload::Reloader;
+use crate::runner::Runner;
+use crate::services::{Services, Shared};
+use crate::systemd::Systemd;
 
 /// How long another service on the bus may take to answer; libdbus's own default.
 const BUS_TIMEOUT: Duration = Duration::from_secs(25);
@@ -80,11 +108,26 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
     let bus = connect(options).await?;
     let (publisher, publications) = mpsc::unbounded_channel();
-    let mut keeper = Keeper::new(publisher, machined(options, &bus).await?);
+    let herald = Herald::new(publisher.clone());
+    let runner = Runner::new(publisher.clone());
+    let definitions = Arc::new(definitions(options));
+    let machined = machined(options, &bus).await?;
+    let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
     let handle = keeper.handle();
-    tokio::spawn(publisher::publish(publications, bus.clone()));
+    let systemd = Systemd::new(bus.clone());
+    let services = Arc::new(Services {
+        keeper: handle.clone(),
+        runner,
+        reloader: Reloader::new(systemd.clone()),
+        systemd,
+        definitions,
+        authority: Authority::new(bus.clone(), geteuid()),
+        herald: herald.clone(),
+    });
+    tokio::spawn(publisher::publish(publications, bus.clone(), services.clone()));
+    tokio::spawn(publisher::announce(herald, bus.clone()));
     for published in restored {
         published.await.context("the bus failed before the stored claims were on it")?;
     }
@@ -92,7 +135,7 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let sockets = listen(options, inherited)?;
     let listener = UnixListener::from_std(sockets.listener)?;
     tokio::spawn(peer::serve(listener, handle.clone(), admission));
-    offer(&bus, handle, admission).await?;
+    offer(&bus, services, admission).await?;
     tracing::info!("serving {BUS_NAME} and {}", sockets.whence);
     notify(&[NotifyState::Ready]);
     let result = tokio::select! {
@@ -148,6 +191,22 @@ async fn connect(options: &Options) -> anyhow::Result<Connection> {
     bus.with_context(|| format!("cannot connect to the {which} bus; is it running?"))
 }
 
+/// Where guests are defined.
+fn definitions(options: &Options) -> Definitions {
+    if !options.user {
+        return Definitions::new(SearchPath::system(), Some(PathBuf::from("/run/glassbox")));
+    }
+    let path = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let environment = UserEnvironment {
+        home: path("HOME"),
+        config_home: path("XDG_CONFIG_HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        data_home: path("XDG_DATA_HOME"),
+    };
+    let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
+    Definitions::new(SearchPath::user(&environment), runtime)
+}
+
 /// The machined that guests are registered with.
 async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<Machined>> {
     if options.user {
@@ -162,9 +221,11 @@ async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<
 }
 
 /// Puts the registry and the manager on the bus, then takes the name by which they are called.
-async fn offer(bus: &Connection, keeper: KeeperHandle, admission: Admission) -> anyhow::Result<()> {
+async fn offer(bus: &Connection, services: Shared, admission: Admission) -> anyhow::Result<()> {
     let objects = bus.object_server();
-    objects.at(ROOT_PATH, Manager(keeper.clone())).await?;
+    let keeper = services.keeper.clone();
+    objects.at(ROOT_PATH, ObjectManager).await?;
+    objects.at(ROOT_PATH, Manager(services)).await?;
     objects.at(ROOT_PATH, Registry { keeper, admission, origin: Origin::Bus }).await?;
     bus.request_name(BUS_NAME)
         .await

@@ -1,16 +1,29 @@
-//! What the bus sees of the guests: the manager, an object for each domain, and the signals.
+//! Puts on the bus what changes: objects that come and go, jobs, properties, events.
+//!
+//! Two tasks, one that does what the others say in their order, and one that tells of events from the ring. When the bus
+//! is slow they wait for it and nobody waits for them; events that the ring has dropped meanwhile are missing in what is
+//! told, which their numbers show.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbus_api::ROOT_PATH;
-use domain::{DomainName, DomainUuid};
+use dbus_api::{DOMAIN_INTERFACE, ROOT_PATH, domain_path};
+use domain::DomainUuid;
 use tokio::sync::{mpsc, oneshot};
+use zbus::fdo::Properties;
+use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
+use zbus::{Connection, OwnedVariant, Variant};
 
-use crate::failure::Failure;
 use crate::guest::Guest;
-use crate::keeper::{KeeperHandle, Key};
+use crate::happening::Detail;
+use crate::herald::Herald;
+use crate::jobs::{Job, Outcome};
+use crate::monitor::{Face, Monitor};
+use crate::objects::{Domain, JobObject, Manager};
+use crate::ring::Event;
+use crate::runner::{self, RunningJob};
+use crate::services::Shared;
 
 /// A change that the bus learns of.
 #[derive(Debug)]
@@ -24,31 +37,66 @@ pub(crate) enum Publication {
     },
     /// A guest ended.
     Removed(Arc<Guest>),
+    /// Properties of a guest may have changed.
+    Changed {
+        /// The guest's UUID.
+        uuid: DomainUuid,
+        /// What knows them.
+        monitor: Arc<Monitor>,
+    },
+    /// A job began; `done` is told when its object is there.
+    JobNew {
+        /// The job.
+        running: RunningJob,
+        /// Told when the object is on the bus.
+        done: oneshot::Sender<()>,
+    },
+    /// A job ended.
+    JobRemoved {
+        /// The job.
+        job: Job,
+        /// How.
+        outcome: Outcome,
+    },
 }
 
 /// Puts the changes on the bus, one after the other, for as long as the daemon runs.
 ///
 /// It is a task of its own so that a slow bus holds up what others see, not who gets a claim.
-pub(crate) async fn publish(mut changes: mpsc::UnboundedReceiver<Publication>, bus: Connection) {
+pub(crate) async fn publish(
+    mut changes: mpsc::UnboundedReceiver<Publication>,
+    bus: Connection,
+    services: Shared,
+) {
     while let Some(change) = changes.recv().await {
         let result = match change {
             Publication::Added { guest, done } => {
-                let result = add(&bus, &guest).await;
-                // The registrant may have gone meanwhile.
+                let result = add(&bus, &guest, &services).await;
+                // The registrant may have gone meanwhile, as may the caller below.
                 let _ = done.send(());
                 result
             }
             Publication::Removed(guest) => remove(&bus, &guest).await,
+            Publication::Changed { uuid, monitor } => {
+                change_properties(&bus, &uuid, &monitor).await
+            }
+            Publication::JobNew { running, done } => {
+                let result = add_job(&bus, running, &services).await;
+                let _ = done.send(());
+                result
+            }
+            Publication::JobRemoved { job, outcome } => remove_job(&bus, &job, &outcome).await,
         };
         if let Err(error) = result {
-            tracing::warn!("D-Bus clients are not told of a guest that came or went: {error}");
+            tracing::warn!("D-Bus clients are not told of a change: {error}");
         }
     }
 }
 
-async fn add(bus: &Connection, guest: &Arc<Guest>) -> zbus::Result<()> {
+async fn add(bus: &Connection, guest: &Arc<Guest>, services: &Shared) -> zbus::Result<()> {
     let path = guest.path();
-    bus.object_server().at(&path, Domain(guest.clone())).await?;
+    let object = Domain { guest: guest.clone(), services: services.clone() };
+    bus.object_server().at(&path, object).await?;
     let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
     Manager::domain_added(&emitter, guest.name().as_str(), path.as_ref()).await
 }
@@ -60,102 +108,109 @@ async fn remove(bus: &Connection, guest: &Arc<Guest>) -> zbus::Result<()> {
     Manager::domain_removed(&emitter, guest.name().as_str(), path.as_ref()).await
 }
 
-/// The manager: which guests there are.
-#[derive(Debug)]
-pub(crate) struct Manager(pub(crate) KeeperHandle);
+async fn change_properties(
+    bus: &Connection,
+    uuid: &DomainUuid,
+    monitor: &Monitor,
+) -> zbus::Result<()> {
+    let Some((former, now)) = monitor.take_change() else { return Ok(()) };
+    let emitter = SignalEmitter::new(bus, domain_path(uuid))?;
+    let interface = InterfaceName::from_static_str_unchecked(DOMAIN_INTERFACE);
+    Properties::properties_changed(&emitter, interface, changed(former, now), (&[]).into()).await
+}
 
-#[interface(name = "org.glassbox.Glassbox1.Manager", introspection_docs = false)]
-impl Manager {
-    /// Name, UUID, leader's pid, unit or "", and path of each guest, by name.
-    #[zbus(out_args("domains"))]
-    async fn list_domains(
-        &self,
-    ) -> Result<Vec<(String, String, u32, String, OwnedObjectPath)>, Failure> {
-        let guests = self.0.list().await?;
-        Ok(guests.iter().map(|guest| row(guest)).collect())
-    }
+/// The properties that differ.
+fn changed(former: Option<Face>, now: Face) -> HashMap<&'static str, Variant<'static>> {
+    let properties = |face: Face| -> [(&'static str, Variant<'static>); 5] {
+        [
+            ("State", face.state.word().into()),
+            ("Reason", face.state.reason().into()),
+            ("VCPUs", face.vcpus.into()),
+            ("Memory", face.memory.into()),
+            ("Responding", face.responding.into()),
+        ]
+    };
+    let former: HashMap<_, _> = former.map(properties).into_iter().flatten().collect();
+    let differs =
+        |(name, value): &(&'static str, Variant<'static>)| former.get(name) != Some(value);
+    properties(now).into_iter().filter(differs).collect()
+}
 
-    /// The path of the guest with this name.
-    #[zbus(out_args("domain_path"))]
-    async fn get_domain(&self, name: &str) -> Result<OwnedObjectPath, Failure> {
-        let key = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
-        let guest = self.0.find(Key::Name(key)).await?;
-        let missing = || Failure::NoSuchDomain(format!("no running guest has the name '{name}'"));
-        Ok(guest.ok_or_else(missing)?.path())
-    }
+async fn add_job(bus: &Connection, running: RunningJob, services: &Shared) -> zbus::Result<()> {
+    let job = running.job.clone();
+    let path = runner::path(&job);
+    let object = JobObject { running, services: services.clone() };
+    bus.object_server().at(&path, object).await?;
+    let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
+    let (domain, kind) = (job.domain.as_str(), job.kind.word());
+    Manager::job_new(&emitter, job.id.number(), path.as_ref(), domain, kind).await
+}
 
-    /// The path of the guest with this UUID.
-    #[zbus(name = "GetDomainByUUID", out_args("domain_path"))]
-    async fn get_domain_by_uuid(&self, uuid: &str) -> Result<OwnedObjectPath, Failure> {
-        let key = DomainUuid::try_from(uuid).map_err(|fault| Failure::argument("uuid", &fault))?;
-        let guest = self.0.find(Key::Uuid(key)).await?;
-        let missing = || Failure::NoSuchDomain(format!("no running guest has the UUID {key}"));
-        Ok(guest.ok_or_else(missing)?.path())
-    }
+async fn remove_job(bus: &Connection, job: &Job, outcome: &Outcome) -> zbus::Result<()> {
+    let path = runner::path(job);
+    bus.object_server().remove::<JobObject, _>(&path).await?;
+    let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
+    let (id, domain) = (job.id.number(), job.domain.as_str());
+    let (result, message) = (outcome.word(), outcome.message());
+    Manager::job_removed(&emitter, id, path.as_ref(), domain, result, message).await
+}
 
-    /// A guest claimed its name.
-    #[zbus(signal)]
-    async fn domain_added(
-        emitter: &SignalEmitter<'_>,
-        name: &str,
-        path: ObjectPath<'_>,
-    ) -> zbus::Result<()>;
-
-    /// A guest ended.
-    #[zbus(signal)]
-    async fn domain_removed(
-        emitter: &SignalEmitter<'_>,
-        name: &str,
-        path: ObjectPath<'_>,
-    ) -> zbus::Result<()>;
-
-    /// The version of the daemon.
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
+/// Tells the bus of events, for as long as the daemon runs.
+pub(crate) async fn announce(herald: Herald, bus: Connection) {
+    let mut told = herald.ring().last();
+    loop {
+        herald.news().await;
+        let events: Vec<Event> = herald.ring().since(told).events.into_iter().cloned().collect();
+        for event in events {
+            told = event.sequence;
+            if let Err(error) = announce_one(&bus, &event).await {
+                tracing::warn!("D-Bus clients are not told of event {told}: {error}");
+            }
+        }
     }
 }
 
-fn row(guest: &Guest) -> (String, String, u32, String, OwnedObjectPath) {
-    let name = guest.name().to_string();
-    (name, guest.uuid().to_string(), guest.leader().pid, guest.unit().to_owned(), guest.path())
+async fn announce_one(bus: &Connection, event: &Event) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
+    let Event { sequence, time, name, uuid, what } = event;
+    let details = what.details.iter().map(|(name, detail)| (*name, Variant::from(detail)));
+    let details = details.chain([(UUID, uuid.to_string().into())]).collect();
+    let (name, kind) = (name.as_str(), what.kind.word());
+    Manager::event(&emitter, *sequence, *time, name, kind, what.event, details).await
 }
 
-/// A guest's own object. Nothing in it changes while the guest lives.
-#[derive(Debug)]
-struct Domain(Arc<Guest>);
+/// The detail that every event has.
+const UUID: &str = "uuid";
 
-#[interface(name = "org.glassbox.Glassbox1.Domain", introspection_docs = false)]
-impl Domain {
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn name(&self) -> &str {
-        self.0.name().as_str()
+/// An event as `EventsSince` has it: what the signal has, too.
+pub(crate) type EventRow = (u64, u64, String, String, String, HashMap<String, OwnedVariant>);
+
+/// An event as `EventsSince` has it.
+pub(crate) fn row(event: &Event) -> EventRow {
+    let Event { sequence, time, name, uuid, what } = event;
+    let owned = |(name, detail): (&&str, &Detail)| ((*name).to_owned(), OwnedVariant::from(detail));
+    let mut details: HashMap<_, _> = what.details.iter().map(owned).collect();
+    details.insert(UUID.to_owned(), zbus::Str::from(uuid.to_string()).into());
+    let (kind, word) = (what.kind.word().to_owned(), what.event.to_owned());
+    (*sequence, *time, name.to_string(), kind, word, details)
+}
+
+impl<'d> From<&'d Detail> for Variant<'d> {
+    fn from(detail: &'d Detail) -> Self {
+        match detail {
+            Detail::Text(text) => text.as_str().into(),
+            Detail::Number(number) => (*number).into(),
+            Detail::Flag(flag) => (*flag).into(),
+        }
     }
+}
 
-    #[zbus(property(emits_changed_signal = "const"), name = "UUID")]
-    async fn uuid(&self) -> String {
-        self.0.uuid().to_string()
-    }
-
-    #[zbus(property(emits_changed_signal = "const"), name = "LeaderPID")]
-    async fn leader_pid(&self) -> u32 {
-        self.0.leader().pid
-    }
-
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn unit(&self) -> &str {
-        self.0.unit()
-    }
-
-    /// Whether the guest's definition is kept when the guest has ended.
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn persistent(&self) -> bool {
-        !self.0.claim().transient
-    }
-
-    /// The name in machinectl; "" for a guest that is not registered with machined.
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn machine_name(&self) -> &str {
-        self.0.machine().map_or("", |machine| machine.name.as_str())
+impl From<&Detail> for OwnedVariant {
+    fn from(detail: &Detail) -> Self {
+        match detail {
+            Detail::Text(text) => zbus::Str::from(text.clone()).into(),
+            Detail::Number(number) => (*number).into(),
+            Detail::Flag(flag) => (*flag).into(),
+        }
     }
 }

@@ -1,19 +1,21 @@
 //! The registry: the D-Bus interface by which a shim claims name and UUID of its guest.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use dbus_api::{OPTION_MONITOR, OPTION_TRANSIENT};
 use domain::{DomainName, DomainUuid};
-use zbus::fdo::ConnectionCredentials;
 use zbus::message::Header;
-use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, interface};
+use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, Variant, interface};
 
-use crate::caller::{Admission, Caller};
+use crate::caller::{Admission, Caller, ask_bus};
 use crate::claims::Claim;
 use crate::failure::Failure;
 use crate::keeper::{KeeperHandle, Request};
 use crate::leader::Leader;
 use crate::lifeline::Lifeline;
+use crate::monitor::Link;
 
 /// How long the reply waits for machined.
 ///
@@ -62,9 +64,10 @@ impl Registry {
             Origin::Peer(caller) => caller,
         };
         self.admission.admit(caller)?;
-        let transient = is_transient(&options)?;
+        let options = RegisterOptions::read(options)?;
         let mut request = read(name, uuid, leader, lifeline, caller)?;
-        request.claim.transient = transient;
+        request.claim.transient = options.transient;
+        request.monitor = options.monitor;
         let admitted = self.keeper.claim(request).await?;
         let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
         // Without a bus there is no object to wait for, and the claim holds all the same.
@@ -94,51 +97,54 @@ fn read(
         .map_err(|fault| Failure::argument("leader", &fault))?;
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
-    Ok(Request { claim: Claim { name, uuid, leader, transient: false }, pidfd, lifeline })
+    let claim = Claim { name, uuid, leader, transient: false };
+    Ok(Request { claim, pidfd, lifeline, monitor: None })
 }
 
-/// Reads the options. Keys that are not known are refused by name: a newer client must learn that this daemon does
-/// not know what it asks for.
-fn is_transient(options: &HashMap<String, OwnedVariant>) -> Result<bool, Failure> {
-    const KEY: &str = dbus_api::OPTION_TRANSIENT;
-    let known = |key: &&str| *key == KEY;
-    let mut unknown: Vec<_> =
-        options.keys().map(String::as_str).filter(|key| !known(key)).collect();
-    unknown.sort_unstable();
-    if !unknown.is_empty() {
-        return Err(Failure::InvalidArgs(format!(
-            "options: unknown key '{}'; glassboxd {} knows '{KEY}'",
+/// What a registrant may say beside what it must.
+#[derive(Debug, Default)]
+struct RegisterOptions {
+    /// Whether the guest's definition is gone with the guest.
+    transient: bool,
+    /// The daemon's end of a monitor.
+    monitor: Option<Link>,
+}
+
+impl RegisterOptions {
+    /// Reads the options. Keys that are not known are refused by name: a newer client must learn that this daemon does
+    /// not know what it asks for.
+    fn read(mut options: HashMap<String, OwnedVariant>) -> Result<Self, Failure> {
+        let transient = options.remove(OPTION_TRANSIENT).map(flag).transpose()?.unwrap_or(false);
+        let monitor = options.remove(OPTION_MONITOR).map(|value| monitor(&value)).transpose()?;
+        let mut unknown: Vec<String> = options.into_keys().collect();
+        if unknown.is_empty() {
+            return Ok(Self { transient, monitor });
+        }
+        unknown.sort_unstable();
+        Err(Failure::InvalidArgs(format!(
+            "options: unknown key '{}'; glassboxd {} knows '{OPTION_TRANSIENT}' and '{OPTION_MONITOR}'",
             unknown.join("', '"),
             env!("CARGO_PKG_VERSION")
-        )));
+        )))
     }
-    let Some(value) = options.get(KEY) else { return Ok(false) };
+}
+
+fn flag(value: OwnedVariant) -> Result<bool, Failure> {
     bool::try_from(value).map_err(|_| {
-        Failure::InvalidArgs(format!("options: '{KEY}' is of another type; give a boolean"))
+        let text = format!("options: '{OPTION_TRANSIENT}' is of another type; give a boolean");
+        Failure::InvalidArgs(text)
     })
 }
 
-/// Asks the bus daemon who sent a message (D-Bus specification, `GetConnectionCredentials`).
-async fn ask_bus(connection: &Connection, header: &Header<'_>) -> Result<Caller, Failure> {
-    let unknown = |why: String| Failure::Refused(format!("the bus does not tell who calls: {why}"));
-    let sender = header.sender().ok_or_else(|| unknown("the call has no sender".to_owned()))?;
-    let reply = connection
-        .call_method(
-            Some("org.freedesktop.DBus"),
-            "/org/freedesktop/DBus",
-            Some("org.freedesktop.DBus"),
-            "GetConnectionCredentials",
-            &sender,
-        )
-        .await
-        .map_err(|error| unknown(error.to_string()))?;
-    let credentials: ConnectionCredentials =
-        reply.body().deserialize().map_err(|error| unknown(error.to_string()))?;
-    match (credentials.process_id(), credentials.unix_user_id()) {
-        (Some(pid), Some(uid)) => Ok(Caller { pid, uid }),
-        (None, _) => Err(unknown("its credentials lack ProcessID".to_owned())),
-        (_, None) => Err(unknown("its credentials lack UnixUserID".to_owned())),
-    }
+fn monitor(value: &OwnedVariant) -> Result<Link, Failure> {
+    let argument = format!("options: '{OPTION_MONITOR}'");
+    let Variant::Fd(socket) = &**value else {
+        let what = "is of another type; give a file descriptor";
+        return Err(Failure::InvalidArgs(format!("{argument} {what}")));
+    };
+    let socket = socket.as_fd().try_clone_to_owned();
+    let socket = socket.map_err(|fault| Failure::argument(&argument, &fault))?;
+    Link::open(socket).map_err(|fault| Failure::argument(&argument, &fault))
 }
 
 #[cfg(test)]
@@ -150,16 +156,14 @@ mod tests {
         let one = OwnedVariant::from(1u32);
         let options = |pairs: &[(&str, &OwnedVariant)]| {
             let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).clone()));
-            is_transient(&owned.collect())
+            RegisterOptions::read(owned.collect()).map(|options| options.transient)
         };
         assert_eq!(options(&[]), Ok(false));
         assert_eq!(options(&[("transient", &OwnedVariant::from(true))]), Ok(true));
         assert_eq!(options(&[("transient", &OwnedVariant::from(false))]), Ok(false));
         for (pairs, words) in [
-            (
-                &[("monitor", &one), ("a", &one), ("transient", &one)][..],
-                "options: unknown key 'a', 'monitor'; glassboxd ",
-            ),
+            (&[("b", &one), ("a", &one)][..], "options: unknown key 'a', 'b'; glassboxd "),
+            (&[("monitor", &one)], "options: 'monitor' is of another type; give a file descriptor"),
             (&[("transient", &one)], "options: 'transient' is of another type; give a boolean"),
         ] {
             let Err(Failure::InvalidArgs(text)) = options(pairs) else { panic!("refused") };

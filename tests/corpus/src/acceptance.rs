@@ -229,7 +229,7 @@ impl Job {
 
     fn descriptor(&mut self, kind: &FdKind) {
         match kind {
-            FdKind::ShimMonitor => self.say("monitor", ""),
+            FdKind::ShimMonitor | FdKind::DaemonMonitor => self.say("monitor", ""),
             // Nobody passes any to these guests.
             FdKind::Inherited { .. } => {}
             FdKind::Listener { path } => self.say("listen", path),

@@ -5,5 +5,7 @@
 
 mod host;
 mod machined;
+mod manage;
+mod qemu;
 mod registry;
 mod restart;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tests::SecondProcess;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, Fd, OwnedObjectPath, OwnedVariant};
 
 use crate::host::{
     DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, end, error_parts, lifeline, other, peer, pidfd,
@@ -210,8 +210,14 @@ fn malformed(other: &Child) -> Vec<Malformed> {
     let no_socket = format!("lifeline: it is not a socket; {pair}");
     let wrong_kind = format!("lifeline: it is a socket of the wrong kind; {pair}");
     let no_pidfd = "leader: it is not a pidfd; get one from pidfd_open(2)";
-    let option = "options: unknown key 'monitor'; glassboxd 0.1.0 knows 'transient'";
-    let monitor = HashMap::from([("monitor", OwnedVariant::from(1u32))]);
+    let option = "options: unknown key 'screen'; glassboxd 0.1.0 knows 'transient' and 'monitor'";
+    let screen = HashMap::from([("screen", OwnedVariant::from(1u32))]);
+    let no_monitor = "options: 'monitor': it is not a stream socket; give one end of \
+                      socketpair(AF_UNIX, SOCK_STREAM), the other being QEMU's";
+    let monitor = HashMap::from([(
+        "monitor",
+        zbus::Variant::from(Fd::from(file())).try_into_owned().unwrap(),
+    )]);
     vec![
         Malformed { name: "a/b", ..sound("name: ") },
         Malformed { name: "", ..sound("name: ") },
@@ -220,7 +226,8 @@ fn malformed(other: &Child) -> Vec<Malformed> {
         Malformed { leader: foreign, ..sound(&whose) },
         Malformed { lifeline: file(), ..sound(&no_socket) },
         Malformed { lifeline: datagram, ..sound(&wrong_kind) },
-        Malformed { options: monitor, ..sound(option) },
+        Malformed { options: screen, ..sound(option) },
+        Malformed { options: monitor, ..sound(no_monitor) },
     ]
 }
 

@@ -1,0 +1,81 @@
+//! Tells the bus what happens to guests: events into the ring, changed properties to the publisher.
+//!
+//! Nothing here waits, and nothing grows with what a guest does: the ring has its bound, and of each guest's
+//! properties one change at most waits for the bus.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::{DomainName, DomainUuid};
+use tokio::sync::{Notify, mpsc};
+
+use crate::clock;
+use crate::happening::Happening;
+use crate::monitor::Monitor;
+use crate::publisher::Publication;
+use crate::ring::Ring;
+
+/// Who is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Herald {
+    ring: Arc<Mutex<Ring>>,
+    /// Rung when the ring has a new event.
+    bell: Arc<Notify>,
+    publisher: mpsc::UnboundedSender<Publication>,
+}
+
+/// The guest that something is told of.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    herald: Herald,
+    name: DomainName,
+    uuid: DomainUuid,
+}
+
+impl Herald {
+    /// A herald whose changes of properties go to `publisher`.
+    pub(crate) fn new(publisher: mpsc::UnboundedSender<Publication>) -> Self {
+        let ring = Ring::new(clock::realtime());
+        Self { ring: Arc::new(Mutex::new(ring)), bell: Arc::new(Notify::new()), publisher }
+    }
+
+    /// What tells of this guest.
+    pub(crate) fn of(&self, name: &DomainName, uuid: &DomainUuid) -> Subject {
+        Subject { herald: self.clone(), name: name.clone(), uuid: *uuid }
+    }
+
+    /// The last events.
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when there may be new events.
+    pub(crate) async fn news(&self) {
+        self.bell.notified().await;
+    }
+}
+
+impl Subject {
+    /// Something happened to the guest.
+    pub(crate) fn happened(&self, what: Happening) {
+        self.herald.ring().push(clock::realtime(), self.name.clone(), self.uuid, what);
+        self.herald.bell.notify_one();
+    }
+
+    /// Something may have changed that clients see of the guest.
+    pub(crate) fn changed(&self, monitor: &Arc<Monitor>) {
+        if !monitor.has_news() {
+            return;
+        }
+        let publication = Publication::Changed { uuid: self.uuid, monitor: monitor.clone() };
+        if self.herald.publisher.send(publication).is_err() {
+            tracing::debug!("the bus is gone, nothing is published");
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest '{}'", self.name)
+    }
+}

@@ -1,0 +1,160 @@
+//! The socket of a monitor: bytes and file descriptors out, bytes in.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+/// A connected monitor.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: Arc<UnixStream>,
+    unsent: VecDeque<Piece>,
+}
+
+/// Bytes to be sent, the first of them with a file descriptor.
+#[derive(Debug)]
+struct Piece {
+    bytes: Vec<u8>,
+    sent: usize,
+    fd: Option<OwnedFd>,
+}
+
+/// A file descriptor is not the monitor that `Register` takes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkFault {
+    /// The file descriptor is something else.
+    #[error(
+        "it is not a stream socket; give one end of socketpair(AF_UNIX, SOCK_STREAM), the other being QEMU's"
+    )]
+    Kind,
+    /// The daemon cannot use it.
+    #[error("it cannot be used")]
+    Use(#[source] io::Error),
+}
+
+impl Link {
+    /// Takes the daemon's end of a monitor's socket pair.
+    pub(crate) fn open(socket: OwnedFd) -> Result<Self, LinkFault> {
+        if !matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::Stream)) {
+            return Err(LinkFault::Kind);
+        }
+        let stream = std::os::unix::net::UnixStream::from(socket);
+        stream.peer_addr().map_err(|_| LinkFault::Kind)?;
+        stream.set_nonblocking(true).map_err(LinkFault::Use)?;
+        let socket = UnixStream::from_std(stream).map_err(LinkFault::Use)?;
+        Ok(Self { socket: Arc::new(socket), unsent: VecDeque::new() })
+    }
+
+    /// The socket, for the file descriptor store.
+    pub(crate) fn socket(&self) -> Arc<UnixStream> {
+        self.socket.clone()
+    }
+
+    /// Puts bytes behind what is to be sent; the file descriptor goes with their first one.
+    pub(crate) fn send(&mut self, bytes: Vec<u8>, fd: Option<OwnedFd>) {
+        self.unsent.push_back(Piece { bytes, sent: 0, fd });
+    }
+
+    /// Sends what there is to send, and returns when something was read; 0 bytes mean the end.
+    ///
+    /// Dropping the future loses nothing.
+    pub(crate) async fn turn(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let interest = match self.unsent.is_empty() {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            let ready = self.socket.ready(interest).await?;
+            if ready.is_writable() {
+                self.flush()?;
+            }
+            if ready.is_readable() || ready.is_read_closed() {
+                match self.socket.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return result,
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while let Some(piece) = self.unsent.front_mut() {
+            let socket = &self.socket;
+            match socket.try_io(Interest::WRITABLE, || piece.send(socket)) {
+                Ok(()) if piece.sent == piece.bytes.len() => drop(self.unsent.pop_front()),
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    fn send(&mut self, socket: &UnixStream) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = self.fd.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        let parts = [IoSlice::new(&self.bytes[self.sent..])];
+        self.sent += sendmsg(socket.as_fd(), &parts, &mut control, SendFlags::NOSIGNAL)?;
+        self.fd = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream as Std;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn bytes_go_both_ways_however_full_the_socket_is() {
+        runtime().block_on(async {
+            let (ours, mut theirs) = Std::pair().unwrap();
+            let mut link = Link::open(ours.into()).unwrap();
+            let long = vec![b'x'; 1 << 20];
+            link.send(long.clone(), None);
+            link.send(b"end".to_vec(), Some(std::fs::File::open("/dev/null").unwrap().into()));
+            let other = std::thread::spawn(move || {
+                let mut got = vec![0; (1 << 20) + 3];
+                theirs.read_exact(&mut got).unwrap();
+                theirs.write_all(b"answer").unwrap();
+                got
+            });
+            let mut buffer = [0; 64];
+            assert_eq!(link.turn(&mut buffer).await.unwrap(), 6);
+            assert_eq!(other.join().unwrap(), [&long[..], b"end"].concat());
+            assert_eq!(link.turn(&mut buffer).await.unwrap(), 0, "the other end is closed");
+        });
+    }
+
+    #[test]
+    fn what_is_no_monitor_is_refused() {
+        let _runtime = runtime();
+        let _entered = _runtime.enter();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(matches!(Link::open(file.into()), Err(LinkFault::Kind)));
+        let (datagram, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert!(matches!(Link::open(datagram.into()), Err(LinkFault::Kind)));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        assert!(matches!(Link::open(listener.into()), Err(LinkFault::Kind)));
+    }
+}

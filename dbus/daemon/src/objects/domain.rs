@@ -1,0 +1,296 @@
+//! A guest's own object.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd as StdFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde_json::{Value, json};
+use zbus::message::Header;
+use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, interface};
+
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::jobs::{JobKind, Outcome};
+use crate::monitor::{Face, Figure};
+use crate::runner::Begun;
+use crate::services::Shared;
+use crate::work;
+
+/// How long the service manager may take to tell what it counts.
+const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
+
+/// A guest's own object, which is there while the guest runs.
+#[derive(Debug)]
+pub(crate) struct Domain {
+    /// The guest.
+    pub(crate) guest: Arc<Guest>,
+    /// What it works with.
+    pub(crate) services: Shared,
+}
+
+#[interface(name = "org.glassbox.Glassbox1.Domain", introspection_docs = false)]
+impl Domain {
+    /// Presses the power button; whether and when the guest obeys is its own affair.
+    #[zbus(out_args("job"))]
+    async fn shutdown(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        self.command(&header, JobKind::Shutdown, "system_powerdown", Value::Null).await
+    }
+
+    /// Presses the power button, and starts the guest anew once it has shut down.
+    #[zbus(out_args("job"))]
+    async fn reboot(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        let work = work::reboot(self.guest.clone(), self.services.systemd.clone());
+        self.begin(&header, JobKind::Reboot, work).await
+    }
+
+    /// Presses the reset button.
+    #[zbus(out_args("job"))]
+    async fn reset(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        self.command(&header, JobKind::Reset, "system_reset", Value::Null).await
+    }
+
+    /// Ends the guest, with its disks flushed if its QEMU manages within ten seconds.
+    #[zbus(out_args("job"))]
+    async fn destroy(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        let work = work::destroy(self.guest.clone(), self.services.systemd.clone());
+        self.begin(&header, JobKind::Destroy, work).await
+    }
+
+    /// Stops the guest's CPUs.
+    #[zbus(out_args("job"))]
+    async fn suspend(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        self.command(&header, JobKind::Suspend, "stop", Value::Null).await
+    }
+
+    /// Lets the guest's CPUs go on.
+    #[zbus(out_args("job"))]
+    async fn resume(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        self.command(&header, JobKind::Resume, "cont", Value::Null).await
+    }
+
+    /// Adds CPUs to the running guest, or takes away some that were added.
+    #[zbus(name = "SetVCPUs", out_args("job"))]
+    async fn set_vcpus(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        count: u32,
+    ) -> Result<Begun, Failure> {
+        self.begin(&header, JobKind::SetVcpus, work::set_vcpus(self.guest.clone(), count)).await
+    }
+
+    /// Gives the guest's balloon a size.
+    #[zbus(out_args("job"))]
+    async fn set_memory(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        bytes: u64,
+    ) -> Result<Begun, Failure> {
+        self.begin(&header, JobKind::SetMemory, work::set_memory(self.guest.clone(), bytes)).await
+    }
+
+    /// Presses keys together, by the names of QEMU's `QKeyCode`, and lets them go after so many milliseconds.
+    #[zbus(out_args("job"))]
+    async fn send_key(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        milliseconds: u32,
+        keys: Vec<String>,
+    ) -> Result<Begun, Failure> {
+        let key = |key: &String| json!({ "type": "qcode", "data": key });
+        let keys: Vec<Value> = keys.iter().map(key).collect();
+        let arguments = json!({ "keys": keys, "hold-time": milliseconds });
+        self.command(&header, JobKind::SendKey, "send-key", arguments).await
+    }
+
+    /// Has a picture of the screen written; the file has it, as PNG, when the job is done.
+    #[zbus(out_args("job", "image"))]
+    async fn screenshot(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(OwnedObjectPath, OwnedFd), Failure> {
+        self.services.authority.admit(&header, Some(&self.guest)).await?;
+        let (read, write) = picture().map_err(|error| {
+            Failure::Failed(format!("there is no memory for a picture: {error}"))
+        })?;
+        let work = work::screenshot(self.guest.clone(), write);
+        let runner = &self.services.runner;
+        let job = runner.begin_plainly(self.guest.name(), JobKind::Screenshot, work).await?;
+        Ok((job, OwnedFd::from(read)))
+    }
+
+    /// Has QEMU carry out a command of its own; `arguments` is a JSON object or "", and so is the answer a JSON value.
+    #[zbus(out_args("answer"))]
+    async fn monitor_command(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        command: &str,
+        arguments: &str,
+    ) -> Result<String, Failure> {
+        self.services.authority.admit(&header, Some(&self.guest)).await?;
+        let arguments = match arguments {
+            "" => Value::Null,
+            text => serde_json::from_str(text)
+                .map_err(|fault| Failure::argument("arguments", &fault))?,
+        };
+        let answer = self.guest.monitor().ask(command, arguments).await;
+        let answer = answer.map_err(|fault| Failure::of_ask(self.guest.name(), &fault))?;
+        Ok(answer.to_string())
+    }
+
+    /// Figures by libvirt's names and in its units, and `age`, that of what QEMU said, in microseconds.
+    #[zbus(out_args("statistics"))]
+    async fn get_statistics(&self) -> Result<HashMap<String, OwnedVariant>, Failure> {
+        let monitor = self.guest.monitor();
+        monitor.refresh().await;
+        let mut figures: HashMap<String, OwnedVariant> =
+            monitor.statistics().into_iter().map(|(name, figure)| (name, figure.into())).collect();
+        figures.insert("responding".to_owned(), monitor.face().responding.into());
+        figures.insert("age".to_owned(), self.age().into());
+        figures.extend(self.of_control_group().await);
+        Ok(figures)
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn name(&self) -> &str {
+        self.guest.name().as_str()
+    }
+
+    #[zbus(property(emits_changed_signal = "const"), name = "UUID")]
+    async fn uuid(&self) -> String {
+        self.guest.uuid().to_string()
+    }
+
+    #[zbus(property(emits_changed_signal = "const"), name = "LeaderPID")]
+    async fn leader_pid(&self) -> u32 {
+        self.guest.leader().pid
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn unit(&self) -> &str {
+        self.guest.unit()
+    }
+
+    /// Whether the guest's definition is kept when the guest has ended.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn persistent(&self) -> bool {
+        let name = self.guest.name();
+        !self.guest.claim().transient && !self.services.definitions.is_transient(name)
+    }
+
+    /// Whether the guest starts at boot by an entry of the autostart directory.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn autostart(&self) -> bool {
+        self.services.definitions.is_autostart(self.guest.name())
+    }
+
+    /// The name in machinectl; "" for a guest that is not registered with machined.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn machine_name(&self) -> &str {
+        self.guest.machine().map_or("", |machine| machine.name.as_str())
+    }
+
+    /// The state, by libvirt's word for it.
+    #[zbus(property)]
+    async fn state(&self) -> &str {
+        self.face().state.word()
+    }
+
+    /// Why it is in that state, by libvirt's word for it.
+    #[zbus(property)]
+    async fn reason(&self) -> &str {
+        self.face().state.reason()
+    }
+
+    /// How many CPUs it has.
+    #[zbus(property, name = "VCPUs")]
+    async fn vcpus(&self) -> u32 {
+        self.face().vcpus
+    }
+
+    /// How much memory it has, in bytes.
+    #[zbus(property)]
+    async fn memory(&self) -> u64 {
+        self.face().memory
+    }
+
+    /// Whether its QEMU answers.
+    #[zbus(property)]
+    async fn responding(&self) -> bool {
+        self.face().responding
+    }
+
+    /// How old is what is known of it, in microseconds.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn data_age(&self) -> u64 {
+        self.age()
+    }
+}
+
+impl Domain {
+    /// What is known of the guest. Who reads it when it is old has it asked for, for the next reader.
+    fn face(&self) -> Face {
+        self.guest.monitor().refresh_later();
+        self.guest.monitor().face()
+    }
+
+    /// Begins a job with this guest, if the caller may.
+    async fn begin<F>(&self, header: &Header<'_>, kind: JobKind, work: F) -> Result<Begun, Failure>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        self.services.authority.admit(header, Some(&self.guest)).await?;
+        self.services.runner.begin(self.guest.name(), kind, |_| work).await
+    }
+
+    /// Begins a job that is one command of QEMU's.
+    async fn command(
+        &self,
+        header: &Header<'_>,
+        kind: JobKind,
+        command: &'static str,
+        arguments: Value,
+    ) -> Result<Begun, Failure> {
+        self.begin(header, kind, work::command(self.guest.clone(), command, arguments)).await
+    }
+
+    /// In microseconds; the greatest number when nothing is known.
+    fn age(&self) -> u64 {
+        let age = self.guest.monitor().age();
+        age.and_then(|age| u64::try_from(age.as_micros()).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// What systemd counts for the guest's unit, by libvirt's names where it has some.
+    async fn of_control_group(&self) -> HashMap<String, OwnedVariant> {
+        let (systemd, unit) = (&self.services.systemd, self.guest.unit());
+        let counts = async {
+            tokio::join!(systemd.count(unit, "CPUUsageNSec"), systemd.count(unit, "MemoryCurrent"))
+        };
+        // A service manager that is busy with something else is no reason to wait.
+        let counts = tokio::time::timeout(SYSTEMD_PATIENCE, counts).await;
+        let (time, memory) = counts.unwrap_or_default();
+        let figures = [("cpu.time", time), ("memory.current", memory)];
+        let known = |(name, count): (&str, Option<u64>)| Some((name.to_owned(), count?.into()));
+        figures.into_iter().filter_map(known).collect()
+    }
+}
+
+impl From<Figure> for OwnedVariant {
+    fn from(figure: Figure) -> Self {
+        match figure {
+            Figure::Count(number) => number.into(),
+            Figure::Word(word) => zbus::Str::from(word).into(),
+        }
+    }
+}
+
+/// A file in memory, open for reading and, once more, for writing: QEMU takes a file only in the way that it is to use.
+fn picture() -> std::io::Result<(StdFd, StdFd)> {
+    use std::os::fd::AsRawFd;
+    let memory = memfd_create("glassbox-picture", MFdFlags::MFD_CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let read = std::fs::File::open(&path)?;
+    let write = std::fs::File::options().write(true).open(&path)?;
+    Ok((read.into(), write.into()))
+}
