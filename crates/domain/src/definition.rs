@@ -12,6 +12,9 @@ use crate::fault::{Fault, Position};
 /// (`REMOTE_STRING_MAX`), hence the longest document that any libvirt client can hand over.
 pub const LARGEST_DEFINITION: usize = 4 << 20;
 
+/// What the directories of definitions are called, below the directories that systemd's are in.
+const DEFINITIONS: &str = "glassbox/qemu";
+
 /// The text of a definition's file.
 ///
 /// # Errors
@@ -85,7 +88,7 @@ impl SearchPath {
 
     fn below(parents: impl IntoIterator<Item = PathBuf>, configurable: bool) -> Self {
         let directories: Vec<PathBuf> =
-            parents.into_iter().map(|parent| parent.join("glassbox/qemu")).collect();
+            parents.into_iter().map(|parent| parent.join(DEFINITIONS)).collect();
         let first = directories.first().filter(|_| configurable);
         Self { autostart: first.map(|first| first.join("autostart")), directories }
     }
@@ -94,6 +97,14 @@ impl SearchPath {
     #[must_use]
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
+    }
+
+    /// The directories of another kind beside those of definitions, in the same order: `/etc/systemd/system`
+    /// beside `/etc/glassbox/qemu` for `systemd/system`.
+    pub fn beside(&self, other: &str) -> impl Iterator<Item = PathBuf> {
+        // DEFINITIONS has two parts.
+        let parents = self.directories.iter().filter_map(|directory| directory.ancestors().nth(2));
+        parents.map(move |parent| parent.join(other))
     }
 
     /// The directory whose entries `NAME.xml` start at boot, or at the user's login; none without a
@@ -144,6 +155,9 @@ mod tests {
                 "/usr/lib/glassbox/qemu"
             ]
         );
+        let units: Vec<_> = path.beside("systemd/system").collect();
+        assert_eq!(units[0], Path::new("/etc/systemd/system"));
+        assert_eq!(units[3], Path::new("/usr/lib/systemd/system"));
     }
 
     #[test]
