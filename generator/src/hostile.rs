@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use domain::DomainName;
+use domain::{DomainName, TemplateInstance};
 use proptest::prelude::*;
 
 use crate::drop_in::{self, Surroundings};
 use crate::environment::Scope;
-use crate::facts;
+use crate::facts::{self, Facts};
 
 /// All that a drop-in may have.
 const KEYS: [&str; 25] = [
@@ -101,26 +101,50 @@ proptest! {
         ),
     ) {
         let name = DomainName::try_from("web").expect("a plain name is one");
-        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name);
+        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name, None);
         prop_assert!(faults.is_empty(), "{:?}", faults);
-        let around = Surroundings { devices: true, scope: Scope::System };
-        let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
-        prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
-        let mut sections = 0;
-        for key in keys(&text) {
-            sections += usize::from(key == "[Unit]" || key == "[Service]");
-            let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
-            prop_assert!(known, "{:?} in {}", key, text);
-        }
-        prop_assert!(sections <= 2, "{}", text);
+        only_what_is_meant(&name, &facts)?;
     }
+
+    #[test]
+    fn no_guest_of_a_template_adds_a_directive(
+        guest in prop_oneof![
+            "[^/\\p{Cc}]{1,12}@[^/\\p{Cc}]{1,12}",
+            "w@(\\\\|\\[Service\\]|ExecStart=|%n|%i|%|\\$HOME|\"|'|\\.\\.| |;|#|&lt;|<a/>|[0-9]){1,12}",
+        ],
+        template in prop::collection::vec("(%i|%p|%%|[ -$&-~]){0,6}", 1..8),
+    ) {
+        let Ok(guest) = DomainName::try_from(guest.as_str()) else { return Ok(()) };
+        let instance = TemplateInstance::of(&guest);
+        // XML has no way to say such a name, so that it is refused.
+        prop_assume!(guest.as_str().trim() == guest.as_str());
+        let text = filled(&template).replace("<name>web</name>", "");
+        let (facts, faults) = facts::read(text.as_bytes(), &guest, instance);
+        prop_assert!(faults.is_empty() || faults[0].what.contains("begin with a dot"), "{:?}", faults);
+        only_what_is_meant(&guest, &facts)?;
+    }
+}
+
+/// Whether the unit has no directive beside those that the program writes, nor a line that would be one.
+fn only_what_is_meant(name: &DomainName, facts: &Facts) -> Result<(), TestCaseError> {
+    let around = Surroundings { devices: true, scope: Scope::System };
+    let text = drop_in::text(name, Path::new("/etc/glassbox/qemu/web.xml"), facts, around);
+    prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+    let mut sections = 0;
+    for key in keys(&text) {
+        sections += usize::from(key == "[Unit]" || key == "[Service]");
+        let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
+        prop_assert!(known, "{:?} in {}", key, text);
+    }
+    prop_assert!(sections <= 2, "{}", text);
+    Ok(())
 }
 
 /// Without this the property would hold of a definition that reaches no unit.
 #[test]
 fn every_kind_of_value_reaches_the_unit() {
     let name = DomainName::try_from("web").expect("a plain name is one");
-    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name);
+    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name, None);
     let around = Surroundings { devices: true, scope: Scope::System };
     let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
     for part in [

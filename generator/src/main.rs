@@ -22,6 +22,7 @@ mod output;
 mod read;
 mod resources;
 mod scan;
+mod templates;
 mod value;
 
 use std::env;
@@ -29,7 +30,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use domain::{DomainName, UnitInstance};
+use domain::{DomainName, Fault, TemplateInstance, UnitInstance};
 
 use autostart::Autostart;
 use environment::{Environment, Scope};
@@ -37,6 +38,7 @@ use facts::Facts;
 use log::Log;
 use output::Output;
 use scan::{Listing, State};
+use templates::PrefixDropIns;
 
 const USAGE: &str = "\
 usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]
@@ -76,7 +78,7 @@ fn main() -> ExitCode {
             (Log::for_people(environment.scope), Output::shown(&directory, environment.scope))
         }
     };
-    let mut generator = Generator { environment: &environment, output, log, buffer: Vec::new() };
+    let mut generator = Generator::new(&environment, output, log);
     generator.run();
     // A boot goes on whatever a definition holds; a person who asks is told by the status too.
     let wrong = matches!(call, Some(Call::DryRun(_))) && generator.log.has_errors();
@@ -105,31 +107,87 @@ struct Generator<'e> {
     log: Log,
     /// Holds one definition at a time.
     buffer: Vec<u8>,
+    prefix_drop_ins: PrefixDropIns,
+    /// What was said of the last template: its guests, which come right after it, need not say it again.
+    told: Vec<Fault>,
 }
 
-impl Generator<'_> {
+impl<'e> Generator<'e> {
+    fn new(environment: &'e Environment, output: Output, log: Log) -> Self {
+        Self {
+            environment,
+            output,
+            log,
+            buffer: Vec::new(),
+            prefix_drop_ins: PrefixDropIns::default(),
+            told: Vec::new(),
+        }
+    }
+
     /// All that the program does: definitions first, for autostart goes by what they are.
     fn run(&mut self) {
         let mut listing = scan::definitions(self.environment, &mut self.log);
-        for (name, state) in &mut listing {
-            let instance = UnitInstance::from(name);
-            *state = match *state {
-                State::DefinedIn(directory) => self.defined(name, &instance, directory),
-                State::Masked => self.masked(&instance),
-            };
+        let autostart = self
+            .environment
+            .search
+            .autostart()
+            .map(|directory| autostart::entries(self.environment, directory, &mut self.log));
+        let autostart = autostart.unwrap_or_default();
+        templates::resolve(&mut listing, self.environment, &autostart, &mut self.log);
+        if templates::any(&listing) {
+            self.output.all_guests(drop_in::UNDECLARED, &mut self.log);
         }
-        self.start_at_boot(&listing);
+        for (name, state) in &mut listing {
+            *state = self.unit(name, *state);
+        }
+        self.start_at_boot(&listing, autostart);
     }
 
-    /// Writes the unit of a guest with a definition. An empty one turns out to be a mask.
-    fn defined(&mut self, name: &DomainName, instance: &UnitInstance, directory: usize) -> State {
-        let file = self.environment.search.directories()[directory].join(format!("{name}.xml"));
+    /// Writes the unit of a guest. An empty definition turns out to be a mask.
+    fn unit(&mut self, name: &DomainName, state: State) -> State {
+        let instance = UnitInstance::from(name);
+        match state {
+            State::DefinedIn(directory) if self.defined(name, None, directory) => state,
+            State::OfTemplateIn(directory) => {
+                let template = TemplateInstance::of(name);
+                if !self.defined(name, template, directory) {
+                    return self.masked(&instance);
+                }
+                for (link, target) in template.into_iter().flat_map(|template| {
+                    self.prefix_drop_ins.of(self.environment, &template, &instance)
+                }) {
+                    self.output.prefix_drop_in(&instance, &link, &target, &mut self.log);
+                }
+                state
+            }
+            State::TemplateIn(directory) => {
+                self.template(name, directory);
+                state
+            }
+            // No unit has a template's name.
+            State::Masked if name.is_template() => state,
+            State::DefinedIn(_) | State::Masked => self.masked(&instance),
+            // Resolved before.
+            State::DeclaredIn(_) => state,
+        }
+    }
+
+    /// Writes the drop-in of a guest with a definition, its own or a template's; `false` for an empty one.
+    fn defined(
+        &mut self,
+        name: &DomainName,
+        template: Option<TemplateInstance<'_>>,
+        directory: usize,
+    ) -> bool {
+        let file_name = template.map_or_else(|| name.clone(), |template| template.template());
+        let file = self.file(&file_name, directory);
         let facts = match read::definition(self.environment, &file, &mut self.buffer) {
-            Ok([]) => return self.masked(instance),
+            Ok([]) => return false,
             Ok(bytes) => {
-                let (facts, faults) = facts::read(bytes, name);
-                for fault in faults {
-                    self.log.fault(&file, &fault);
+                let (facts, faults) = facts::read(bytes, name, template);
+                let told = |fault: &Fault| template.is_some() && self.told.contains(fault);
+                for fault in faults.iter().filter(|fault| !told(fault)) {
+                    self.log.fault(&file, fault);
                 }
                 facts
             }
@@ -141,8 +199,26 @@ impl Generator<'_> {
         };
         let surroundings = self.environment.surroundings();
         let text = drop_in::text(name, &file, &facts, surroundings);
-        self.output.drop_in(instance, &text, &mut self.log);
-        State::DefinedIn(directory)
+        self.output.drop_in(&UnitInstance::from(name), &text, &mut self.log);
+        true
+    }
+    /// Says what is wrong with a template although perhaps nobody has named a guest of it.
+    fn template(&mut self, name: &DomainName, directory: usize) {
+        let file = self.file(name, directory);
+        let Ok(sample) = DomainName::try_from(format!("{name}1").as_str()) else { return };
+        // What cannot be read is told by each of its guests.
+        let Ok(bytes) = read::definition(self.environment, &file, &mut self.buffer) else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        self.told = facts::read(bytes, &sample, TemplateInstance::of(&sample)).1;
+        for fault in &self.told {
+            self.log.fault(&file, fault);
+        }
+    }
+
+    fn file(&self, name: &DomainName, directory: usize) -> PathBuf {
+        self.environment.search.directories()[directory].join(format!("{name}.xml"))
     }
 
     fn masked(&mut self, instance: &UnitInstance) -> State {
@@ -150,13 +226,10 @@ impl Generator<'_> {
         State::Masked
     }
 
-    fn start_at_boot(&mut self, listing: &Listing) {
-        let Some(directory) = self.environment.search.autostart() else { return };
-        for Autostart { name, path, dangling } in
-            autostart::entries(self.environment, directory, &mut self.log)
-        {
+    fn start_at_boot(&mut self, listing: &Listing, autostart: Vec<Autostart>) {
+        for Autostart { name, path, dangling } in autostart {
             let problem = match listing.get(&name) {
-                Some(State::DefinedIn(_)) => {
+                Some(State::DefinedIn(_) | State::OfTemplateIn(_)) => {
                     self.output.start_at_boot(&UnitInstance::from(&name), &mut self.log);
                     dangling.then_some(
                         "the link points to nothing, but the guest of this name starts at boot; mend the link",
@@ -165,7 +238,12 @@ impl Generator<'_> {
                 Some(State::Masked) => Some(
                     "the guest is masked and does not start at boot; unmask it or remove this entry",
                 ),
-                None => Some("no guest of this name is defined; define it or remove this entry"),
+                Some(State::TemplateIn(_)) => Some(
+                    "a template is no guest; name one of its guests, with text between '@' and '.xml'",
+                ),
+                Some(State::DeclaredIn(_)) | None => {
+                    Some("no guest of this name is defined; define it or remove this entry")
+                }
             };
             if let Some(problem) = problem {
                 self.log.warning(&path, problem);

@@ -1,5 +1,6 @@
 //! The files that are written: only here, and only below the directory that systemd gave; or shown instead.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
@@ -12,6 +13,9 @@ use crate::log::Log;
 
 /// The name of the drop-in. One with a higher number, or with this name in /etc, wins over it.
 const DROP_IN: &str = "50-glassbox.conf";
+
+/// The name of the drop-in of all guests: not the one of each, which would hide it.
+const ALL_GUESTS: &str = "50-glassbox-templates.conf";
 
 /// The directory for generated units.
 #[derive(Debug)]
@@ -40,12 +44,33 @@ impl Output {
 
     /// Writes the guest's drop-in.
     pub(crate) fn drop_in(&mut self, instance: &UnitInstance, text: &str, log: &mut Log) {
-        let directory = self.directory.join(format!("qemu@{instance}.service.d"));
-        let file = directory.join(DROP_IN);
+        self.text(&drop_in_directory(instance.as_str()).join(DROP_IN), text, log);
+    }
+
+    /// Writes the drop-in of all guests.
+    pub(crate) fn all_guests(&mut self, text: &str, log: &mut Log) {
+        self.text(&drop_in_directory("").join(ALL_GUESTS), text, log);
+    }
+
+    /// Makes a drop-in of the administrator's one of this guest.
+    pub(crate) fn prefix_drop_in(
+        &mut self,
+        instance: &UnitInstance,
+        name: &OsStr,
+        target: &Path,
+        log: &mut Log,
+    ) {
+        let link = self.directory.join(drop_in_directory(instance.as_str())).join(name);
+        self.link(target, &link, log);
+    }
+
+    fn text(&mut self, file: &Path, text: &str, log: &mut Log) {
+        let file = self.directory.join(file);
         let written = if self.shown {
             writeln!(io::stdout(), "# {}\n{text}", file.display())
         } else {
-            make_directory(&directory).and_then(|()| fs::write(&file, text))
+            let directory = file.parent().unwrap_or(&self.directory);
+            make_directory(directory).and_then(|()| fs::write(&file, text))
         };
         self.note(&file, written, log);
     }
@@ -53,7 +78,7 @@ impl Output {
     /// Makes the guest's unit one that can't be started, as `systemctl mask` does.
     pub(crate) fn mask(&mut self, instance: &UnitInstance, log: &mut Log) {
         let link = self.directory.join(format!("qemu@{instance}.service"));
-        self.link("/dev/null", &link, log);
+        self.link(Path::new("/dev/null"), &link, log);
     }
 
     /// Has the guest started with the manager's usual target, by the link that `systemctl enable` would make.
@@ -65,12 +90,12 @@ impl Output {
             Scope::User => ("default.target.wants", "/usr/lib/systemd/user/qemu@.service"),
         };
         let link = self.directory.join(wants).join(format!("qemu@{instance}.service"));
-        self.link(template, &link, log);
+        self.link(Path::new(template), &link, log);
     }
 
-    fn link(&mut self, target: &str, link: &Path, log: &mut Log) {
+    fn link(&mut self, target: &Path, link: &Path, log: &mut Log) {
         let made = if self.shown {
-            writeln!(io::stdout(), "# {} -> {target}\n", link.display())
+            writeln!(io::stdout(), "# {} -> {}\n", link.display(), target.display())
         } else {
             let directory = link.parent().unwrap_or(&self.directory);
             make_directory(directory).and_then(|()| make_link(target, link))
@@ -86,6 +111,11 @@ impl Output {
     }
 }
 
+/// Where the drop-ins of an instance are, or of all when it is empty.
+fn drop_in_directory(instance: &str) -> PathBuf {
+    format!("qemu@{instance}.service.d").into()
+}
+
 /// Makes a directory, and those above it only if they lack: one system call for the usual case.
 fn make_directory(directory: &Path) -> io::Result<()> {
     match fs::create_dir(directory) {
@@ -96,7 +126,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes a link in the place of whatever an earlier run left there; systemd itself empties its directories.
-fn make_link(target: &str, link: &Path) -> io::Result<()> {
+fn make_link(target: &Path, link: &Path) -> io::Result<()> {
     match symlink(target, link) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(link)?;

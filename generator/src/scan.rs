@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use domain::DomainName;
+use domain::{DomainName, TemplateInstance};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
@@ -21,6 +21,12 @@ pub(crate) enum State {
     /// The first file of its name is a link to /dev/null or empty, so that it can't be started, as with units
     /// (systemd.unit(5)).
     Masked,
+    /// A link in the directory with this number says that it is one of its template's.
+    DeclaredIn(usize),
+    /// It is one of the template that this directory of the search path has.
+    OfTemplateIn(usize),
+    /// No guest but a template, in the directory with this number.
+    TemplateIn(usize),
 }
 
 /// Each guest of the search path once, in the order of the names.
@@ -34,15 +40,18 @@ pub(crate) fn definitions(environment: &Environment, log: &mut Log) -> Listing {
             if listing.contains_key(&name) {
                 return;
             }
-            match target(environment, entry) {
-                Target::Null => drop(listing.insert(name, State::Masked)),
-                Target::File => drop(listing.insert(name, State::DefinedIn(number))),
+            let state = match target(environment, entry) {
+                _ if declares(entry, &name) => State::DeclaredIn(number),
+                Target::Null => State::Masked,
+                Target::File if name.is_template() => State::TemplateIn(number),
+                Target::File => State::DefinedIn(number),
                 // As with units, such a link is passed over, and a later directory may define the guest.
-                Target::Nothing => log.warning(
-                    &entry.path,
-                    "the link points to nothing and is passed over; restore its target or remove it",
-                ),
-            }
+                Target::Nothing => {
+                    let what = "the link points to nothing and is passed over; restore its target or remove it";
+                    return log.warning(&entry.path, what);
+                }
+            };
+            listing.insert(name, state);
         });
     }
     listing
@@ -80,6 +89,14 @@ pub(crate) fn for_each_name(
             Err(why) => log.error(&entry.path, &format!("the file stands for no guest: {why}")),
         }
     }
+}
+
+/// Whether an entry is a link by which its guest is one of its template's.
+fn declares(entry: &Entry, name: &DomainName) -> bool {
+    let Some(instance) = TemplateInstance::of(name) else { return false };
+    // What is no link costs no system call.
+    entry.found.file_type().is_ok_and(|kind| kind.is_symlink())
+        && fs::read_link(entry.found.path()).is_ok_and(|target| instance.is_declared_by(&target))
 }
 
 /// The entries called *.xml, as far as the directory can be read.
