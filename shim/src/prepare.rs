@@ -1,11 +1,13 @@
 //! From the command line to what a start needs: the domain, read and planned.
 
 use domain::{
-    Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
+    Domain, DomainUuid, Fault, Faults, Header, Severity, TemplateInstance, UnitInstance,
+    definition_text, tree,
 };
 use qemu::{Launch, LaunchPlan};
 
 use crate::asked::Asked;
+use crate::declare::{self, Undeclared};
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::runtime_dir::Place;
 use crate::{facts, identity, vsock};
@@ -44,6 +46,9 @@ pub(crate) enum PrepareError {
     /// There is no definition to read.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    /// The guest's unit lacks the settings that its definition asks for.
+    #[error(transparent)]
+    Undeclared(#[from] Undeclared),
     /// The definition has faults, one line each, with the file's name.
     #[error("{}", .0.join("\n"))]
     Faulty(Vec<String>),
@@ -84,11 +89,14 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
     let definition = definition::read(&asked.source)?;
+    if purpose == Purpose::Start {
+        declare::check(&asked.source, &definition)?;
+    }
     let faults = Faults::new();
     let planned = plan(asked, &definition, purpose, &faults);
     let mut faults = faults.into_sorted();
     // What the unit carries out is left out of no guest that runs in one.
-    let in_unit = purpose == Purpose::Start && matches!(asked.source, Source::Named { .. });
+    let in_unit = purpose == Purpose::Start && matches!(asked.source, Source::Named(_));
     faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
@@ -168,6 +176,10 @@ fn domain(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Dom
         }
     };
     if let Some(expected) = &definition.expected_name {
+        let template = TemplateInstance::of(expected).filter(|_| definition.template);
+        if let Some(template) = template {
+            template.fill(&mut root, faults);
+        }
         // The header's own faults are found again by the whole domain's reader.
         let header = Header::read(&root, &Faults::new());
         header.misfiled(&root, expected).into_iter().for_each(|fault| faults.push(fault));

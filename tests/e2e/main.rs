@@ -26,6 +26,7 @@ mod probe;
 mod sandbox;
 mod sector;
 mod stop;
+mod templates;
 mod thread_groups;
 mod tools;
 mod unruly;
