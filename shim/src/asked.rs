@@ -10,6 +10,7 @@ use crate::cli::Cli;
 use crate::definition::{Named, Scope, Source};
 use crate::inheritance::Inheritance;
 use crate::overrides::Overrides;
+use crate::prepare::Purpose;
 use crate::sys;
 
 /// Which guest is to be started, and how.
@@ -64,6 +65,11 @@ impl Asked {
         let start = start(cli)?;
         let inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
         Ok(Self { source, overrides, start, inheritance, standalone: cli.standalone })
+    }
+
+    /// Whether the guest is started as its unit has it.
+    pub(crate) fn in_unit(&self, purpose: Purpose) -> bool {
+        purpose == Purpose::Start && matches!(self.source, Source::Named(_))
     }
 }
 

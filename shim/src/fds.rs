@@ -13,7 +13,7 @@ use qemu::{Access, FdKind, LaunchPlan};
 use crate::inheritance::Inheritance;
 use crate::provide::make_folder;
 use crate::tap::{MadeLink, Taps};
-use crate::vsock;
+use crate::{credentials, vsock};
 
 /// What a guest's start opened.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ pub(crate) fn open(plan: &LaunchPlan, inheritance: &mut Inheritance) -> Result<O
             }
             FdKind::Connection { path } => {
                 UnixStream::connect(path).with_context(|| path.clone())?.into()
+            }
+            FdKind::Credential { file, form } => {
+                credentials::open(file, form).with_context(|| file.clone())?
             }
             FdKind::Inherited { name, index } => inheritance
                 .release(name, *index)

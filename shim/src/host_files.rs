@@ -84,6 +84,7 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
         | FdKind::Vsock { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
         | FdKind::Listener { .. }

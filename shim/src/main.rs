@@ -15,6 +15,7 @@ mod caller;
 mod claiming;
 mod cli;
 mod consoles;
+mod credentials;
 mod declare;
 mod definition;
 mod dump;

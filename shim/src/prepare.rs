@@ -4,13 +4,13 @@ use domain::{
     Domain, DomainUuid, Fault, Faults, Header, Severity, TemplateInstance, UnitInstance,
     definition_text, tree,
 };
-use qemu::{Launch, LaunchPlan};
+use qemu::{Credential, Launch, LaunchPlan};
 
 use crate::asked::Asked;
 use crate::declare::{self, Undeclared};
-use crate::definition::{self, Definition, DefinitionError, Source};
+use crate::definition::{self, Definition, DefinitionError};
 use crate::runtime_dir::Place;
-use crate::{facts, identity, vsock};
+use crate::{credentials, facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +96,7 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
     let planned = plan(asked, &definition, purpose, &faults);
     let mut faults = faults.into_sorted();
     // What the unit carries out is left out of no guest that runs in one.
-    let in_unit = purpose == Purpose::Start && matches!(asked.source, Source::Named(_));
-    faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
+    faults.retain(|fault| !(asked.in_unit(purpose) && fault.severity == Severity::Unit));
     let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
     let lines = |faults: &[Fault]| {
@@ -153,10 +152,22 @@ fn plan(
             Purpose::Start => vsock::free(&uuid),
         });
     }
+    if asked.in_unit(purpose) {
+        facts.credentials = credentials(&domain, faults);
+    }
     qemu::complete(&mut domain, &facts, faults);
     let launch = Launch { shim_monitor: true, start: asked.start.mode(), inherited };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
     Some(Planned { domain, instance, place, uuid, plan })
+}
+
+/// What the unit has for its guest; a guest does not start without what it was to be given.
+fn credentials(domain: &Domain, faults: &Faults) -> Vec<Credential> {
+    credentials::of_unit().unwrap_or_else(|error| {
+        let what = format!("the unit's credentials cannot be read: {error}");
+        faults.push(domain.place.refused(what));
+        Vec::new()
+    })
 }
 
 /// A runtime directory of this run's own.

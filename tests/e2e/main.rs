@@ -5,6 +5,7 @@
 mod account;
 mod boot;
 mod claims;
+mod credentials;
 mod daemon;
 mod descriptors;
 mod embedding;

@@ -150,6 +150,13 @@ pub enum FdKind {
         /// The socket's path.
         path: String,
     },
+    /// A file in memory with a credential of the unit's, in the form in which QEMU passes it on.
+    Credential {
+        /// The file that has it.
+        file: String,
+        /// The form.
+        form: CredentialForm,
+    },
     /// What the caller opened under this name.
     Inherited {
         /// The name.
@@ -164,6 +171,18 @@ impl FdKind {
     pub(crate) fn device(path: &str) -> Self {
         Self::Device { paths: vec![path.to_owned()], access: Access::ReadWrite }
     }
+}
+
+/// How a credential is written for QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialForm {
+    /// As it is.
+    Plain,
+    /// As a string of SMBIOS: this, and the credential in base64 behind it.
+    OemString {
+        /// What stands before it.
+        prefix: String,
+    },
 }
 
 /// A network device whose cable is unplugged before the guest runs.
