@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use domain::UnitInstance;
 use nix::unistd::Pid;
-use qemu::LaunchPlan;
+use qemu::{GuestReady, LaunchPlan, ReadyAt};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::asked::{Asked, Start};
@@ -211,8 +211,7 @@ impl Equipment {
         let groups = ThreadGroups::of_this_process();
         let Opened { mut fds, monitor, links } =
             fds::open(plan, &mut given.inheritance).map_err(|error| unopened(error, prepared))?;
-        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
-        let readiness = readiness.context("the port by which the guest says that it is ready")?;
+        let readiness = plan.ready.as_ref().map(|ready| awaited(ready, prepared)).transpose()?;
         let resumes = matches!(given.start, Start::Boot);
         let (last_orders, incoming) = to_come_in(given.start, fds.len());
         fds.extend(incoming);
@@ -253,6 +252,17 @@ fn dump_path(instance: &UnitInstance) -> PathBuf {
 fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
     pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
+}
+
+/// The guest's own word, where it is to give one.
+fn awaited(ready: &GuestReady, prepared: &Prepared) -> Result<Readiness, LaunchError> {
+    Readiness::await_at(ready).map_err(|error| match &ready.at {
+        ReadyAt::Port { name, .. } => anyhow::Error::new(error).context(name.clone()).into(),
+        ReadyAt::Vsock { port, place, .. } => {
+            let what = format!("this host cannot listen at port {port} of its vsock: {error}");
+            PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
+        }
+    })
 }
 
 fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {

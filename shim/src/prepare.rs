@@ -1,8 +1,8 @@
 //! From the command line to what a start needs: the domain, read and planned.
 
 use domain::{
-    Domain, DomainUuid, Fault, Faults, Header, Severity, TemplateInstance, UnitInstance,
-    definition_text, tree,
+    Domain, DomainUuid, Fault, Faults, Header, ReadinessChannel, Severity, TemplateInstance,
+    UnitInstance, definition_text, tree,
 };
 use qemu::{Credential, Launch, LaunchPlan};
 
@@ -146,7 +146,8 @@ fn plan(
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
-    if !domain.devices.vsocks.is_empty() {
+    let awaited = domain.readiness.as_ref().map(|readiness| readiness.channel);
+    if !domain.devices.vsocks.is_empty() || awaited == Some(ReadinessChannel::Vsock) {
         facts.network.vsock_cid = Some(match purpose {
             Purpose::Look => vsock::derived(&uuid),
             Purpose::Start => vsock::free(&uuid),

@@ -108,6 +108,17 @@ fn add(command: &mut Command<'_>, credential: &Credential, room: &mut Room) {
     command.argv.options("-fw_cfg", Options::pair("name", file_name).set("file", path));
 }
 
+/// Adds a credential of the plan's own that is no secret.
+pub(crate) fn add_text(command: &mut Command<'_>, name: &str, text: &str) {
+    if Arch::of_domain(command.domain).is_x86() {
+        let value = format!("io.systemd.credential:{name}={text}");
+        command.argv.options("-smbios", Options::pair("type", 11).set("value", value));
+    } else {
+        let options = Options::pair("name", format!("{FILE_PREFIX}{name}")).set("string", text);
+        command.argv.options("-fw_cfg", options);
+    }
+}
+
 /// The path by which QEMU opens a file descriptor while it reads its arguments, before it has sets of them.
 fn passed(command: &mut Command<'_>, file: String, form: CredentialForm) -> String {
     let fd = command.pass_fd(FdKind::Credential { file, form });

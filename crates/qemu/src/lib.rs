@@ -82,7 +82,7 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
-    HostFile, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus,
+    HostFile, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt, ThreadCpus,
     ThreadPolicy, TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;

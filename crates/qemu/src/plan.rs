@@ -45,15 +45,34 @@ pub struct LaunchPlan {
     pub ready: Option<GuestReady>,
 }
 
-/// A port by which the guest says that it is ready, with a line `READY=1`.
+/// How the guest says that it is ready, with a line `READY=1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestReady {
-    /// The port's name in the guest.
-    pub port: String,
-    /// The socket at which QEMU serves it, one of [`LaunchPlan::fds`].
-    pub socket: String,
+    /// Where it says so.
+    pub at: ReadyAt,
     /// How long it may take from when its CPUs run.
     pub timeout: Duration,
+}
+
+/// Where a guest says that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadyAt {
+    /// On a port of a virtio serial controller.
+    Port {
+        /// The port's name in the guest.
+        name: String,
+        /// The socket at which QEMU serves it, one of [`LaunchPlan::fds`].
+        socket: String,
+    },
+    /// At a stream socket of the host for vsock(7), where the shim listens.
+    Vsock {
+        /// The guest's number.
+        cid: u32,
+        /// The host's port.
+        port: u32,
+        /// The element that says so.
+        place: Place,
+    },
 }
 
 /// The password of a display.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
     Access, Credential, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts,
-    HostNuma, HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode,
-    ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
+    HostNuma, HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, ReadyAt,
+    StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -159,10 +159,23 @@ fn show(plan: &LaunchPlan) -> String {
     if let Some(bytes) = plan.balloon {
         writeln!(text, "balloon {bytes}").unwrap();
     }
+    if let Some(ready) = &plan.ready {
+        writeln!(text, "ready in {} s at {}", ready.timeout.as_secs(), show_ready(&ready.at))
+            .unwrap();
+    }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
     }
     text
+}
+
+fn show_ready(at: &ReadyAt) -> String {
+    match at {
+        ReadyAt::Port { name, socket } => format!("port {name} {socket}"),
+        ReadyAt::Vsock { cid, port, place } => {
+            format!("host's port {port} for cid {cid} by {}", place.path)
+        }
+    }
 }
 
 fn show_thread(thread: &TunedThread) -> String {
