@@ -33,3 +33,4 @@ mod tools;
 mod unruly;
 mod user;
 mod vm;
+mod vsock;
