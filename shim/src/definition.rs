@@ -47,7 +47,7 @@ pub(crate) enum Scope {
 }
 
 /// A definition that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Definition {
     /// How messages call the file.
     pub(crate) file: String,

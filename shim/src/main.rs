@@ -23,11 +23,16 @@ mod facts;
 mod fate;
 mod fds;
 mod guest;
+mod hand_over;
+mod handed;
+mod host;
 mod host_files;
+mod huge_pages;
 mod identity;
 mod inheritance;
 mod keeper;
 mod launch;
+mod lending;
 mod locks;
 mod log;
 mod netlink;
@@ -65,7 +70,11 @@ use crate::service_manager::ServiceManager;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let manager = if cli.standalone { ServiceManager::Ignored } else { ServiceManager::Own };
+    let manager = if cli.standalone {
+        ServiceManager::Ignored
+    } else {
+        ServiceManager::Own { stop_timeout: None }
+    };
     if let Some(shell) = cli.completions {
         return completions(shell).into();
     }
@@ -85,6 +94,8 @@ fn main() -> ExitCode {
         Ok(asked) if cli.print_xml => {
             print(&asked, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
         }
+        Ok(asked) if cli.hand_over => step(hand_over::hand_over(&asked)),
+        Ok(asked) if cli.take_back => step(hand_over::take_back(&asked)),
         Ok(asked) => run(&cli, asked, manager),
         Err(message) => failed(Status::Definition, &message, manager),
     };
@@ -112,10 +123,13 @@ fn probe(program: &str) -> Status {
 /// `--declare`: the unit of a guest that systemd has no settings for yet.
 fn declare_unit(instance: &str, user: bool) -> Status {
     let scope = if user { Scope::User } else { Scope::System };
-    let declared = named_by(instance, "--declare", scope)
-        .map_err(anyhow::Error::msg)
-        .and_then(|guest| declare::declare(&guest));
-    match declared {
+    let guest = named_by(instance, "--declare", scope).map_err(anyhow::Error::msg);
+    step(guest.and_then(|guest| declare::declare(&guest)))
+}
+
+/// A step of a unit beside the guest.
+fn step(done: anyhow::Result<()>) -> Status {
+    match done {
         Ok(()) => Status::Success,
         Err(error) => failed(Status::Internal, &format!("{error:#}"), ServiceManager::Ignored),
     }

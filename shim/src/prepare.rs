@@ -1,5 +1,7 @@
 //! From the command line to what a start needs: the domain, read and planned.
 
+use std::path::Path;
+
 use domain::{
     Domain, DomainUuid, Fault, Faults, Header, ReadinessChannel, Severity, TemplateInstance,
     UnitInstance, definition_text, tree,
@@ -8,7 +10,8 @@ use qemu::{Credential, Launch, LaunchPlan};
 
 use crate::asked::Asked;
 use crate::declare::{self, Undeclared};
-use crate::definition::{self, Definition, DefinitionError};
+use crate::definition::{self, Definition, DefinitionError, Source};
+use crate::handed::Handed;
 use crate::runtime_dir::Place;
 use crate::{credentials, facts, identity, vsock};
 
@@ -19,6 +22,8 @@ pub(crate) enum Purpose {
     Look,
     /// To be started.
     Start,
+    /// For what its start is going to need: no program is started.
+    HandOver,
 }
 
 /// A guest that can be started.
@@ -88,8 +93,9 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
-    let definition = definition::read(&asked.source)?;
-    if purpose == Purpose::Start {
+    let definition = definition(asked)?;
+    // In a sandbox the step before has looked.
+    if purpose == Purpose::Start && asked.handed.is_none() {
         declare::check(&asked.source, &definition)?;
     }
     let faults = Faults::new();
@@ -103,16 +109,31 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
         faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
     };
     let ignored = lines(&ignored);
-    let prepared = planned.filter(|_| refused.is_empty()).map(|planned| Prepared {
-        domain: planned.domain,
-        instance: planned.instance,
-        place: planned.place,
-        uuid: planned.uuid,
-        plan: planned.plan,
-        file: definition.file.clone(),
-        ignored: ignored.clone(),
-    });
+    let prepared = planned
+        .filter(|_| refused.is_empty())
+        .map(|planned| planned.of_definition(&definition, ignored.clone()));
     Ok(Checked { prepared, refused: lines(&refused), ignored })
+}
+
+/// The guest as its start is going to plan it; nothing when that will refuse it, and say why.
+pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared> {
+    let planned = plan(asked, definition, Purpose::HandOver, &Faults::new())?;
+    Some(planned.of_definition(definition, Vec::new()))
+}
+
+/// The definition: in a sandbox the one that was read outside of it.
+fn definition(asked: &Asked) -> Result<Definition, PrepareError> {
+    let Some(handed) = &asked.handed else { return Ok(definition::read(&asked.source)?) };
+    let definition = handed.definition().map_err(|told| PrepareError::Faulty(vec![told.into()]))?;
+    let expected_name = match &asked.source {
+        Source::Named(guest) => Some(guest.name.clone()),
+        Source::File(_) | Source::Descriptor { .. } => None,
+    };
+    let template = expected_name
+        .as_ref()
+        .and_then(TemplateInstance::of)
+        .is_some_and(|instance| instance.is_declared_by(Path::new(&definition.file)));
+    Ok(Definition { expected_name, template, ..definition })
 }
 
 struct Planned {
@@ -123,13 +144,20 @@ struct Planned {
     plan: LaunchPlan,
 }
 
+impl Planned {
+    fn of_definition(self, definition: &Definition, ignored: Vec<String>) -> Prepared {
+        let Self { domain, instance, place, uuid, plan } = self;
+        Prepared { domain, instance, place, uuid, plan, file: definition.file.clone(), ignored }
+    }
+}
+
 fn plan(
     asked: &Asked,
     definition: &Definition,
     purpose: Purpose,
     faults: &Faults,
 ) -> Option<Planned> {
-    let mut domain = domain(asked, definition, faults)?;
+    let mut domain = read(asked, definition, faults)?;
     let instance = UnitInstance::from(&domain.name);
     let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
         Ok(uuid) => *domain.uuid.insert(uuid),
@@ -146,12 +174,14 @@ fn plan(
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
+    let handed = asked.handed.as_ref();
+    facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
     let awaited = domain.readiness.as_ref().map(|readiness| readiness.channel);
     if !domain.devices.vsocks.is_empty() || awaited == Some(ReadinessChannel::Vsock) {
-        facts.network.vsock_cid = Some(match purpose {
+        facts.network.vsock_cid = handed.and_then(Handed::vsock_cid).or(Some(match purpose {
             Purpose::Look => vsock::derived(&uuid),
-            Purpose::Start => vsock::free(&uuid),
-        });
+            Purpose::Start | Purpose::HandOver => vsock::free(&uuid),
+        }));
     }
     if asked.in_unit(purpose) {
         facts.credentials = credentials(&domain, faults);
@@ -175,11 +205,12 @@ fn credentials(domain: &Domain, faults: &Faults) -> Vec<Credential> {
 fn private(purpose: Purpose) -> Place {
     match purpose {
         Purpose::Look => Place::of_run("run"),
-        Purpose::Start => Place::of_run(&identity::mark()),
+        Purpose::Start | Purpose::HandOver => Place::of_run(&identity::mark()),
     }
 }
 
-fn domain(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
+/// The domain that a definition's text describes.
+fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
     let mut root = match definition_text(&definition.bytes).and_then(tree::parse) {
         Ok(root) => root,
         Err(fault) => {

@@ -50,8 +50,9 @@ enum Source {
 
 impl Readiness {
     /// Connects to the port's socket, which listens already: QEMU takes it up before the guest runs, and would
-    /// drop what the guest writes to a port that nobody is connected to. Or listens itself, for a vsock.
-    pub(crate) fn await_at(ready: &GuestReady) -> io::Result<Self> {
+    /// drop what the guest writes to a port that nobody is connected to. Or listens itself, for a vsock, unless
+    /// that socket is `open` already.
+    pub(crate) fn await_at(ready: &GuestReady, open: Option<OwnedFd>) -> io::Result<Self> {
         let (what, source) = match &ready.at {
             ReadyAt::Port { name, socket } => {
                 let stream = UnixStream::connect(socket)?;
@@ -59,7 +60,10 @@ impl Readiness {
                 (format!("on its port {name}"), Source::Port(Connection::new(stream.into())))
             }
             ReadyAt::Vsock { cid, port, .. } => {
-                let port = HostPort::listen(*port, *cid)?;
+                let port = match open {
+                    Some(socket) => HostPort::of(socket, *cid),
+                    None => HostPort::listen(*port, *cid)?,
+                };
                 ("over its vsock".to_owned(), Source::Vsock { port, connection: None })
             }
         };

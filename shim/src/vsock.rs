@@ -13,7 +13,7 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::sys;
 
 /// The kernel's device.
-const DEVICE: &str = "/dev/vhost-vsock";
+pub(crate) const DEVICE: &str = "/dev/vhost-vsock";
 
 /// Numbers from 3 on are guests' (vsock(7)); the largest of 32 bits stands for any.
 const FIRST: u32 = 3;
@@ -80,6 +80,11 @@ impl HostPort {
         bind(socket.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
         listen(&socket, Backlog::new(WAITING)?)?;
         Ok(Self { socket, cid })
+    }
+
+    /// The port at which this socket listens.
+    pub(crate) fn of(socket: OwnedFd, cid: u32) -> Self {
+        Self { socket, cid }
     }
 
     /// The next connection of the guest's; one of somebody else is closed.
