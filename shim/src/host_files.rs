@@ -58,8 +58,8 @@ fn handed_files(prepared: &Prepared, handed: &Handed) -> Vec<String> {
     let opened: Vec<&str> = plan
         .fds
         .iter()
-        .zip(labels.iter().flatten())
-        .filter(|(_, label)| handed.has(label))
+        .zip(&labels)
+        .filter(|(_, label)| label.as_ref().is_some_and(|label| handed.has(label)))
         .flat_map(|(passed, _)| devices(&passed.kind))
         .collect();
     let mut files = plan.files.iter().filter(|file| !opened.contains(&file.path.as_str()));
@@ -83,6 +83,7 @@ fn devices(kind: &FdKind) -> Vec<&str> {
         FdKind::Tap { .. }
         | FdKind::MacVtap { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
         | FdKind::Listener { .. }
@@ -185,6 +186,7 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
         | FdKind::Vsock { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
         | FdKind::Listener { .. }
