@@ -11,6 +11,7 @@ use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use domain::UnitInstance;
@@ -19,6 +20,10 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::definition::{self, Definition, Named, Scope, Source};
 use crate::runtime_dir::granted;
 use crate::service_manager::reload_and_start;
+
+/// How long a reload may take that is under way: ten seconds.
+const RELOAD_TRIES: u32 = 100;
+const RELOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// A guest's unit lacks what glassbox-generator makes of its definition.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +37,8 @@ pub(crate) struct Undeclared {
     file: String,
 }
 
-/// Refuses to start a template's guest in a unit that has no settings for it.
+/// Refuses to start a template's guest in a unit of a user's that has no settings for it; in the system's units
+/// the account tells, [`crate::host_files::check_account`].
 ///
 /// # Errors
 /// [`Undeclared`].
@@ -40,8 +46,7 @@ pub(crate) fn check(source: &Source, definition: &Definition) -> Result<(), Unde
     let Source::Named(guest) = source else { return Ok(()) };
     // Whoever starts it elsewhere than in the unit decides all of that.
     let in_unit = granted("RUNTIME_DIRECTORY").is_some();
-    if !definition.template || !in_unit || is_generated(&guest.instance, guest.scope) != Some(false)
-    {
+    if !definition.template || !in_unit || is_to_be_seen(guest) {
         return Ok(());
     }
     Err(Undeclared {
@@ -86,6 +91,17 @@ pub(crate) fn declare(guest: &Named) -> anyhow::Result<()> {
     let unit = format!("qemu@{usual}.service");
     let started = (guest.instance == usual).then_some(unit.as_str());
     reload_and_start(started).with_context(|| format!("{unit} cannot get its settings"))
+}
+
+/// Whether the guest has a drop-in, now or when a reload is over: one that is under way has removed all.
+fn is_to_be_seen(guest: &Named) -> bool {
+    let seen = || is_generated(&guest.instance, guest.scope) != Some(false);
+    (0..RELOAD_TRIES).any(|_| {
+        seen() || {
+            std::thread::sleep(RELOAD_PAUSE);
+            seen()
+        }
+    })
 }
 
 /// Whether the generator has made a drop-in of this guest; `None` where its directory is not to be seen.

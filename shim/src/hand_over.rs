@@ -29,7 +29,7 @@ use crate::provide::{copy, make_folder};
 use crate::service_manager::unit_stop_timeout;
 use crate::tap::Taps;
 use crate::vsock::HostPort;
-use crate::{declare, fds, host, host_files, huge_pages, lending, log, runtime_dir};
+use crate::{fds, host, host_files, huge_pages, lending, log, runtime_dir};
 
 /// Where it is noted which network devices are to be removed when the guest has ended.
 const LINKS: &str = "/run/glassbox/links";
@@ -48,10 +48,6 @@ pub(crate) fn hand_over(asked: &Asked) -> anyhow::Result<()> {
     }
     match definition::read(&asked.source) {
         Ok(definition) => {
-            if let Err(undeclared) = declare::check(&asked.source, &definition) {
-                handing.fault(handed::NO_DEFINITION, undeclared.to_string());
-                return handing.finish();
-            }
             handing.give(handed::DEFINITION, sealed(&packed(&definition))?)?;
             if let Some(prepared) = prepare::foresee(asked, &definition) {
                 handing.open_all(&prepared)?;

@@ -94,7 +94,7 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
     let definition = definition(asked)?;
-    // In a sandbox the step before has looked.
+    // In a sandbox the unit's account tells.
     if purpose == Purpose::Start && asked.handed.is_none() {
         declare::check(&asked.source, &definition)?;
     }

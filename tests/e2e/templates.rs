@@ -18,12 +18,16 @@ const GUESTS: [&str; 3] = ["worker@1", "worker@2", "worker@7"];
 /// What is the guest's own in QEMU's command line: UUID, MAC address and disk.
 fn identity(host: &Host, name: &str) -> Result<[String; 3]> {
     let unit = host.unit(&format!("qemu@{name}.service"));
-    let words = host.command_line(unit.processes()?.1)?.join(" ");
+    let qemu = unit.processes()?.1;
+    let words = host.command_line(qemu)?.join(" ");
     let value = |before: &str| {
         let (_, after) = words.split_once(before).with_context(|| words.clone())?;
         anyhow::Ok(after.split(['"', ' ', ',']).next().unwrap_or_default().to_owned())
     };
-    Ok([value("-uuid ")?, value("\"mac\":\"")?, value("\"filename\":\"")?])
+    // QEMU has the image open and knows no path of it.
+    let open = format!("readlink /proc/{qemu}/fd/* | grep '\\.qcow2$' | sort -u");
+    let disk = host.sh(&open)?.stdout.trim().to_owned();
+    Ok([value("-uuid ")?, value("\"mac\":\"")?, disk])
 }
 
 fn a_template_is_many_guests_at_once(root: Root) -> Result<()> {
@@ -103,7 +107,10 @@ fn a_template_is_no_guest_and_its_faults_have_places(root: Root) -> Result<()> {
         ("bad@1", fault.as_str()),
         ("worker@", "worker@.xml is a template and no guest; name one of its guests"),
         // Without the unit that gives it its settings, a guest that nothing names does not run without them.
-        ("worker@3", "qemu@worker@3.service has no settings for this guest of"),
+        (
+            "worker@3",
+            "the service manager does not know the definition yet; run `systemctl daemon-reload` after naming",
+        ),
     ] {
         let unit = host.unit(&format!("qemu@{instance}.service"));
         assert_ne!(host.systemctl(["start", unit.name()])?.status, 0, "{instance}");
