@@ -44,11 +44,13 @@ define FILES
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
 0755 $(built)/glassbox-generator $(usergenerators)/glassbox-generator
 0644 units/qemu@.service $(systemunits)/qemu@.service
+0644 units/glassbox-instance@.service $(systemunits)/glassbox-instance@.service
 0644 units/glassbox-network@.service $(systemunits)/glassbox-network@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target
 0644 units/user/qemu@.service $(userunits)/qemu@.service
+0644 units/user/glassbox-instance@.service $(userunits)/glassbox-instance@.service
 0644 units/user/glassboxd.service $(userunits)/glassboxd.service
 0644 units/user/glassboxd.socket $(userunits)/glassboxd.socket
 0644 units/user/glassbox-registry.target $(userunits)/glassbox-registry.target

@@ -4,6 +4,7 @@ complete -c glassbox-qemu -l name -d 'The guest\'s name, instead of the definiti
 complete -c glassbox-qemu -l uuid -d 'The guest\'s UUID, instead of the definition\'s' -r
 complete -c glassbox-qemu -l incoming -d 'Wait for a migration to come in instead of booting: from a URI of QEMU\'s, from an inherited file descriptor, or from where the other monitor says (`defer`)' -r
 complete -c glassbox-qemu -l probe -d 'Ask a QEMU binary what it is and can do, print that as JSON, and start no guest' -r -F
+complete -c glassbox-qemu -l declare -d 'Give unit qemu@INSTANCE.service its settings when systemd has none for it yet, as before the first start of a template\'s guest, and start no guest; used by glassbox-instance@.service' -r
 complete -c glassbox-qemu -l completions -d 'Print the completions of this program for a shell, and start nothing' -r -f -a "bash\t''
 elvish\t''
 fish\t''

@@ -1,10 +1,10 @@
-//! Any text as a domain: it is refused or planned, without panic, hang or more than [`MOST_MEMORY`].
+//! Any text as a domain or a network: it is refused or planned, without panic, hang or more than [`MOST_MEMORY`].
 #![no_main]
 
 use std::alloc::System;
 
 use cap::Cap;
-use domain::{Domain, Faults};
+use domain::{Domain, Faults, Network, NetworkName};
 use libfuzzer_sys::fuzz_target;
 use qemu::{HostFacts, Launch};
 
@@ -21,7 +21,16 @@ fuzz_target!(|text: &str| {
     let room = ALLOCATOR.allocated().saturating_add(MOST_MEMORY);
     ALLOCATOR.set_limit(room).expect("less than the limit is allocated");
     translate(text);
+    network(text);
 });
+
+/// What generator and shim do with a network.
+fn network(text: &str) {
+    let faults = Faults::new();
+    let name = NetworkName::try_from("fuzz").expect("a plain name is one");
+    let network = Network::parse(text, &name, &faults);
+    assert!(network.is_some() || faults.any_refused(), "no network and no reason why");
+}
 
 /// What the shim does with a definition.
 fn translate(text: &str) {

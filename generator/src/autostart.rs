@@ -3,7 +3,9 @@
 //! The name of an entry decides, not where it leads: virsh and other clients of libvirt know guests to start
 //! by name, and a link to a definition in another directory must not start an overridden copy of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use domain::SearchPath;
 
 use crate::environment::Environment;
 use crate::log::Log;
@@ -19,13 +21,14 @@ pub(crate) struct Autostart<N> {
     pub(crate) dangling: bool,
 }
 
-/// The entries of the autostart directory in the order of their names.
+/// The entries of a search path's autostart directory, if it has one, in the order of their names.
 pub(crate) fn entries<N: Defined>(
     environment: &Environment,
-    directory: &Path,
+    search: &SearchPath,
     log: &mut Log,
 ) -> Vec<Autostart<N>> {
     let mut entries = Vec::new();
+    let Some(directory) = search.autostart() else { return entries };
     scan::for_each_name(environment, directory, log, |name, entry, _| {
         let target = scan::target(environment, entry);
         // As in a .wants directory, a link to /dev/null takes the place of one that a package would put here.

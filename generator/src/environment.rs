@@ -81,6 +81,18 @@ impl Environment {
         self.runtime.join("systemd/generator")
     }
 
+    /// Where people and packages put units, the directory that counts first first, systemd.unit(5).
+    pub(crate) fn unit_directories(&self) -> Vec<PathBuf> {
+        match self.scope {
+            Scope::System => self.search.beside("systemd/system").collect(),
+            Scope::User => {
+                let everyone = SearchPath::system();
+                let everyone = everyone.beside("systemd/user");
+                self.search.beside("systemd/user").chain(everyone).collect()
+            }
+        }
+    }
+
     /// Which units there are beside those of guests.
     pub(crate) fn surroundings(&self) -> Surroundings {
         Surroundings { devices: self.devices, scope: self.scope }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use domain::tree::{self, Element};
-use domain::{DomainName, Fault, Faults, Header, Resources, definition_text};
+use domain::{DomainName, Fault, Faults, Header, Resources, TemplateInstance, definition_text};
 
 use crate::output::Unit;
 use crate::sandbox::Sandbox;
@@ -39,14 +39,22 @@ pub(crate) struct Facts {
     pub(crate) sandbox: Sandbox,
 }
 
-/// The facts of the definition of `name`, and what is wrong with it. When something is, its unit waits for no
-/// file, so that a start fails for the true reason and at once.
-pub(crate) fn read(bytes: &[u8], name: &DomainName) -> (Facts, Vec<Fault>) {
-    let root = match definition_text(bytes).and_then(tree::parse) {
+/// The facts of the definition of `name`, and what is wrong with it; `template` is how the guest is one of the
+/// file's, if the file is no guest's own. When something is wrong, its unit waits for no file, so that a start
+/// fails for the true reason and at once.
+pub(crate) fn read(
+    bytes: &[u8],
+    name: &DomainName,
+    template: Option<TemplateInstance<'_>>,
+) -> (Facts, Vec<Fault>) {
+    let mut root = match definition_text(bytes).and_then(tree::parse) {
         Ok(root) => root,
         Err(fault) => return (Facts::default(), vec![fault]),
     };
     let faults = Faults::new();
+    if let Some(template) = template {
+        template.fill(&mut root, &faults);
+    }
     let header = Header::read(&root, &faults);
     if let Some(fault) = header.misfiled(&root, name) {
         faults.push(fault);
@@ -162,7 +170,7 @@ mod tests {
     use super::*;
 
     fn facts(text: &str) -> (Facts, Vec<String>) {
-        let (facts, faults) = read(text.as_bytes(), &DomainName::try_from("web").unwrap());
+        let (facts, faults) = read(text.as_bytes(), &DomainName::try_from("web").unwrap(), None);
         (facts, faults.iter().map(ToString::to_string).collect())
     }
 

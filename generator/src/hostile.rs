@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use domain::{DomainName, Faults, Network, NetworkName};
+use domain::{DomainName, Faults, Network, NetworkName, TemplateInstance};
 use proptest::prelude::*;
 
 use crate::drop_in::{self, Surroundings};
 use crate::environment::Scope;
-use crate::{facts, networkd};
+use crate::facts::{self, Facts};
+use crate::networkd;
 
 mod definition;
 
@@ -165,18 +166,27 @@ proptest! {
         values in values(),
     ) {
         let name = DomainName::try_from("web").expect("a plain name is one");
-        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name);
+        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name, None);
         prop_assert!(faults.is_empty(), "{:?}", faults);
-        let around = Surroundings { devices: true, scope: Scope::System };
-        let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
-        prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
-        let mut sections = 0;
-        for key in keys(&text) {
-            sections += usize::from(key == "[Unit]" || key == "[Service]");
-            let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
-            prop_assert!(known, "{:?} in {}", key, text);
-        }
-        prop_assert!(sections <= 2, "{}", text);
+        only_what_is_meant(&name, &facts)?;
+    }
+
+    #[test]
+    fn no_guest_of_a_template_adds_a_directive(
+        guest in prop_oneof![
+            "[^/\\p{Cc}]{1,12}@[^/\\p{Cc}]{1,12}",
+            "w@(\\\\|\\[Service\\]|ExecStart=|%n|%i|%|\\$HOME|\"|'|\\.\\.| |;|#|&lt;|<a/>|[0-9]){1,12}",
+        ],
+        template in prop::collection::vec("(%i|%p|%%|[ -$&-~]){0,6}", 1..8),
+    ) {
+        let Ok(guest) = DomainName::try_from(guest.as_str()) else { return Ok(()) };
+        let instance = TemplateInstance::of(&guest);
+        // XML has no way to say such a name, so that it is refused.
+        prop_assume!(guest.as_str().trim() == guest.as_str());
+        let text = filled(&template).replace("<name>web</name>", "");
+        let (facts, faults) = facts::read(text.as_bytes(), &guest, instance);
+        prop_assert!(faults.is_empty() || faults[0].what.contains("begin with a dot"), "{:?}", faults);
+        only_what_is_meant(&guest, &facts)?;
     }
 
     #[test]
@@ -195,6 +205,21 @@ proptest! {
             }
         }
     }
+}
+
+/// Whether the unit has no directive beside those that the program writes, nor a line that would be one.
+fn only_what_is_meant(name: &DomainName, facts: &Facts) -> Result<(), TestCaseError> {
+    let around = Surroundings { devices: true, scope: Scope::System };
+    let text = drop_in::text(name, Path::new("/etc/glassbox/qemu/web.xml"), facts, around);
+    prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+    let mut sections = 0;
+    for key in keys(&text) {
+        sections += usize::from(key == "[Unit]" || key == "[Service]");
+        let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
+        prop_assert!(known, "{:?} in {}", key, text);
+    }
+    prop_assert!(sections <= 2, "{}", text);
+    Ok(())
 }
 
 /// Without this the property would hold of a network that reaches no file.
@@ -217,7 +242,7 @@ fn every_kind_of_value_reaches_the_files_of_a_network() {
 #[test]
 fn every_kind_of_value_reaches_the_unit() {
     let name = DomainName::try_from("web").expect("a plain name is one");
-    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name);
+    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name, None);
     let around = Surroundings { devices: true, scope: Scope::System };
     let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
     for part in [

@@ -16,6 +16,7 @@ mod directive;
 mod drop_in;
 mod environment;
 mod facts;
+mod guests;
 #[cfg(test)]
 mod hostile;
 mod log;
@@ -26,6 +27,7 @@ mod read;
 mod resources;
 mod sandbox;
 mod scan;
+mod templates;
 mod value;
 
 use std::env;
@@ -33,15 +35,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use domain::{DomainName, SearchPath};
+use domain::Fault;
 
 use autostart::Autostart;
 use environment::{Environment, Scope};
-use facts::Facts;
 use log::Log;
-use networks::Networks;
 use output::Output;
 use scan::{Defined, Listing, State};
+use templates::PrefixDropIns;
 
 const USAGE: &str = "\
 usage: glassbox-generator NORMAL-DIR [EARLY-DIR LATE-DIR]
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
             (Log::for_people(environment.scope), Output::shown(&directory, environment.scope))
         }
     };
-    let mut generator = Generator { environment: &environment, output, log, buffer: Vec::new() };
+    let mut generator = Generator::new(&environment, output, log);
     generator.run();
     // A boot goes on whatever a definition holds; a person who asks is told by the status too.
     let wrong = matches!(call, Some(Call::DryRun(_))) && generator.log.has_errors();
@@ -110,62 +111,41 @@ struct Generator<'e> {
     log: Log,
     /// Holds one definition at a time.
     buffer: Vec<u8>,
+    prefix_drop_ins: PrefixDropIns,
+    /// What was said of the last template: its guests, which come right after it, need not say it again.
+    told: Vec<Fault>,
 }
 
-impl Generator<'_> {
-    /// All that the program does: networks before the guests that name them, and definitions before autostart,
-    /// which goes by what they are.
-    fn run(&mut self) {
-        let environment = self.environment;
-        let networks = self.networks();
-        let mut guests = scan::definitions(environment, &environment.search, &mut self.log);
-        for (name, state) in &mut guests {
-            *state = match *state {
-                State::DefinedIn(directory) => self.defined(name, directory, &networks),
-                State::Masked => self.masked(name),
-            };
+impl<'e> Generator<'e> {
+    fn new(environment: &'e Environment, output: Output, log: Log) -> Self {
+        Self {
+            environment,
+            output,
+            log,
+            buffer: Vec::new(),
+            prefix_drop_ins: PrefixDropIns::default(),
+            told: Vec::new(),
         }
-        self.start_at_boot(&guests, &environment.search);
     }
 
-    /// Writes the unit of a guest with a definition. An empty one turns out to be a mask.
-    fn defined(&mut self, name: &DomainName, directory: usize, networks: &Networks) -> State {
-        let file = self.environment.search.directories()[directory].join(format!("{name}.xml"));
-        let mut facts = match read::definition(self.environment, &file, &mut self.buffer) {
-            Ok([]) => return self.masked(name),
-            Ok(bytes) => {
-                let (facts, faults) = facts::read(bytes, name);
-                for fault in faults {
-                    self.log.fault(&file, &fault);
-                }
-                facts
-            }
-            Err(error) => {
-                let what = format!("{error}; the guest does not start until the file can be read");
-                self.log.error(&file, &what);
-                Facts::default()
-            }
-        };
-        networks.place(&mut facts);
-        let surroundings = self.environment.surroundings();
-        let text = drop_in::text(name, &file, &facts, surroundings);
-        self.output.drop_in(&name.unit(), &text, &mut self.log);
-        State::DefinedIn(directory)
+    /// All that the program does: networks before the guests that name them.
+    fn run(&mut self) {
+        let networks = self.networks();
+        self.guests(&networks);
     }
 
+    /// Makes the unit one that can't be started.
     fn masked(&mut self, name: &impl Defined) -> State {
         self.output.mask(&name.unit(), &mut self.log);
         State::Masked
     }
 
-    fn start_at_boot<N: Defined>(&mut self, listing: &Listing<N>, search: &SearchPath) {
-        let Some(directory) = search.autostart() else { return };
+    /// Has what autostart entries name started at boot, if it can be.
+    fn start_at_boot<N: Defined>(&mut self, listing: &Listing<N>, autostart: Vec<Autostart<N>>) {
         let what = N::WHAT;
-        for Autostart { name, path, dangling } in
-            autostart::entries::<N>(self.environment, directory, &mut self.log)
-        {
+        for Autostart { name, path, dangling } in autostart {
             let problem = match listing.get(&name) {
-                Some(State::DefinedIn(_)) => {
+                Some(State::DefinedIn(_) | State::OfTemplateIn(_)) => {
                     self.output.start_at_boot(&name.unit(), &mut self.log);
                     dangling.then(|| {
                         format!("the link points to nothing, but the {what} of this name starts at boot; mend the link")
@@ -174,7 +154,10 @@ impl Generator<'_> {
                 Some(State::Masked) => Some(format!(
                     "the {what} is masked and does not start at boot; unmask it or remove this entry"
                 )),
-                None => Some(format!(
+                Some(State::TemplateIn(_)) => Some(format!(
+                    "a template is no {what}; name one of its {what}s, with text between '@' and '.xml'"
+                )),
+                Some(State::DeclaredIn(_)) | None => Some(format!(
                     "no {what} of this name is defined; define it or remove this entry"
                 )),
             };

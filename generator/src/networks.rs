@@ -8,7 +8,7 @@ use domain::{BridgeName, Fault, Faults, Network, NetworkName, Severity, definiti
 use crate::facts::Facts;
 use crate::output::Unit;
 use crate::scan::{self, Defined, Listing, State};
-use crate::{Generator, drop_in, networkd, read};
+use crate::{Generator, autostart, drop_in, networkd, read};
 
 /// How the files of a network are called, below a directory of its own. Its unit's program knows the names.
 const BRIDGE: &str = "bridge";
@@ -89,7 +89,8 @@ impl Generator<'_> {
                 Found::Refused(messages) => self.refused(name, &file, &messages),
             }
         }
-        self.start_at_boot(&listing, &environment.networks);
+        let autostart = autostart::entries(environment, &environment.networks, &mut self.log);
+        self.start_at_boot(&listing, autostart);
         networks
     }
 

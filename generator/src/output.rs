@@ -1,5 +1,6 @@
 //! The files that are written: only here, and only below the directory that systemd gave; or shown instead.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -13,6 +14,9 @@ use crate::log::Log;
 
 /// The name of the drop-in. One with a higher number, or with this name in /etc, wins over it.
 const DROP_IN: &str = "50-glassbox.conf";
+
+/// The drop-in of all guests, not called like the one of each, which would hide it.
+const ALL_GUESTS: &str = "qemu@.service.d/50-glassbox-templates.conf";
 
 /// What the unit of a network installs where networkd looks, one directory for each; not a unit's name, so that
 /// systemd passes it over.
@@ -34,6 +38,11 @@ impl Unit {
     /// The service that makes a network.
     pub(crate) fn of_network(name: &NetworkName) -> Self {
         Self { template: "glassbox-network", instance: UnitInstance::from(name) }
+    }
+
+    /// What the directories of its drop-ins are called.
+    pub(crate) fn drop_ins(&self) -> String {
+        format!("{self}.d")
     }
 }
 
@@ -70,8 +79,25 @@ impl Output {
 
     /// Writes the unit's drop-in.
     pub(crate) fn drop_in(&mut self, unit: &Unit, text: &str, log: &mut Log) {
-        let file = self.directory.join(format!("{unit}.d")).join(DROP_IN);
+        let file = self.directory.join(unit.drop_ins()).join(DROP_IN);
         self.file(&file, text, log);
+    }
+
+    /// Writes the drop-in of all guests.
+    pub(crate) fn all_guests(&mut self, text: &str, log: &mut Log) {
+        self.file(&self.directory.join(ALL_GUESTS), text, log);
+    }
+
+    /// Makes a drop-in of the administrator's one of this unit.
+    pub(crate) fn prefix_drop_in(
+        &mut self,
+        unit: &Unit,
+        name: &OsStr,
+        target: &Path,
+        log: &mut Log,
+    ) {
+        let link = self.directory.join(unit.drop_ins()).join(name);
+        self.link(target, &link, log);
     }
 
     /// Writes a file for the unit of a network.
@@ -90,7 +116,7 @@ impl Output {
     /// Makes the unit one that can't be started, as `systemctl mask` does.
     pub(crate) fn mask(&mut self, unit: &Unit, log: &mut Log) {
         let link = self.directory.join(unit.to_string());
-        self.link("/dev/null", &link, log);
+        self.link(Path::new("/dev/null"), &link, log);
     }
 
     /// Has the unit started with the manager's usual target, by the link that `systemctl enable` would make.
@@ -102,7 +128,8 @@ impl Output {
             Scope::User => ("default.target.wants", "/usr/lib/systemd/user"),
         };
         let link = self.directory.join(wants).join(unit.to_string());
-        self.link(&format!("{templates}/{}@.service", unit.template), &link, log);
+        let template = Path::new(templates).join(format!("{}@.service", unit.template));
+        self.link(&template, &link, log);
     }
 
     fn file(&mut self, file: &Path, text: &str, log: &mut Log) {
@@ -115,9 +142,9 @@ impl Output {
         self.note(file, written, log);
     }
 
-    fn link(&mut self, target: &str, link: &Path, log: &mut Log) {
+    fn link(&mut self, target: &Path, link: &Path, log: &mut Log) {
         let made = if self.shown {
-            writeln!(io::stdout(), "# {} -> {target}\n", link.display())
+            writeln!(io::stdout(), "# {} -> {}\n", link.display(), target.display())
         } else {
             let directory = link.parent().unwrap_or(&self.directory);
             make_directory(directory).and_then(|()| make_link(target, link))
@@ -143,7 +170,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes a link in the place of whatever an earlier run left there; systemd itself empties its directories.
-fn make_link(target: &str, link: &Path) -> io::Result<()> {
+fn make_link(target: &Path, link: &Path) -> io::Result<()> {
     match symlink(target, link) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(link)?;

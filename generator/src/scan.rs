@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use domain::{DomainName, NameError, NetworkName, SearchPath};
+use domain::{DomainName, NameError, NetworkName, SearchPath, TemplateInstance};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
@@ -23,6 +23,16 @@ pub(crate) trait Defined:
 
     /// Its unit.
     fn unit(&self) -> Unit;
+
+    /// Whether the name is a template's.
+    fn is_template(&self) -> bool {
+        false
+    }
+
+    /// Whether a link that leads there says that this is one of its template's.
+    fn is_declared_by(&self, _target: &Path) -> bool {
+        false
+    }
 }
 
 impl Defined for DomainName {
@@ -30,6 +40,14 @@ impl Defined for DomainName {
 
     fn unit(&self) -> Unit {
         Unit::of_guest(self)
+    }
+
+    fn is_template(&self) -> bool {
+        DomainName::is_template(self)
+    }
+
+    fn is_declared_by(&self, target: &Path) -> bool {
+        TemplateInstance::of(self).is_some_and(|instance| instance.is_declared_by(target))
     }
 }
 
@@ -49,6 +67,12 @@ pub(crate) enum State {
     /// The first file of its name is a link to /dev/null or empty, so that it can't be started, as with units
     /// (systemd.unit(5)).
     Masked,
+    /// A link in the directory with this number says that it is one of its template's.
+    DeclaredIn(usize),
+    /// It is one of the template that this directory of the search path has.
+    OfTemplateIn(usize),
+    /// No guest but a template, in the directory with this number.
+    TemplateIn(usize),
 }
 
 /// Each name of a search path once, in the order of the names.
@@ -66,15 +90,18 @@ pub(crate) fn definitions<N: Defined>(
             if listing.contains_key(&name) {
                 return;
             }
-            match target(environment, entry) {
-                Target::Null => drop(listing.insert(name, State::Masked)),
-                Target::File => drop(listing.insert(name, State::DefinedIn(number))),
+            let state = match target(environment, entry) {
+                _ if declares(entry, &name) => State::DeclaredIn(number),
+                Target::Null => State::Masked,
+                Target::File if name.is_template() => State::TemplateIn(number),
+                Target::File => State::DefinedIn(number),
                 // As with units, such a link is passed over, and a later directory may define the name.
-                Target::Nothing => log.warning(
-                    &entry.path,
-                    "the link points to nothing and is passed over; restore its target or remove it",
-                ),
-            }
+                Target::Nothing => {
+                    let what = "the link points to nothing and is passed over; restore its target or remove it";
+                    return log.warning(&entry.path, what);
+                }
+            };
+            listing.insert(name, state);
         });
     }
     listing
@@ -115,6 +142,13 @@ pub(crate) fn for_each_name<N: Defined>(
             }
         }
     }
+}
+
+/// Whether an entry is a link by which it stands for one of its template's.
+fn declares(entry: &Entry, name: &impl Defined) -> bool {
+    // What is no link costs no system call.
+    entry.found.file_type().is_ok_and(|kind| kind.is_symlink())
+        && fs::read_link(entry.found.path()).is_ok_and(|target| name.is_declared_by(&target))
 }
 
 /// An entry called NAME.xml, with the guest or network that it stands for.

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use domain::{DomainName, DomainUuid, SearchPath, UnitInstance};
+use domain::{DomainName, DomainUuid, NameError, UnitInstance};
 use qemu::StartMode;
 
 use crate::cli::Cli;
-use crate::definition::{self, Source};
+use crate::definition::{Named, Scope, Source};
 use crate::handed::Handed;
 use crate::inheritance::Inheritance;
 use crate::overrides::Overrides;
@@ -69,6 +69,11 @@ impl Asked {
         let handed = Handed::take(&mut inheritance).map_err(|error| format!("{error:#}"))?;
         Ok(Self { source, overrides, start, inheritance, handed, standalone: cli.standalone })
     }
+
+    /// Whether the guest is one of a unit.
+    pub(crate) fn in_unit(&self) -> bool {
+        matches!(self.source, Source::Named(_))
+    }
 }
 
 impl Start {
@@ -90,11 +95,17 @@ fn source(cli: &Cli) -> Result<Source, String> {
     let Some(instance) = &cli.instance else {
         return Ok(Source::File(cli.file.clone().unwrap_or_else(|| PathBuf::from("-"))));
     };
-    let name = UnitInstance::try_from(instance.as_str())
-        .and_then(|instance| instance.domain_name())
-        .map_err(|error| format!("--instance {instance}: {error}"))?;
-    let search = if cli.user { definition::user_search_path() } else { SearchPath::system() };
-    Ok(Source::Named { name, search })
+    let scope = if cli.user { Scope::User } else { Scope::System };
+    named_by(instance, "--instance", scope).map(Source::Named)
+}
+
+/// The guest whose unit has this instance.
+pub(crate) fn named_by(instance: &str, option: &str, scope: Scope) -> Result<Named, String> {
+    let read = || {
+        let instance = UnitInstance::try_from(instance)?;
+        Ok(Named { name: instance.domain_name()?, instance, scope })
+    };
+    read().map_err(|error: NameError| format!("{option} {instance}: {error}"))
 }
 
 fn start(cli: &Cli) -> Result<Start, String> {

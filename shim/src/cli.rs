@@ -76,6 +76,11 @@ pub(crate) struct Cli {
         default_missing_value = "/usr/bin/qemu-system-x86_64", value_hint = ValueHint::FilePath)]
     pub(crate) probe: Option<String>,
 
+    /// Give unit qemu@INSTANCE.service its settings when systemd has none for it yet, as before the first
+    /// start of a template's guest, and start no guest; used by glassbox-instance@.service
+    #[arg(long, value_name = "INSTANCE", group = "mode", group = "definition")]
+    pub(crate) declare: Option<String>,
+
     /// Print the completions of this program for a shell, and start nothing
     #[arg(long, value_name = "SHELL", group = "mode", group = "definition", value_enum)]
     pub(crate) completions: Option<Shell>,

@@ -15,7 +15,7 @@ use crate::inheritance::Inheritance;
 use crate::prepare::Prepared;
 use crate::provide::make_folder;
 use crate::tap::{MadeLink, Taps};
-use crate::vsock;
+use crate::{credentials, vsock};
 
 /// What a guest's start opened.
 #[derive(Debug)]
@@ -114,6 +114,9 @@ pub(crate) fn open_one(taps: &mut Taps, kind: &FdKind) -> Result<OwnedFd, OpenEr
         }
         FdKind::Connection { path } => {
             UnixStream::connect(path).with_context(|| path.clone())?.into()
+        }
+        FdKind::Credential { file, form } => {
+            credentials::open(file, form).with_context(|| file.clone())?
         }
         FdKind::ShimMonitor | FdKind::DaemonMonitor | FdKind::Inherited { .. } => {
             return Err(anyhow::anyhow!("it is not opened but made, or the caller's").into());

@@ -17,7 +17,7 @@ use anyhow::Context;
 use domain::{Fault, UnitInstance};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, umask};
-use qemu::LaunchPlan;
+use qemu::{GuestReady, LaunchPlan, ReadyAt};
 use sd_notify::NotifyState;
 
 use crate::asked::Asked;
@@ -28,6 +28,7 @@ use crate::prepare::{self, Prepared};
 use crate::provide::{copy, make_folder};
 use crate::service_manager::unit_stop_timeout;
 use crate::tap::Taps;
+use crate::vsock::HostPort;
 use crate::{fds, host, host_files, huge_pages, lending, log, runtime_dir};
 
 /// Where it is noted which network devices are to be removed when the guest has ended.
@@ -54,11 +55,7 @@ pub(crate) fn hand_over(asked: &Asked) -> anyhow::Result<()> {
         }
         Err(error) => handing.fault(handed::NO_DEFINITION, error.to_string()),
     }
-    // Without a bus, as early at boot, the shim goes by the template's.
-    handing.notes.stop_timeout = unit_stop_timeout().ok();
-    let notes = serde_json::to_vec(&handing.notes).context("the notes")?;
-    handing.give(handed::NOTES, sealed(&notes)?)?;
-    settle().context("the service manager does not answer")
+    handing.finish()
 }
 
 /// Removes what [`hand_over`] made for the guest and the kernel does not remove by itself.
@@ -67,8 +64,8 @@ pub(crate) fn hand_over(asked: &Asked) -> anyhow::Result<()> {
 /// When the host's devices cannot be looked at.
 pub(crate) fn take_back(asked: &Asked) -> anyhow::Result<()> {
     host::enter().context("the host's namespaces cannot be entered; run this as root")?;
-    let definition::Source::Named { name, .. } = &asked.source else { return Ok(()) };
-    let instance = UnitInstance::from(name);
+    let definition::Source::Named(guest) = &asked.source else { return Ok(()) };
+    let instance = UnitInstance::from(&guest.name);
     huge_pages::take_back(&instance);
     lending::take_back(&instance);
     let path = Path::new(LINKS).join(instance.directory());
@@ -92,9 +89,19 @@ struct Handing {
 }
 
 impl Handing {
+    /// Hands over what there is to tell as well, the last of all.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        // Without a bus, as early at boot, the shim goes by the template's.
+        self.notes.stop_timeout = unit_stop_timeout().ok();
+        let notes = serde_json::to_vec(&self.notes).context("the notes")?;
+        self.give(handed::NOTES, sealed(&notes)?)?;
+        settle().context("the service manager does not answer")
+    }
+
     fn open_all(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
         self.open_files(prepared)?;
         self.open_devices(prepared)?;
+        self.open_ready(prepared)?;
         for (name, fault) in host_files::missing(&prepared.plan) {
             self.fault(&name, fault.in_file(&prepared.file));
         }
@@ -144,6 +151,20 @@ impl Handing {
         let names: Vec<String> =
             taps.into_made().into_iter().map(crate::tap::MadeLink::leave).collect();
         note_links(&prepared.instance, &names)
+    }
+
+    /// Where the guest is heard; a sandbox has no sockets of this family. What fails is told by the shim, which
+    /// fails as well.
+    fn open_ready(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
+        match &prepared.plan.ready {
+            Some(GuestReady { at: ReadyAt::Vsock { port, cid, .. }, .. }) => {
+                match HostPort::listen(*port, *cid) {
+                    Ok(port) => self.give(handed::READY, port),
+                    Err(_) => Ok(()),
+                }
+            }
+            Some(GuestReady { at: ReadyAt::Port { .. }, .. }) | None => Ok(()),
+        }
     }
 
     fn give_or_tell(

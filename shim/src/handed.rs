@@ -38,6 +38,9 @@ pub(crate) const DEFINITION: &str = "glassbox.definition";
 /// What there is to be told beside, as JSON: [`Notes`].
 pub(crate) const NOTES: &str = "glassbox.notes";
 
+/// Where the guest is heard that says over its vsock that it is ready.
+pub(crate) const READY: &str = "glassbox.ready";
+
 /// The name in [`Notes::faults`] of a definition that cannot be read.
 pub(crate) const NO_DEFINITION: &str = "definition";
 
@@ -136,7 +139,7 @@ fn definition(fd: OwnedFd) -> anyhow::Result<Definition> {
     let bytes = all.split_off(end + 1);
     all.pop();
     let file = String::from_utf8(all).context("the definition's path")?;
-    Ok(Definition { file, expected_name: None, bytes })
+    Ok(Definition { file, expected_name: None, template: false, bytes })
 }
 
 /// The names of the plan's file descriptors in its order; none for those that the shim makes in the sandbox.
@@ -167,7 +170,11 @@ fn label(kind: &FdKind, guest: &Path) -> Option<String> {
         FdKind::Listener { path } => {
             (!Path::new(path).starts_with(guest)).then(|| format!("listener.{}", word(path)))
         }
-        FdKind::ShimMonitor | FdKind::DaemonMonitor | FdKind::Inherited { .. } => None,
+        // Systemd shows the unit's credentials in the sandbox, too.
+        FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
+        | FdKind::Credential { .. }
+        | FdKind::Inherited { .. } => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use domain::devices::Interface;
-use domain::{Fault, Place};
+use domain::{Fault, Place, TemplateInstance};
 use qemu::{Access, CopiedFile, FdKind, HostFile, LaunchPlan, PassedPci};
 
 use crate::handed::{self, Handed};
@@ -48,7 +48,13 @@ pub(crate) fn check_account(prepared: &Prepared) -> Result<(), PrepareError> {
     let file = &prepared.file;
     let what =
         "the service manager does not know the definition yet; run `systemctl daemon-reload`";
-    Err(PrepareError::HostFiles(vec![format!("{file}: {what}")]))
+    let named = match TemplateInstance::of(&prepared.domain.name) {
+        Some(_) => {
+            " after naming this guest of a template by `systemctl enable` or by a link to it"
+        }
+        None => "",
+    };
+    Err(PrepareError::HostFiles(vec![format!("{file}: {what}{named}")]))
 }
 
 /// What is wrong with the files of a guest in a sandbox, of which others were opened outside of it.
@@ -58,8 +64,8 @@ fn handed_files(prepared: &Prepared, handed: &Handed) -> Vec<String> {
     let opened: Vec<&str> = plan
         .fds
         .iter()
-        .zip(labels.iter().flatten())
-        .filter(|(_, label)| handed.has(label))
+        .zip(&labels)
+        .filter(|(_, label)| label.as_ref().is_some_and(|label| handed.has(label)))
         .flat_map(|(passed, _)| devices(&passed.kind))
         .collect();
     let mut files = plan.files.iter().filter(|file| !opened.contains(&file.path.as_str()));
@@ -83,6 +89,7 @@ fn devices(kind: &FdKind) -> Vec<&str> {
         FdKind::Tap { .. }
         | FdKind::MacVtap { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
         | FdKind::DaemonMonitor
@@ -186,6 +193,7 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
         | FdKind::Vsock { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. }
         | FdKind::ShimMonitor
         | FdKind::DaemonMonitor

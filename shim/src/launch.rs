@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use domain::UnitInstance;
 use nix::unistd::Pid;
-use qemu::LaunchPlan;
+use qemu::{GuestReady, LaunchPlan, ReadyAt};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::asked::{Asked, Start};
@@ -23,7 +23,7 @@ use crate::cli::Cli;
 use crate::fate::Fate;
 use crate::fds::{OpenError, Opened, Sources};
 use crate::guest::{Beginning, Guest};
-use crate::handed::Handed;
+use crate::handed::{self, Handed};
 use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
@@ -72,7 +72,7 @@ pub(crate) fn launch(
         None => Caller::ignored(),
     };
     let manager = asked.handed.as_ref().map_or(manager, Handed::service_manager);
-    let identified = prepare::identify(&asked)?;
+    let identified = prepare::identify(&asked, Purpose::Start)?;
     // Before QEMU is asked what it is, which takes a moment: who is refused, is refused at once.
     let locks = claiming::lock(&identified, cli)?;
     let prepared = identified.prepare(&asked, Purpose::Start)?;
@@ -241,8 +241,9 @@ impl Equipment {
             Sources { inheritance: &mut given.inheritance, handed: given.handed.as_mut(), daemon };
         let Opened { mut fds, monitor, links } =
             fds::open(prepared, sources).map_err(|error| unopened(error, prepared))?;
-        let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
-        let readiness = readiness.context("the port by which the guest says that it is ready")?;
+        let port = given.handed.as_mut().and_then(|handed| handed.release(handed::READY));
+        let ready = plan.ready.as_ref();
+        let readiness = ready.map(|ready| awaited(ready, port, prepared)).transpose()?;
         let resumes = matches!(given.start, Start::Boot);
         let (last_orders, incoming) = to_come_in(given.start, fds.len());
         fds.extend(incoming);
@@ -283,6 +284,21 @@ fn dump_path(instance: &UnitInstance) -> PathBuf {
 fn watch(qemu: Pid) -> anyhow::Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(qemu.as_raw()).context("QEMU has no process id")?;
     pidfd_open(raw, PidfdFlags::empty()).context("QEMU's process cannot be watched")
+}
+
+/// The guest's own word, where it is to give one.
+fn awaited(
+    ready: &GuestReady,
+    port: Option<OwnedFd>,
+    prepared: &Prepared,
+) -> Result<Readiness, LaunchError> {
+    Readiness::await_at(ready, port).map_err(|error| match &ready.at {
+        ReadyAt::Port { name, .. } => anyhow::Error::new(error).context(name.clone()).into(),
+        ReadyAt::Vsock { port, place, .. } => {
+            let what = format!("this host cannot listen at port {port} of its vsock: {error}");
+            PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
+        }
+    })
 }
 
 fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {

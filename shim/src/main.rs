@@ -15,6 +15,8 @@ mod caller;
 mod claiming;
 mod cli;
 mod consoles;
+mod credentials;
+mod declare;
 mod definition;
 mod dump;
 mod facts;
@@ -58,8 +60,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use sd_notify::NotifyState;
 
-use crate::asked::Asked;
+use crate::asked::{Asked, named_by};
 use crate::cli::Cli;
+use crate::definition::Scope;
 use crate::fate::Status;
 use crate::launch::LaunchError;
 use crate::prepare::{PrepareError, Prepared, Purpose};
@@ -77,6 +80,9 @@ fn main() -> ExitCode {
     }
     if let Some(program) = &cli.probe {
         return probe(program).into();
+    }
+    if let Some(instance) = &cli.declare {
+        return declare_unit(instance, cli.user).into();
     }
     let status = match Asked::read(&cli) {
         Ok(asked) if cli.check => check(&asked),
@@ -112,6 +118,13 @@ fn probe(program: &str) -> Status {
         Ok(text) => print_lines(&[text]),
         Err(error) => failed(Status::StartFailed, &format!("{error:#}"), ServiceManager::Ignored),
     }
+}
+
+/// `--declare`: the unit of a guest that systemd has no settings for yet.
+fn declare_unit(instance: &str, user: bool) -> Status {
+    let scope = if user { Scope::User } else { Scope::System };
+    let guest = named_by(instance, "--declare", scope).map_err(anyhow::Error::msg);
+    step(guest.and_then(|guest| declare::declare(&guest)))
 }
 
 /// A step of a unit beside the guest.
@@ -186,7 +199,9 @@ fn run(cli: &Cli, asked: Asked, manager: ServiceManager) -> Status {
 
 fn report(error: &PrepareError, manager: ServiceManager) -> Status {
     let status = match error {
-        PrepareError::Definition(_) | PrepareError::Faulty(_) => Status::Definition,
+        PrepareError::Definition(_) | PrepareError::Undeclared(_) | PrepareError::Faulty(_) => {
+            Status::Definition
+        }
         PrepareError::HostFiles(_) | PrepareError::Placement(_) => Status::HostFile,
     };
     failed(status, &error.to_string(), manager)

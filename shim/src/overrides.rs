@@ -1,8 +1,6 @@
 //! What the command line gives instead of the definition's own.
 
-use std::borrow::Cow;
-
-use domain::tree::{Element, Node};
+use domain::tree::Element;
 use domain::{DomainName, DomainUuid};
 
 /// Each counts instead of the element of that name, which may be missing.
@@ -16,30 +14,11 @@ impl Overrides {
     /// Changes the document before it is read, so that all that follows from a name or UUID follows from these.
     pub(crate) fn apply(&self, root: &mut Element<'_>) {
         if let Some(name) = &self.name {
-            set(root, "name", name.to_string());
+            root.set_text("name", name.to_string());
         }
         if let Some(uuid) = &self.uuid {
-            set(root, "uuid", uuid.to_string());
+            root.set_text("uuid", uuid.to_string());
         }
-    }
-}
-
-fn set(root: &mut Element<'_>, name: &'static str, text: String) {
-    let text = vec![Node::Text(Cow::Owned(text))];
-    let present = root.children.iter_mut().find_map(|node| match node {
-        Node::Element(element) if element.qualified == name => Some(element),
-        Node::Element(_) | Node::Text(_) => None,
-    });
-    match present {
-        Some(element) => element.children = text,
-        None => root.children.push(Node::Element(Element {
-            name,
-            qualified: name,
-            namespace: None,
-            attributes: Vec::new(),
-            children: text,
-            position: root.position,
-        })),
     }
 }
 

@@ -1,16 +1,19 @@
 //! From the command line to what a start needs: the domain, read and planned.
 
+use std::path::Path;
+
 use domain::{
-    Domain, DomainName, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text,
-    tree,
+    Domain, DomainName, DomainUuid, Fault, Faults, Header, ReadinessChannel, Severity,
+    TemplateInstance, UnitInstance, definition_text, tree,
 };
-use qemu::{Launch, LaunchPlan};
+use qemu::{Credential, Launch, LaunchPlan};
 
 use crate::asked::Asked;
+use crate::declare::{self, Undeclared};
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::handed::Handed;
 use crate::runtime_dir::Place;
-use crate::{facts, identity, vsock};
+use crate::{credentials, facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub(crate) enum PrepareError {
     /// There is no definition to read.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    /// The guest's unit lacks the settings that its definition asks for.
+    #[error(transparent)]
+    Undeclared(#[from] Undeclared),
     /// The definition has faults, one line each, with the file's name.
     #[error("{}", .0.join("\n"))]
     Faulty(Vec<String>),
@@ -75,7 +81,7 @@ pub(crate) struct Checked {
 /// # Errors
 /// [`PrepareError::Definition`] or [`PrepareError::Faulty`].
 pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, PrepareError> {
-    identify(asked)?.prepare(asked, purpose)
+    identify(asked, purpose)?.prepare(asked, purpose)
 }
 
 /// Reads and plans the guest, and keeps what is wrong with it.
@@ -83,7 +89,7 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
-    Ok(identify(asked)?.check(asked, purpose))
+    Ok(identify(asked, purpose)?.check(asked, purpose))
 }
 
 /// The guest as its start is going to plan it; nothing when that will refuse it, and say why.
@@ -98,8 +104,12 @@ pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared
 ///
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
-pub(crate) fn identify(asked: &Asked) -> Result<Identified, PrepareError> {
+pub(crate) fn identify(asked: &Asked, purpose: Purpose) -> Result<Identified, PrepareError> {
     let definition = definition(asked)?;
+    // In a sandbox the unit's account tells.
+    if purpose == Purpose::Start && asked.handed.is_none() {
+        declare::check(&asked.source, &definition)?;
+    }
     let faults = Faults::new();
     let named = Named::read(asked, &definition, &faults);
     Ok(Identified { definition, named, faults })
@@ -133,8 +143,7 @@ impl Identified {
         let planned = named.and_then(|named| plan(asked, named, purpose, &faults));
         let mut faults = faults.into_sorted();
         // What the unit carries out is left out of no guest that runs in one.
-        let in_unit = matches!(asked.source, Source::Named { .. });
-        faults.retain(|fault| !(in_unit && fault.severity == Severity::Unit));
+        faults.retain(|fault| !(asked.in_unit() && fault.severity == Severity::Unit));
         let (refused, ignored): (Vec<Fault>, Vec<Fault>) =
             faults.into_iter().partition(|fault| fault.severity == Severity::Refused);
         let lines = |faults: &[Fault]| {
@@ -186,10 +195,14 @@ fn definition(asked: &Asked) -> Result<Definition, PrepareError> {
     let Some(handed) = &asked.handed else { return Ok(definition::read(&asked.source)?) };
     let definition = handed.definition().map_err(|told| PrepareError::Faulty(vec![told.into()]))?;
     let expected_name = match &asked.source {
-        Source::Named { name, .. } => Some(name.clone()),
+        Source::Named(guest) => Some(guest.name.clone()),
         Source::File(_) | Source::Descriptor { .. } => None,
     };
-    Ok(Definition { expected_name, ..definition })
+    let template = expected_name
+        .as_ref()
+        .and_then(TemplateInstance::of)
+        .is_some_and(|instance| instance.is_declared_by(Path::new(&definition.file)));
+    Ok(Definition { expected_name, template, ..definition })
 }
 
 struct Planned {
@@ -215,11 +228,15 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     facts.accelerators.kvm |= inherited.has("kvm");
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
-    if !domain.devices.vsocks.is_empty() {
+    let awaited = domain.readiness.as_ref().map(|readiness| readiness.channel);
+    if !domain.devices.vsocks.is_empty() || awaited == Some(ReadinessChannel::Vsock) {
         facts.network.vsock_cid = handed.and_then(Handed::vsock_cid).or(Some(match purpose {
             Purpose::Look => vsock::derived(&uuid),
             Purpose::Start | Purpose::HandOver => vsock::free(&uuid),
         }));
+    }
+    if purpose == Purpose::Start && asked.in_unit() {
+        facts.credentials = credentials(&domain, faults);
     }
     qemu::complete(&mut domain, &facts, faults);
     let launch = Launch {
@@ -230,6 +247,15 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
     Some(Planned { domain, instance, place, uuid, plan })
+}
+
+/// What the unit has for its guest; a guest does not start without what it was to be given.
+fn credentials(domain: &Domain, faults: &Faults) -> Vec<Credential> {
+    credentials::of_unit().unwrap_or_else(|error| {
+        let what = format!("the unit's credentials cannot be read: {error}");
+        faults.push(domain.place.refused(what));
+        Vec::new()
+    })
 }
 
 /// A runtime directory of this run's own.
@@ -250,6 +276,10 @@ fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domai
         }
     };
     if let Some(expected) = &definition.expected_name {
+        let template = TemplateInstance::of(expected).filter(|_| definition.template);
+        if let Some(template) = template {
+            template.fill(&mut root, faults);
+        }
         // The header's own faults are found again by the whole domain's reader.
         let header = Header::read(&root, &Faults::new());
         header.misfiled(&root, expected).into_iter().for_each(|fault| faults.push(fault));

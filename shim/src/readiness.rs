@@ -1,15 +1,18 @@
-//! The guest's own word that it is ready, over a port of its own.
+//! The guest's own word that it is ready, over a port of its own or a vsock.
 //!
 //! The guest is not trusted: what it writes is read in small pieces, and nothing but the line `READY=1` means
 //! anything.
 
 use std::fmt;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use qemu::GuestReady;
+use qemu::{GuestReady, ReadyAt};
+
+use crate::vsock::HostPort;
 
 /// What the guest writes, as a service does to its manager (sd_notify(3)).
 const READY: &[u8] = b"READY=1";
@@ -20,11 +23,10 @@ const LONGEST_LINE: usize = 4096;
 /// A guest that is awaited.
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    port: String,
+    what: String,
     timeout: Duration,
     /// None when there is nothing more to hear.
-    stream: Option<UnixStream>,
-    lines: Lines,
+    source: Option<Source>,
     until: Option<Instant>,
 }
 
@@ -37,14 +39,35 @@ pub(crate) enum Heard {
     Closed,
 }
 
+/// Where the guest is listened to.
+#[derive(Debug)]
+enum Source {
+    /// A connection to the guest's port, which lasts as long as QEMU.
+    Port(Connection),
+    /// Systemd in a guest makes a connection for each message; one is heard at a time.
+    Vsock { port: HostPort, connection: Option<Connection> },
+}
+
 impl Readiness {
-    /// Connects to the port's socket, which listens already. QEMU takes it up before the guest runs, and would
-    /// drop what the guest writes to a port that nobody is connected to.
-    pub(crate) fn await_at(ready: &GuestReady) -> io::Result<Self> {
-        let stream = UnixStream::connect(&ready.socket)?;
-        stream.set_nonblocking(true)?;
-        let (port, timeout) = (ready.port.clone(), ready.timeout);
-        Ok(Self { port, timeout, stream: Some(stream), lines: Lines::default(), until: None })
+    /// Connects to the port's socket, which listens already: QEMU takes it up before the guest runs, and would
+    /// drop what the guest writes to a port that nobody is connected to. Or listens itself, for a vsock, unless
+    /// that socket is `open` already.
+    pub(crate) fn await_at(ready: &GuestReady, open: Option<OwnedFd>) -> io::Result<Self> {
+        let (what, source) = match &ready.at {
+            ReadyAt::Port { name, socket } => {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_nonblocking(true)?;
+                (format!("on its port {name}"), Source::Port(Connection::new(stream.into())))
+            }
+            ReadyAt::Vsock { cid, port, .. } => {
+                let port = match open {
+                    Some(socket) => HostPort::of(socket, *cid),
+                    None => HostPort::listen(*port, *cid)?,
+                };
+                ("over its vsock".to_owned(), Source::Vsock { port, connection: None })
+            }
+        };
+        Ok(Self { what, timeout: ready.timeout, source: Some(source), until: None })
     }
 
     /// The guest's CPUs run, and its time with them. This is how long the service manager is to wait at least.
@@ -55,12 +78,17 @@ impl Readiness {
 
     /// Nobody waits for the guest any more.
     pub(crate) fn give_up(&mut self) {
-        (self.until, self.stream) = (None, None);
+        (self.until, self.source) = (None, None);
     }
 
     /// What to poll for input.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.stream.as_ref().map(AsFd::as_fd)
+        Some(match self.source.as_ref()? {
+            Source::Port(connection) | Source::Vsock { connection: Some(connection), .. } => {
+                connection.stream.as_fd()
+            }
+            Source::Vsock { port, connection: None } => port.as_fd(),
+        })
     }
 
     /// When the guest has had its time.
@@ -75,21 +103,22 @@ impl Readiness {
 
     /// Reads what there is, up to a few kilobytes.
     pub(crate) fn listen(&mut self) -> Heard {
-        let Some(stream) = &mut self.stream else { return Heard::Nothing };
-        let mut buffer = [0; 1024];
-        match stream.read(&mut buffer) {
-            Ok(0) => Heard::Closed,
-            Ok(length) if self.lines.take(&buffer[..length]) => Heard::Ready,
-            Ok(_) => Heard::Nothing,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
+        match &mut self.source {
+            None => Heard::Nothing,
+            Some(Source::Port(connection)) => connection.hear(),
+            Some(Source::Vsock { port, connection: current @ None }) => {
+                *current = port.accept().map(Connection::new);
                 Heard::Nothing
             }
-            Err(_) => Heard::Closed,
+            Some(Source::Vsock { connection: current @ Some(_), .. }) => {
+                let heard = current.as_mut().map_or(Heard::Closed, Connection::hear);
+                if heard != Heard::Closed {
+                    return heard;
+                }
+                // Its end ends a line as well, and another connection may follow.
+                let last = current.take().is_some_and(Connection::ended_ready);
+                if last { Heard::Ready } else { Heard::Nothing }
+            }
         }
     }
 }
@@ -97,7 +126,40 @@ impl Readiness {
 impl fmt::Display for Readiness {
     /// What is awaited.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "READY=1 on its port {}", self.port)
+        write!(f, "READY=1 {}", self.what)
+    }
+}
+
+/// A stream that does not block, with the line that is being read.
+#[derive(Debug)]
+struct Connection {
+    stream: File,
+    lines: Lines,
+}
+
+impl Connection {
+    fn new(stream: OwnedFd) -> Self {
+        Self { stream: stream.into(), lines: Lines::default() }
+    }
+
+    fn hear(&mut self) -> Heard {
+        let mut buffer = [0; 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Heard::Closed,
+            Ok(length) if self.lines.take(&buffer[..length]) => Heard::Ready,
+            Ok(_) => Heard::Nothing,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Heard::Nothing
+            }
+            Err(_) => Heard::Closed,
+        }
+    }
+
+    /// Whether the line that the end of the stream ends is the one.
+    fn ended_ready(self) -> bool {
+        self.lines.0 == READY
     }
 }
 
@@ -124,6 +186,27 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_message_of_systemd_ends_with_its_connection() {
+        for (text, ready) in [
+            (&b"READY=1"[..], true),
+            (b"X_SYSTEMD_HOSTNAME=web\nREADY=1", true),
+            (b"X_SYSTEMD_HOSTNAME=web", false),
+            (b"READY=10", false),
+            (b"", false),
+        ] {
+            let (mut guest, ours) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut connection = Connection::new(ours.into());
+            assert_eq!(connection.hear(), Heard::Nothing, "nothing is there yet");
+            guest.write_all(text).unwrap();
+            drop(guest);
+            while connection.hear() == Heard::Nothing {}
+            assert_eq!(connection.ended_ready(), ready, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
 
     #[test]
     fn only_the_line_itself_is_heard() {

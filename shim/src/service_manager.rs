@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use serde::Serialize;
 use zbus::connection::Builder;
+use zbus::{Connection, DynamicType, Message};
 
 use crate::host;
 
@@ -92,19 +94,9 @@ fn stop_timeout(at_start: Option<u64>) -> Option<Duration> {
 
 /// `TimeoutStopUSec` of the unit that this process belongs to (org.freedesktop.systemd1(5)).
 pub(crate) fn unit_stop_timeout() -> zbus::Result<u64> {
-    const MANAGER: &str = "org.freedesktop.systemd1";
     zruntime::block_on(async {
-        let builder = if system_instance() { host::system_bus() } else { Builder::session() };
-        let connection = builder.method_timeout(Duration::from_secs(1)).build().await?;
-        let reply = connection
-            .call_method(
-                Some(MANAGER),
-                "/org/freedesktop/systemd1",
-                Some("org.freedesktop.systemd1.Manager"),
-                "GetUnitByPID",
-                &(std::process::id()),
-            )
-            .await?;
+        let connection = connect(Duration::from_secs(1)).await?;
+        let reply = call(&connection, "GetUnitByPID", &(std::process::id())).await?;
         let body = reply.body();
         let unit: zbus::ObjectPath<'_> = body.deserialize()?;
         let reply = connection
@@ -119,6 +111,51 @@ pub(crate) fn unit_stop_timeout() -> zbus::Result<u64> {
         let value: zbus::OwnedVariant = reply.body().deserialize()?;
         u64::try_from(value)
     })
+}
+
+/// Has the manager run its generators and read all units again, and then start this one, whose start is waiting
+/// already, with what it has become.
+///
+/// # Errors
+/// When the manager cannot be reached over the bus, or refuses.
+pub(crate) fn reload_and_start(unit: Option<&str>) -> zbus::Result<()> {
+    zruntime::block_on(async {
+        let connection = connect(RELOAD_TIMEOUT).await?;
+        call(&connection, "Reload", &()).await?;
+        if let Some(unit) = unit {
+            // The two starts are one then, and what the unit needs now, such as mounts, is started before it.
+            call(&connection, "StartUnit", &(unit, "replace")).await?;
+        }
+        Ok(())
+    })
+}
+
+/// The manager's name on the bus, org.freedesktop.systemd1(5).
+const MANAGER: &str = "org.freedesktop.systemd1";
+
+/// A reload takes seconds with thousands of units.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+async fn connect(timeout: Duration) -> zbus::Result<Connection> {
+    let builder = if system_instance() { host::system_bus() } else { Builder::session() };
+    builder.method_timeout(timeout).build().await
+}
+
+/// Calls a method of the manager.
+async fn call<A: Serialize + DynamicType>(
+    connection: &Connection,
+    method: &str,
+    arguments: &A,
+) -> zbus::Result<Message> {
+    connection
+        .call_method(
+            Some(MANAGER),
+            "/org/freedesktop/systemd1",
+            Some("org.freedesktop.systemd1.Manager"),
+            method,
+            arguments,
+        )
+        .await
 }
 
 /// Whether the unit is one of the system's manager: a user's manager gives its services its own runtime

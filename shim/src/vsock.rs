@@ -1,9 +1,14 @@
-//! The guest's vsock: its number, and the kernel's device.
+//! The guest's vsock: its number, the kernel's device, and the host's end of a connection.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use domain::{DomainUuid, Fault, Place};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, getpeername, listen, socket,
+};
+use rustix::net::{SocketFlags, accept_with};
 
 use crate::sys;
 
@@ -12,6 +17,9 @@ pub(crate) const DEVICE: &str = "/dev/vhost-vsock";
 
 /// Numbers from 3 on are guests' (vsock(7)); the largest of 32 bits stands for any.
 const FIRST: u32 = 3;
+
+/// How many connections wait to be taken: systemd in a guest sends a few messages at once.
+const WAITING: i32 = 16;
 
 /// How many numbers are tried for a guest.
 const TRIES: u32 = 1000;
@@ -55,6 +63,43 @@ pub(crate) fn open(cid: u32, place: &Place) -> Result<File, Fault> {
         place.refused(format!("the guest cannot have the number {cid}: {error}; {advice}"))
     })?;
     Ok(device)
+}
+
+/// A port of this host at which one guest is heard.
+#[derive(Debug)]
+pub(crate) struct HostPort {
+    socket: OwnedFd,
+    cid: u32,
+}
+
+impl HostPort {
+    /// Listens at the port for the guest with this number.
+    pub(crate) fn listen(port: u32, cid: u32) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
+        listen(&socket, Backlog::new(WAITING)?)?;
+        Ok(Self { socket, cid })
+    }
+
+    /// The port at which this socket listens.
+    pub(crate) fn of(socket: OwnedFd, cid: u32) -> Self {
+        Self { socket, cid }
+    }
+
+    /// The next connection of the guest's; one of somebody else is closed.
+    pub(crate) fn accept(&self) -> Option<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let connection = accept_with(&self.socket, flags).ok()?;
+        let peer = getpeername::<VsockAddr>(connection.as_raw_fd()).ok()?;
+        (peer.cid() == self.cid).then_some(connection)
+    }
+}
+
+impl AsFd for HostPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 #[cfg(test)]

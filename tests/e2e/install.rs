@@ -17,12 +17,14 @@ const FILES: &str = "\
 755 usr/bin/glassboxctl
 755 usr/lib/glassbox/libguestfs-hv
 755 usr/lib/glassbox/network
+644 usr/lib/systemd/system/glassbox-instance@.service
 644 usr/lib/systemd/system/glassbox-network@.service
 644 usr/lib/systemd/system/glassbox-registry.target
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
 644 usr/lib/systemd/system/qemu@.service
 755 usr/lib/systemd/system-generators/glassbox-generator
+644 usr/lib/systemd/user/glassbox-instance@.service
 644 usr/lib/systemd/user/glassbox-registry.target
 644 usr/lib/systemd/user/glassboxd.service
 644 usr/lib/systemd/user/glassboxd.socket
@@ -72,9 +74,11 @@ fn units_name_the_programs_below_the_prefix() {
     assert!(place.root().join("opt/glassbox/bin/glassbox-qemu").is_file());
     for (unit, program) in [
         ("system/qemu@.service", "/opt/glassbox/bin/glassbox-qemu"),
+        ("system/glassbox-instance@.service", "/opt/glassbox/bin/glassbox-qemu"),
         ("system/glassbox-network@.service", "/opt/glassbox/lib/glassbox/network"),
         ("system/glassboxd.service", "/opt/glassbox/sbin/glassboxd"),
         ("user/qemu@.service", "/opt/glassbox/bin/glassbox-qemu"),
+        ("user/glassbox-instance@.service", "/opt/glassbox/bin/glassbox-qemu"),
         ("user/glassboxd.service", "/opt/glassbox/sbin/glassboxd"),
     ] {
         let text = fs::read_to_string(place.root().join("usr/lib/systemd").join(unit)).unwrap();

@@ -233,7 +233,13 @@ fn networkd_takes_every_kind_of_network_and_gives_it_back(root: Root) -> Result<
         assert!(links.contains(part), "{part} is not in {links}");
     }
     assert!(links.ends_with("\n1\n"), "IPv6 is forwarded: {links}");
+    define(&host, "lab", &LAB.replace("10.9.0.", "10.8.0."))?;
+    host.reload()?;
     host.systemctl(["reload"].into_iter().chain(units.iter().copied()))?.success()?;
+    host.wait_for("the changed address", PATIENCE, || {
+        let addresses = host.run(["ip", "-brief", "addr", "show", "dev", "virbr-lab"]);
+        addresses.is_ok_and(|it| it.stdout.contains("10.8.0.1/24") && !it.stdout.contains("10.9."))
+    })?;
     let networkd = host.unit("systemd-networkd.service").journal()?;
     for complaint in ["Unknown", "nvalid", "gnoring", "ailed"] {
         // A container may not load programs into the kernel.

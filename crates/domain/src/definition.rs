@@ -14,6 +14,12 @@ use crate::names::NameError;
 /// (`REMOTE_STRING_MAX`), hence the longest document that any libvirt client can hand over.
 pub const LARGEST_DEFINITION: usize = 4 << 20;
 
+/// What the directories of guests are called, below the directories that systemd's are in.
+const GUESTS: &str = "glassbox/qemu";
+
+/// What those of networks are called there.
+const NETWORKS: &str = "glassbox/networks";
+
 /// The text of a definition's file.
 ///
 /// # Errors
@@ -130,7 +136,7 @@ impl SearchPath {
     /// The directories of the system manager's guests.
     #[must_use]
     pub fn system() -> Self {
-        Self::below(SYSTEM.map(PathBuf::from), "glassbox/qemu", true)
+        Self::below(SYSTEM.map(PathBuf::from), GUESTS, true)
     }
 
     /// The directories of virtual networks. They are the system's alone: networkd makes no bridge for a user.
@@ -142,7 +148,7 @@ impl SearchPath {
     /// ```
     #[must_use]
     pub fn networks() -> Self {
-        Self::below(SYSTEM.map(PathBuf::from), "glassbox/networks", true)
+        Self::below(SYSTEM.map(PathBuf::from), NETWORKS, true)
     }
 
     /// The directories of a user's manager. Those whose variables are unset are left out.
@@ -151,7 +157,7 @@ impl SearchPath {
         let config = environment.config();
         let has_config = config.is_some();
         let parents = [config, environment.runtime(), environment.data()];
-        Self::below(parents.into_iter().flatten(), "glassbox/qemu", has_config)
+        Self::below(parents.into_iter().flatten(), GUESTS, has_config)
     }
 
     fn below(
@@ -169,6 +175,14 @@ impl SearchPath {
     #[must_use]
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
+    }
+
+    /// The directories of another kind beside those of definitions, in the same order: `/etc/systemd/system`
+    /// beside `/etc/glassbox/qemu` for `systemd/system`.
+    pub fn beside(&self, other: &str) -> impl Iterator<Item = PathBuf> {
+        // GUESTS and NETWORKS have two parts each.
+        let parents = self.directories.iter().filter_map(|directory| directory.ancestors().nth(2));
+        parents.map(move |parent| parent.join(other))
     }
 
     /// The directory whose entries `NAME.xml` start at boot, or at the user's login; none without a
@@ -222,6 +236,9 @@ mod tests {
                 "/usr/lib/glassbox/qemu"
             ]
         );
+        let units: Vec<_> = path.beside("systemd/system").collect();
+        assert_eq!(units[0], Path::new("/etc/systemd/system"));
+        assert_eq!(units[3], Path::new("/usr/lib/systemd/system"));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const LONGEST_MACHINE_NAME: usize = 64;
 /// What opens a machine name that stands for a domain name machined would refuse.
 const ESCAPED_MACHINE_PREFIX: &str = "gb--";
 
+/// What stands for `@` in a machine name.
+const AT_IN_MACHINE: &str = "--";
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -257,8 +260,9 @@ impl fmt::Display for DomainUuid {
 ///
 /// Bytes outside systemd's unit name alphabet and the backslash are written `\xHH`, as systemd-escape(1)
 /// does. The hyphen stays as it is: systemd-escape maps `/` to it, but no domain name has a slash, and
-/// `qemu@web-1` is what a user types. Reading accepts an escaped hyphen, so the output of systemd-escape
-/// names the same guest.
+/// `qemu@web-1` is what a user types. So does `@`, which systemd-escape writes `\x40` although an instance may
+/// have it: `qemu@worker@3` is an instance of the template `worker@.xml`. Reading accepts both escaped, so the
+/// output of systemd-escape names the same guest.
 ///
 /// ```
 /// use domain::{DomainName, UnitInstance};
@@ -309,7 +313,7 @@ impl UnitInstance {
         for (i, byte) in name.bytes().enumerate() {
             // A leading dot would make the drop-in directory's instance look hidden to systemd.
             let leading_dot = i == 0 && byte == b'.';
-            if !leading_dot && (byte.is_ascii_alphanumeric() || b":-_.".contains(&byte)) {
+            if !leading_dot && (byte.is_ascii_alphanumeric() || b":-_.@".contains(&byte)) {
                 escaped.push(char::from(byte));
             } else {
                 escaped.push_str(&format!("\\x{byte:02x}"));
@@ -349,15 +353,17 @@ impl fmt::Display for UnitInstance {
 
 /// A domain's name in the alphabet of systemd-machined: letters, digits, and inner hyphens and dots.
 ///
-/// A name that machined takes stays as it is. Any other is written `gb--` and then byte by byte, letters and
-/// digits as they are and the rest as `-hh`, so `my vm.1` becomes `gb--my-20vm-2e1`. The rule is machined's
-/// (`hostname_is_valid` in systemd's `hostname-util.c`), at most 64 bytes.
+/// A name that machined takes stays as it is, and an `@`, as instances of templates have it, is two hyphens.
+/// Any other is written `gb--` and then byte by byte, letters and digits as they are and the rest as `-hh`, so
+/// `my vm.1` becomes `gb--my-20vm-2e1`. The rule is machined's (`hostname_is_valid` in systemd's
+/// `hostname-util.c`), at most 64 bytes.
 ///
 /// ```
 /// use domain::{DomainName, MachineName};
 /// let machine = |name| MachineName::try_from(&DomainName::try_from(name).unwrap()).unwrap();
 /// assert_eq!(machine("web").as_str(), "web");
 /// assert_eq!(machine("a-b").as_str(), "a-b");
+/// assert_eq!(machine("worker@3").as_str(), "worker--3");
 /// assert_eq!(machine("ü").as_str(), "gb---c3-bc");
 /// assert_eq!(machine("ü").domain_name().unwrap().as_str(), "ü");
 /// ```
@@ -377,14 +383,33 @@ impl MachineName {
     /// [`NameError`] when the text has a broken escape; none for a machine name made by this type.
     pub fn domain_name(&self) -> Result<DomainName, NameError> {
         let Some(escaped) = self.0.strip_prefix(ESCAPED_MACHINE_PREFIX) else {
-            return DomainName::try_from(self.0.as_str());
+            return DomainName::try_from(self.0.replace(AT_IN_MACHINE, "@").as_str());
         };
         let bytes = unescape(escaped, "-").ok_or_else(|| NameError::Escape(self.0.clone()))?;
         let text = String::from_utf8(bytes).map_err(|_| NameError::Escape(self.0.clone()))?;
         DomainName::try_from(text.as_str())
     }
 
-    fn is_plain(name: &str) -> bool {
+    fn escape(name: &str) -> String {
+        let mut machine = ESCAPED_MACHINE_PREFIX.to_owned();
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() {
+                machine.push(char::from(byte));
+            } else {
+                machine.push_str(&format!("-{byte:02x}"));
+            }
+        }
+        machine
+    }
+
+    /// The name with `@` as two hyphens, if machined takes that and no other name comes to the same.
+    fn plain(name: &str) -> Option<String> {
+        let ambiguous = ["--", "-@", "@-"].iter().any(|part| name.contains(part));
+        let machine = name.replace('@', AT_IN_MACHINE);
+        (!ambiguous && Self::is_valid(&machine)).then_some(machine)
+    }
+
+    fn is_valid(name: &str) -> bool {
         !name.starts_with(ESCAPED_MACHINE_PREFIX)
             && name.split('.').all(|label| {
                 !label.is_empty()
@@ -400,19 +425,7 @@ impl TryFrom<&DomainName> for MachineName {
 
     /// Fails only when the machine name would be longer than 64 bytes.
     fn try_from(name: &DomainName) -> Result<Self, NameError> {
-        let mut machine = String::new();
-        if Self::is_plain(name.as_str()) {
-            machine.push_str(name.as_str());
-        } else {
-            machine.push_str(ESCAPED_MACHINE_PREFIX);
-            for byte in name.as_str().bytes() {
-                if byte.is_ascii_alphanumeric() {
-                    machine.push(char::from(byte));
-                } else {
-                    machine.push_str(&format!("-{byte:02x}"));
-                }
-            }
-        }
+        let machine = Self::plain(name.as_str()).unwrap_or_else(|| Self::escape(name.as_str()));
         if machine.len() > LONGEST_MACHINE_NAME {
             return Err(NameError::TooLong { length: machine.len(), limit: LONGEST_MACHINE_NAME });
         }
@@ -457,7 +470,8 @@ mod tests {
             ("ü", r"\xc3\xbc"),
             (".hidden", r"\x2ehidden"),
             (r"a\x2db", r"a\x5cx2db"),
-            ("a@b%i", r"a\x40b\x25i"),
+            ("worker@3", "worker@3"),
+            ("a@b%i", r"a@b\x25i"),
         ] {
             assert_eq!(UnitInstance::from(&name(text)).as_str(), instance);
         }
@@ -468,6 +482,10 @@ mod tests {
         assert_eq!(
             UnitInstance::try_from(r"web\x2d1").unwrap().domain_name().unwrap(),
             name("web-1")
+        );
+        assert_eq!(
+            UnitInstance::try_from(r"worker\x403").unwrap().domain_name().unwrap(),
+            name("worker@3")
         );
         assert_eq!(UnitInstance::try_from(r"a\x2").unwrap_err(), NameError::Escape(r"a\x2".into()));
         assert!(UnitInstance::try_from(r"a\x2fb").is_err(), "a slash is in no domain name");
@@ -482,6 +500,11 @@ mod tests {
             ("web-", "gb--web-2d"),
             ("a..b", "gb--a-2e-2eb"),
             ("gb--x", "gb--gb-2d-2dx"),
+            ("worker@3", "worker--3"),
+            ("a--b", "gb--a-2d-2db"),
+            ("a-@b", "gb--a-2d-40b"),
+            ("gb@x", "gb--gb-40x"),
+            ("worker@", "gb--worker-40"),
         ] {
             assert_eq!(MachineName::try_from(&name(text)).unwrap().as_str(), machine);
         }
@@ -517,7 +540,7 @@ mod tests {
         fn unit_instances_turn_back(text in "[^/\\p{Cc}]{1,20}") {
             if let Ok(name) = DomainName::try_from(text.as_str()) {
                 let instance = UnitInstance::from(&name);
-                prop_assert!(instance.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\".contains(&b)));
+                prop_assert!(instance.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.@\\".contains(&b)));
                 let directory = instance.directory();
                 prop_assert!(!directory.contains(['\\', ':', '/']));
                 prop_assert_eq!(directory.replace("=3a", ":").replace('=', "\\x"), instance.as_str());
@@ -526,7 +549,7 @@ mod tests {
         }
 
         #[test]
-        fn machine_names_turn_back(text in "[^/\\p{Cc}]{1,12}") {
+        fn machine_names_turn_back(text in prop_oneof!["[^/\\p{Cc}]{1,12}", "[ab@.-]{1,8}"]) {
             let Ok(name) = DomainName::try_from(text.as_str()) else { return Ok(()) };
             if let Ok(machine) = MachineName::try_from(&name) {
                 prop_assert!(machine.as_str().split('.').all(|label| !label.is_empty()));

@@ -6,12 +6,11 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::fault::{Fault, Faults, Place, Position};
-use crate::tree::{Attribute, Element};
+use crate::tree::{Attribute, Element, child_numbers};
 
 /// A word of the domain format that has a fixed list of spellings; made by [`keywords!`](crate::keywords).
 pub trait Keyword: Sized + Copy + 'static {
@@ -439,23 +438,6 @@ impl Drop for Reader<'_> {
             );
         }
     }
-}
-
-/// For each child its number among its namesakes, from 1; none for a child without namesakes.
-fn child_numbers(element: &Element<'_>) -> Vec<Option<usize>> {
-    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
-    for child in element.elements() {
-        *totals.entry(child.qualified).or_default() += 1;
-    }
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    element
-        .elements()
-        .map(|child| {
-            let seen = seen.entry(child.qualified).or_default();
-            *seen += 1;
-            (totals[child.qualified] > 1).then_some(*seen)
-        })
-        .collect()
 }
 
 crate::keywords! {

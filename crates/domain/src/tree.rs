@@ -5,6 +5,7 @@
 //! [`crate::Reader`] walks the tree and keeps account of what was read.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use quick_xml::NsReader;
 use quick_xml::XmlVersion;
@@ -63,6 +64,33 @@ impl<'x> Element<'x> {
         })
     }
 
+    /// The first child element of this name that is libvirt's own.
+    pub(crate) fn child_mut(&mut self, name: &str) -> Option<&mut Element<'x>> {
+        self.children.iter_mut().find_map(|node| match node {
+            Node::Element(element) if element.qualified == name && element.namespace.is_none() => {
+                Some(element)
+            }
+            Node::Element(_) | Node::Text(_) => None,
+        })
+    }
+
+    /// Gives the child element `name` this text and nothing else, and adds the child where there is none.
+    pub fn set_text(&mut self, name: &'static str, text: String) {
+        let text = vec![Node::Text(Cow::Owned(text))];
+        let position = self.position;
+        match self.child_mut(name) {
+            Some(element) => element.children = text,
+            None => self.children.push(Node::Element(Element {
+                name,
+                qualified: name,
+                namespace: None,
+                attributes: Vec::new(),
+                children: text,
+                position,
+            })),
+        }
+    }
+
     /// The character data directly below the element, pieces joined, white space at both ends removed.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
@@ -80,6 +108,23 @@ impl<'x> Element<'x> {
             }
         }
     }
+}
+
+/// For each child its number among its namesakes, from 1; none for a child without namesakes.
+pub(crate) fn child_numbers(element: &Element<'_>) -> Vec<Option<usize>> {
+    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in element.elements() {
+        *totals.entry(child.qualified).or_default() += 1;
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    element
+        .elements()
+        .map(|child| {
+            let seen = seen.entry(child.qualified).or_default();
+            *seen += 1;
+            (totals[child.qualified] > 1).then_some(*seen)
+        })
+        .collect()
 }
 
 /// The root element of a document.

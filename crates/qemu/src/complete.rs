@@ -27,7 +27,7 @@ pub fn complete(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     crate::machine::complete(domain, faults);
     clock::complete(domain, faults);
     lifecycle::complete(domain, faults);
-    implicit_devices(domain, facts, faults);
+    implicit_devices(domain, facts);
     cpu::complete(domain, facts, faults);
     device_defaults(domain, facts, faults);
     devices::disk::assign_addresses(domain);
@@ -55,8 +55,8 @@ fn check_devices(domain: &Domain, faults: &Faults) {
 }
 
 /// Devices that the machine has without being asked, in libvirt's order.
-fn implicit_devices(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
-    devices::ready::add_implicit(domain, faults);
+fn implicit_devices(domain: &mut Domain, facts: &HostFacts) {
+    devices::ready::add_implicit(domain);
     devices::input::add_ps2(domain);
     devices::controller::number(domain);
     devices::controller::add_implicit(domain);

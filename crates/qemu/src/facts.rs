@@ -6,6 +6,7 @@ use domain::devices::AudioType;
 use domain::{CpuSet, MemorySize};
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::Credential;
 use crate::firmware::FirmwareDescriptor;
 use crate::probe::Abilities;
 use crate::storage::StorageFacts;
@@ -56,6 +57,8 @@ pub struct HostFacts {
     pub clock: Option<HostClock>,
     /// The firmware that is installed, ordered by the names of the descriptors.
     pub firmware: Vec<FirmwareDescriptor>,
+    /// The credentials of the guest's unit that are the guest's, ordered by their names.
+    pub credentials: Vec<Credential>,
     /// AMD SEV, if the host has it.
     pub sev: Option<SevFacts>,
 }
@@ -268,6 +271,7 @@ impl Default for HostFacts {
             hugepages: Vec::new(),
             clock: None,
             firmware: Vec::new(),
+            credentials: Vec::new(),
             sev: None,
         }
     }

@@ -32,6 +32,7 @@ mod clock;
 mod command;
 mod complete;
 mod cpu;
+mod credentials;
 mod devices;
 mod facts;
 mod firmware;
@@ -68,6 +69,7 @@ mod vcpu;
 
 pub use arch::emulator;
 pub use complete::complete;
+pub use credentials::Credential;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
     HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
@@ -79,9 +81,9 @@ pub use inherited::{Inherited, Opened};
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, ThreadQuotas,
-    TunedThread, UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
+    HostFile, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt, ThreadCpus,
+    ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

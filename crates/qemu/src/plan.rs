@@ -47,15 +47,34 @@ pub struct LaunchPlan {
     pub ready: Option<GuestReady>,
 }
 
-/// A port by which the guest says that it is ready, with a line `READY=1`.
+/// How the guest says that it is ready, with a line `READY=1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestReady {
-    /// The port's name in the guest.
-    pub port: String,
-    /// The socket at which QEMU serves it, one of [`LaunchPlan::fds`].
-    pub socket: String,
+    /// Where it says so.
+    pub at: ReadyAt,
     /// How long it may take from when its CPUs run.
     pub timeout: Duration,
+}
+
+/// Where a guest says that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadyAt {
+    /// On a port of a virtio serial controller.
+    Port {
+        /// The port's name in the guest.
+        name: String,
+        /// The socket at which QEMU serves it, one of [`LaunchPlan::fds`].
+        socket: String,
+    },
+    /// At a stream socket of the host for vsock(7), where the shim listens.
+    Vsock {
+        /// The guest's number.
+        cid: u32,
+        /// The host's port.
+        port: u32,
+        /// The element that says so.
+        place: Place,
+    },
 }
 
 /// The password of a display.
@@ -154,6 +173,13 @@ pub enum FdKind {
         /// The socket's path.
         path: String,
     },
+    /// A file in memory with a credential of the unit's, in the form in which QEMU passes it on.
+    Credential {
+        /// The file that has it.
+        file: String,
+        /// The form.
+        form: CredentialForm,
+    },
     /// What the caller opened under this name.
     Inherited {
         /// The name.
@@ -168,6 +194,18 @@ impl FdKind {
     pub(crate) fn device(path: &str) -> Self {
         Self::Device { paths: vec![path.to_owned()], access: Access::ReadWrite }
     }
+}
+
+/// How a credential is written for QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialForm {
+    /// As it is.
+    Plain,
+    /// As a string of SMBIOS: this, and the credential in base64 behind it.
+    OemString {
+        /// What stands before it.
+        prefix: String,
+    },
 }
 
 /// A network device whose cable is unplugged before the guest runs.

@@ -8,9 +8,9 @@ use crate::facts::HostFacts;
 use crate::launch::{Launch, StartMode};
 use crate::plan::LaunchPlan;
 use crate::{
-    boot, clock, cpu, devices, genid, inherited, iothreads, launch_security, machine, memory,
-    monitor, numa, os, overrides, pinning, pm, sandbox, secrets, sysinfo, throttle_groups, tuning,
-    vcpu,
+    boot, clock, cpu, credentials, devices, genid, inherited, iothreads, launch_security, machine,
+    memory, monitor, numa, os, overrides, pinning, pm, sandbox, secrets, sysinfo, throttle_groups,
+    tuning, vcpu,
 };
 
 /// Plans the launch of a domain that [`crate::complete`] has completed. There is no plan when the domain is
@@ -55,6 +55,7 @@ fn machine_arguments(command: &mut Command<'_>) {
     identity(command);
     sysinfo::smbios_arguments(command);
     sysinfo::config_arguments(command);
+    credentials::arguments(command);
     genid::arguments(command);
     if command.domain.devices.graphics.is_empty() {
         command.argv.plain("-display", "none");

@@ -1,6 +1,6 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
 //! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
-//! line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! line; `credentials.txt` those of the unit, a name and a number of bytes a line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    Access, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts, HostNuma,
-    HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, StartMode, ThreadCpus,
-    ThreadPolicy, TunedThread, VirtualNetwork,
+    Access, Credential, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts,
+    HostNuma, HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, ReadyAt,
+    StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -79,14 +79,27 @@ fn inherited(case: &Path) -> Inherited {
         .collect()
 }
 
+/// The credentials of a case's unit.
+fn credentials(case: &Path) -> Vec<Credential> {
+    let text = std::fs::read_to_string(case.join("credentials.txt")).unwrap_or_default();
+    let credential = |(name, size): (&str, &str)| Credential {
+        name: name.to_owned(),
+        file: format!("/run/credentials/qemu@guest.service/{name}"),
+        size: size.parse().unwrap(),
+    };
+    text.lines().map(|line| credential(line.split_once(' ').unwrap())).collect()
+}
+
 /// The name of the file that is expected, and its text.
-fn translate(xml: &str, inherited: Inherited) -> (&'static str, String) {
+fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let faults = Faults::new();
+    let inherited = inherited(case);
     // The daemon's is left out, for all numbers of descriptors would be one more.
     let launch =
         Launch { start: StartMode::Boot, shim_monitor: true, daemon_monitor: false, inherited };
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
-        let facts = host(domain.name.as_str());
+        let mut facts = host(domain.name.as_str());
+        facts.credentials = credentials(case);
         qemu::complete(&mut domain, &facts, &faults);
         if !faults.any_refused() {
             lasts(&domain, &facts);
@@ -155,10 +168,23 @@ fn show(plan: &LaunchPlan) -> String {
     if let Some(bytes) = plan.balloon {
         writeln!(text, "balloon {bytes}").unwrap();
     }
+    if let Some(ready) = &plan.ready {
+        writeln!(text, "ready in {} s at {}", ready.timeout.as_secs(), show_ready(&ready.at))
+            .unwrap();
+    }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
     }
     text
+}
+
+fn show_ready(at: &ReadyAt) -> String {
+    match at {
+        ReadyAt::Port { name, socket } => format!("port {name} {socket}"),
+        ReadyAt::Vsock { cid, port, place } => {
+            format!("host's port {port} for cid {cid} by {}", place.path)
+        }
+    }
 }
 
 fn show_thread(thread: &TunedThread) -> String {
@@ -188,6 +214,7 @@ fn show_fd(kind: &FdKind) -> String {
         | FdKind::Output { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
+        | FdKind::Credential { .. }
         | FdKind::Inherited { .. } => format!("{kind:?}"),
     }
 }
@@ -198,7 +225,7 @@ fn plans_and_messages_are_as_accepted() {
     let mut wrong = Vec::new();
     for case in cases() {
         let xml = std::fs::read_to_string(case.join("domain.xml")).unwrap();
-        let (name, got) = translate(&xml, inherited(&case));
+        let (name, got) = translate(&xml, &case);
         if update {
             for old in ["argv.txt", "error.txt"].iter().filter(|old| **old != name) {
                 let _ = std::fs::remove_file(case.join(old)); // Mostly there is none.

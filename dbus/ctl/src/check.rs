@@ -26,23 +26,35 @@ pub(crate) fn check(wanted: &Check) -> Result<Verdict> {
             told.tell(&opinion)?;
         }
         for (name, path) in defined.iter().filter(|(_, path)| !is_mask(path)) {
-            let opinion = programs::translator(Subject::Guest(name), wanted.user)?;
+            let guest = guest(name, &defined);
+            let opinion = programs::translator(Subject::Guest(&guest), wanted.user)?;
             told.count(path, &opinion)?;
         }
         return Ok(told.verdict());
     }
     for file in &wanted.files {
-        let opinion = programs::translator(subject(file, &defined), wanted.user)?;
-        told.count(file, &opinion)?;
+        let guest = guest_of(file, &defined);
+        let subject = guest.as_ref().map_or(Subject::File(file), Subject::Guest);
+        told.count(file, &programs::translator(subject, wanted.user)?)?;
     }
     Ok(told.verdict())
 }
 
 /// A definition that counts is asked for by its guest's name, which it must have; another file may have any.
-fn subject<'a>(file: &'a Path, defined: &'a Defined) -> Subject<'a> {
+fn guest_of(file: &Path, defined: &Defined) -> Option<DomainName> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let guest = defined.iter().find(|(_, path)| **path == absolute);
-    guest.map_or(Subject::File(file), |(name, _)| Subject::Guest(name))
+    let (name, _) = defined.iter().find(|(_, path)| **path == absolute)?;
+    Some(guest(name, defined))
+}
+
+/// The guest to ask for: of a template, which is none, the first without a definition of its own.
+fn guest(name: &DomainName, defined: &Defined) -> DomainName {
+    let free = |number| {
+        let guest = DomainName::try_from(format!("{name}{number}").as_str()).ok()?;
+        (!defined.contains_key(&guest)).then_some(guest)
+    };
+    let guest = name.is_template().then(|| (1..=defined.len()).find_map(free)).flatten();
+    guest.unwrap_or_else(|| name.clone())
 }
 
 /// The first file of each name in the directories of definitions. What stands for no guest is the generator's to tell,

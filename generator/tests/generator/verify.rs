@@ -55,8 +55,9 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
 }
 
 /// The templates with their programs.
-const TEMPLATES: [(&str, &str); 2] = [
+const TEMPLATES: [(&str, &str); 3] = [
     ("qemu@.service", "/usr/bin/glassbox-qemu"),
+    ("glassbox-instance@.service", "/usr/bin/glassbox-qemu"),
     ("glassbox-network@.service", "/usr/lib/glassbox/network"),
 ];
 
@@ -77,8 +78,12 @@ fn scope(case: &Path) -> &'static str {
 fn systemd_has_nothing_to_say_of_the_templates() {
     for scope in ["--system", "--user"] {
         let installed = installed_units(scope);
-        let own = ["qemu@web.service", "glassbox-network@default.service"];
-        let units = if scope == "--user" { &own[..1] } else { &own };
+        let own = [
+            "qemu@web.service",
+            "glassbox-instance@worker@1.service",
+            "glassbox-network@default.service",
+        ];
+        let units = if scope == "--user" { &own[..2] } else { &own };
         let units: Vec<_> = units.iter().map(|unit| (*unit).to_owned()).collect();
         let Some(messages) = verify(scope, &[installed.path()], &units) else {
             return;
@@ -125,7 +130,7 @@ fn systemd_would_say_something_of_a_wrong_drop_in() {
 }
 
 #[test]
-fn links_at_boot_point_to_the_template() {
+fn links_point_to_the_unit_and_to_what_people_wrote() {
     for case in golden::cases() {
         for (name, entry) in golden::run(&case) {
             if let Entry::Link(target) = entry {
@@ -133,7 +138,9 @@ fn links_at_boot_point_to_the_template() {
                     name.contains(&format!(".wants/{of}"))
                         && target.ends_with(&format!("/{of}.service"))
                 });
-                assert!(template || target == "/dev/null", "{name} -> {target}");
+                // A drop-in for the guests of a template.
+                let drop_in = name.ends_with("@.conf") && target.contains("@.service.d/");
+                assert!(template || drop_in || target == "/dev/null", "{name} -> {target}");
             }
         }
     }

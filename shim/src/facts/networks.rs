@@ -36,7 +36,8 @@ pub(super) fn named(domain: &Domain) -> BTreeMap<String, Result<VirtualNetwork, 
 
 fn network(name: &str, search: &SearchPath) -> Result<Option<VirtualNetwork>, String> {
     let name = NetworkName::try_from(name).map_err(|error| error.to_string())?;
-    let found = definition::found(&name, search).map_err(|error| error.to_string())?;
+    let found = definition::found(&format!("{name}.xml"), search.directories());
+    let found = found.map_err(|error| error.to_string())?;
     let Some((path, bytes)) = found else { return Ok(None) };
     let file = path.display().to_string();
     if bytes.is_empty() {

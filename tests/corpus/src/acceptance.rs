@@ -230,8 +230,8 @@ impl Job {
     fn descriptor(&mut self, kind: &FdKind) {
         match kind {
             FdKind::ShimMonitor | FdKind::DaemonMonitor => self.say("monitor", ""),
-            // Nobody passes any to these guests.
-            FdKind::Inherited { .. } => {}
+            // Nobody passes any to these guests, nor has a unit with credentials.
+            FdKind::Inherited { .. } | FdKind::Credential { .. } => {}
             FdKind::Listener { path } => self.say("listen", path),
             FdKind::Output { path, .. } => self.say("append", path),
             FdKind::Vsock { .. } => self.say("open", "/dev/vhost-vsock"),

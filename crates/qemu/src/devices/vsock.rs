@@ -4,7 +4,7 @@ use domain::devices::{VirtioModel, Vsock};
 use domain::{Domain, Faults};
 
 use crate::command::Command;
-use crate::devices::{placed, virtio, virtio_driver};
+use crate::devices::{placed, ready, virtio, virtio_driver};
 use crate::inherited::Opened;
 use crate::json::Object;
 use crate::plan::{Access, FdKind};
@@ -49,4 +49,5 @@ pub(crate) fn arguments(command: &mut Command<'_>, vsock: &Vsock) {
         .set("guest-cid", cid)
         .set("vhostfd", fd.to_string());
     command.device(&placed(command, &vsock.info, device));
+    ready::note_vsock(command, cid);
 }

@@ -49,6 +49,7 @@ impl Plan {
         name: &DomainName,
         force: bool,
     ) -> Result<Self> {
+        stands_for_a_guest(name)?;
         let (from, text) = libvirt.definition(name)?;
         runs_nowhere(libvirt, target, name)?;
         let place = |path: &Path| target.variables(name, extension(path));
@@ -79,6 +80,14 @@ impl Plan {
         });
         copies.chain(autostart).collect()
     }
+}
+
+/// The name of its file would make a template of it.
+fn stands_for_a_guest(name: &DomainName) -> Result<()> {
+    if name.is_template() {
+        bail!("guest '{name}' would be a template by its name; rename it with virsh domrename");
+    }
+    Ok(())
 }
 
 /// Whoever runs the guest uses what would be copied or replaced.

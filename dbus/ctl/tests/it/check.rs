@@ -53,6 +53,20 @@ fn a_file_is_checked_alone() {
 }
 
 #[test]
+fn a_template_is_checked_by_a_guest_that_has_no_file_of_its_own() {
+    let home = Home::new();
+    home.write(".config/glassbox/qemu/worker@.xml", "<domain>\n<bad/></domain>");
+    home.link("/dev/null", ".config/glassbox/qemu/worker@1.xml");
+    let told = "~/.config/glassbox/qemu/worker@.xml:2:1: /domain/bad: refused; remove it\n";
+    let refused = "glassboxctl: 1 of 1 definitions would start no guest\n";
+    for file in [None, Some(".config/glassbox/qemu/worker@.xml")] {
+        let words: Vec<&str> = ["check", "--user"].into_iter().chain(file).collect();
+        let (status, out, error) = home.run(&words);
+        assert_eq!((status, out.as_str(), error.as_str()), (1, told, refused), "{file:?}");
+    }
+}
+
+#[test]
 fn a_program_that_fails_is_no_verdict() {
     let home = home();
     home.program("glassbox-qemu", "#!/bin/sh\necho 'glassbox-qemu: out of order' >&2\nexit 1\n");

@@ -128,10 +128,12 @@ fn one_guest_that_cannot_be_taken_keeps_no_other_from_it() {
     // It is there to be mended, and says where.
     let bad = "~/.config/glassbox/qemu/refused.xml:6:1: /domain/bad: refused; remove it\n";
     assert!(error.contains(bad), "{error}");
-    let (status, _, error) = home.run(&["import", "--user", "none", "a/b"]);
+    let (status, _, error) = home.run(&["import", "--user", "none", "a/b", "worker@"]);
     assert_eq!(status, 1);
     assert!(error.starts_with("glassboxctl: ~/.config/libvirt/qemu/none.xml: "), "{error}");
     assert!(error.contains("glassboxctl: guest 'a/b': the name contains '/'"), "{error}");
+    let template = "glassboxctl: guest 'worker@' would be a template by its name; rename it";
+    assert!(error.contains(template), "{error}");
 }
 
 /// A stand-in for QEMU that libvirt runs: a shell that was told libvirt's first option.
