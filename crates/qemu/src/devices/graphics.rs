@@ -11,12 +11,22 @@ mod local;
 mod spice;
 mod vnc;
 
-/// Fills in whether displays look for a free port, and forgets sockets that an earlier start made.
+/// How libvirt names the directory of a guest that runs: `domain-ID-NAME` (`qemuDomainSetPrivatePaths`).
+const RUN_OF_LIBVIRT: &str = "domain-";
+
+/// Fills in whether displays look for a free port, and forgets sockets that an earlier start of libvirt's made.
 pub(crate) fn complete(domain: &mut Domain, facts: &HostFacts) {
-    // The guests' runtime directories are side by side; a socket in one of them is nobody's wish.
-    let directories = facts.directories.guest.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let made =
-        |path: &str| path.strip_prefix(directories).is_some_and(|rest| rest.starts_with('/'));
+    // Each run of libvirt's has another directory, so a socket in one is nobody's wish. Here a guest has the same one each
+    // time, and whoever names a socket in it means it.
+    let own = facts.directories.guest.as_str();
+    let beside = own.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let in_directory =
+        |path: &str, of: &str| path.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
+    let made = |path: &str| {
+        in_directory(path, beside)
+            && !in_directory(path, own)
+            && path[beside.len() + 1..].starts_with(RUN_OF_LIBVIRT)
+    };
     for graphics in &mut domain.devices.graphics {
         let listens = match graphics {
             Graphics::Vnc(vnc) => &mut vnc.listens,
@@ -162,7 +172,7 @@ fn seconds(time: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::*;
 
     #[test]
     fn times_are_seconds_since_1970() {
@@ -176,5 +186,28 @@ mod tests {
         ] {
             assert_eq!(seconds(time), expected, "{time}");
         }
+    }
+
+    /// Where a guest `web` listens whose definition names this socket, after completion.
+    fn listens(socket: &str) -> Listen {
+        let text = format!(
+            "<domain type='qemu'><name>web</name><memory>65536</memory><os><type>hvm</type></os><devices>
+             <graphics type='vnc'><listen type='socket' socket='{socket}'/></graphics></devices></domain>"
+        );
+        let faults = Faults::new();
+        let mut domain = Domain::parse(&text, &faults).unwrap();
+        complete(&mut domain, &HostFacts::local("web"));
+        assert!(!faults.any_refused());
+        let Graphics::Vnc(vnc) = &domain.devices.graphics[0] else { panic!("no VNC") };
+        vnc.listens[0].clone()
+    }
+
+    #[test]
+    fn only_a_socket_of_a_run_of_libvirts_is_forgotten() {
+        let kept = |path: &str| Listen::Socket(Some(path.to_owned()));
+        for path in ["/run/glassbox/guest/web/vnc", "/run/glassbox/guest/db/vnc", "/srv/vnc"] {
+            assert_eq!(listens(path), kept(path));
+        }
+        assert_eq!(listens("/run/glassbox/guest/domain-7-web/vnc.sock"), Listen::Address(None));
     }
 }
