@@ -34,4 +34,3 @@ mod tools;
 mod unruly;
 mod user;
 mod vm;
-mod vsock;
