@@ -36,4 +36,3 @@ mod unruly;
 mod user;
 mod virtual_networks;
 mod vm;
-mod vsock;
