@@ -41,6 +41,9 @@ define FILES
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
 0755 $(built)/glassbox-generator $(usergenerators)/glassbox-generator
 0644 units/qemu@.service $(systemunits)/qemu@.service
+0644 units/swtpm@.service $(systemunits)/swtpm@.service
+0644 units/virtiofsd@.service $(systemunits)/virtiofsd@.service
+0644 units/passt@.service $(systemunits)/passt@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/user/qemu@.service $(userunits)/qemu@.service

@@ -7,6 +7,7 @@ use domain::{DomainName, DomainUuid, SearchPath, UnitInstance};
 use qemu::StartMode;
 
 use crate::cli::Cli;
+use crate::companion;
 use crate::definition::{self, Source};
 use crate::handed::Handed;
 use crate::inheritance::Inheritance;
@@ -28,6 +29,10 @@ pub(crate) struct Asked {
     pub(crate) handed: Option<Handed>,
     /// Whether nobody is to know of it, and its runtime directory is this run's alone.
     pub(crate) standalone: bool,
+    /// Whether it is the guest of a unit of the system's, which starts programs beside the guest.
+    pub(crate) has_companions: bool,
+    /// The device that is asked for instead of the guest, whose program is one of those.
+    pub(crate) device: Option<String>,
 }
 
 /// How the guest comes to life.
@@ -64,10 +69,23 @@ impl Asked {
             uuid: cli.uuid.as_deref().map(uuid).transpose()?,
         };
         let source = source(cli)?;
+        let device = cli.companion.as_deref().map(companion::parse).transpose()?;
+        let device = device.map(|(_, device)| device);
+        let has_companions = matches!(source, Source::Named { .. }) && !cli.user;
         let start = start(cli)?;
         let mut inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
         let handed = Handed::take(&mut inheritance).map_err(|error| format!("{error:#}"))?;
-        Ok(Self { source, overrides, start, inheritance, handed, standalone: cli.standalone })
+        let standalone = cli.standalone;
+        Ok(Self {
+            source,
+            overrides,
+            start,
+            inheritance,
+            handed,
+            standalone,
+            has_companions,
+            device,
+        })
     }
 }
 
@@ -86,6 +104,10 @@ fn source(cli: &Cli) -> Result<Source, String> {
     if let Some(number) = cli.xml_fd {
         let file = inherited(number, "--xml-fd")?.into();
         return Ok(Source::Descriptor { number, file });
+    }
+    if let Some(instance) = &cli.companion {
+        let (name, _) = companion::parse(instance)?;
+        return Ok(Source::Named { name, search: SearchPath::system() });
     }
     let Some(instance) = &cli.instance else {
         return Ok(Source::File(cli.file.clone().unwrap_or_else(|| PathBuf::from("-"))));

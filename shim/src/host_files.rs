@@ -7,13 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use domain::Fault;
 use domain::devices::Interface;
-use domain::{Fault, Place};
 use qemu::{Access, CopiedFile, FdKind, HostFile, LaunchPlan, PassedPci};
 
 use crate::handed::{self, Handed};
 use crate::prepare::{PrepareError, Prepared};
-use crate::{tap, vsock};
+use crate::{companion, tap, vsock};
 
 /// Checks that the files which the plan names can be used by this account.
 ///
@@ -29,7 +29,8 @@ pub(crate) fn check(prepared: &Prepared, handed: Option<&Handed>) -> Result<(), 
         Some(handed) => handed_files(prepared, handed),
     };
     let pci = plan.pci_devices.iter().filter_map(unbound);
-    let others = pci.chain(unmade(plan)).map(in_file);
+    let others = pci.chain(tapped(plan).flat_map(tap::not_done)).chain(unserved(prepared));
+    let others = others.map(in_file);
     let faults: Vec<String> = files.into_iter().chain(others).collect();
     if faults.is_empty() { Ok(()) } else { Err(PrepareError::HostFiles(faults)) }
 }
@@ -192,18 +193,22 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
     })
 }
 
-/// What a plan asks for that the shim cannot make yet.
-fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    faults.extend(tapped(plan).flat_map(tap::not_done));
-    let mut refuse = |place: &Place, what: &str| {
-        faults.push(place.refused(format!("{what} not supported yet by glassbox; remove it")));
-    };
-    // Such a program is to be a unit of its own beside the guest's, sandboxed and watched like it.
-    for helper in &plan.helpers {
-        refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
-    }
-    faults
+/// Programs that are to serve the guest and do not: those that no unit starts, and those whose unit is not running.
+fn unserved(prepared: &Prepared) -> impl Iterator<Item = Fault> {
+    prepared.plan.helpers.iter().filter_map(|helper| {
+        let program = &helper.program.program;
+        let what = match companion::unit(helper, &prepared.instance) {
+            None => format!("the program {program} beside the guest is not supported yet by glassbox; remove it"),
+            Some(_) if !prepared.has_companions => format!(
+                "{program} is started for guests of the system's units only; start one and use its socket"
+            ),
+            Some(_) if Path::new(&helper.socket).exists() => return None,
+            Some(unit) => format!(
+                "{unit} is not running; see `systemctl status {unit}`, or run `systemctl daemon-reload` if this is new"
+            ),
+        };
+        Some(helper.place.refused(what))
+    })
 }
 
 pub(crate) fn own_account() -> String {

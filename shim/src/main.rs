@@ -14,6 +14,7 @@ mod binary;
 mod caller;
 mod claiming;
 mod cli;
+mod companion;
 mod consoles;
 mod definition;
 mod dump;
@@ -77,6 +78,9 @@ fn main() -> ExitCode {
     if let Some(program) = &cli.probe {
         return probe(program).into();
     }
+    if cli.companion.is_some() && !cli.hand_over {
+        return serve(manager).into();
+    }
     let status = match Asked::read(&cli) {
         Ok(asked) if cli.check => check(&asked),
         Ok(asked) if cli.print_args => print(&asked, |prepared| {
@@ -87,7 +91,10 @@ fn main() -> ExitCode {
         Ok(asked) if cli.print_xml => {
             print(&asked, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
         }
-        Ok(asked) if cli.hand_over => step(hand_over::hand_over(&asked)),
+        Ok(asked) if cli.hand_over => step(match &asked.device {
+            Some(device) => companion::hand_over(&asked, device),
+            None => hand_over::hand_over(&asked),
+        }),
         Ok(asked) if cli.take_back => step(hand_over::take_back(&asked)),
         Ok(asked) => run(&cli, asked, manager),
         Err(message) => failed(Status::Definition, &message, manager),
@@ -110,6 +117,14 @@ fn probe(program: &str) -> Status {
     match binary::report(program) {
         Ok(text) => print_lines(&[text]),
         Err(error) => failed(Status::StartFailed, &format!("{error:#}"), ServiceManager::Ignored),
+    }
+}
+
+/// `--companion`: becomes the program that serves a device.
+fn serve(manager: ServiceManager) -> Status {
+    match companion::serve() {
+        Ok(never) => match never {},
+        Err(error) => failed(Status::StartFailed, &format!("{error:#}"), manager),
     }
 }
 

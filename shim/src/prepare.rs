@@ -3,13 +3,13 @@
 use domain::{
     Domain, DomainUuid, Fault, Faults, Header, Severity, UnitInstance, definition_text, tree,
 };
-use qemu::{Launch, LaunchPlan};
+use qemu::{HelperFacts, Launch, LaunchPlan};
 
 use crate::asked::Asked;
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::handed::Handed;
 use crate::runtime_dir::Place;
-use crate::{facts, identity, vsock};
+use crate::{companion, facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) uuid: DomainUuid,
     /// What to do.
     pub(crate) plan: LaunchPlan,
+    /// Whether units start the programs beside it.
+    pub(crate) has_companions: bool,
     /// How messages call the definition's file.
     pub(crate) file: String,
     /// The parts of the file that are left out of the guest, one line each.
@@ -101,14 +103,14 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
     let ignored = lines(&ignored);
     let prepared = planned
         .filter(|_| refused.is_empty())
-        .map(|planned| planned.of_definition(&definition, ignored.clone()));
+        .map(|planned| planned.of_definition(asked, &definition, ignored.clone()));
     Ok(Checked { prepared, refused: lines(&refused), ignored })
 }
 
 /// The guest as its start is going to plan it; nothing when that will refuse it, and say why.
 pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared> {
     let planned = plan(asked, definition, Purpose::HandOver, &Faults::new())?;
-    Some(planned.of_definition(definition, Vec::new()))
+    Some(planned.of_definition(asked, definition, Vec::new()))
 }
 
 /// The definition: in a sandbox the one that was read outside of it.
@@ -131,9 +133,15 @@ struct Planned {
 }
 
 impl Planned {
-    fn of_definition(self, definition: &Definition, ignored: Vec<String>) -> Prepared {
+    fn of_definition(
+        self,
+        asked: &Asked,
+        definition: &Definition,
+        ignored: Vec<String>,
+    ) -> Prepared {
         let Self { domain, instance, place, uuid, plan } = self;
-        Prepared { domain, instance, place, uuid, plan, file: definition.file.clone(), ignored }
+        let (file, has_companions) = (definition.file.clone(), asked.has_companions);
+        Prepared { domain, instance, place, uuid, plan, has_companions, file, ignored }
     }
 }
 
@@ -160,6 +168,9 @@ fn plan(
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
+    if asked.has_companions {
+        facts.helpers = HelperFacts::of_units(&companion::folder(&instance));
+    }
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
     if !domain.devices.vsocks.is_empty() {

@@ -17,7 +17,10 @@ const FILES: &str = "\
 755 usr/lib/glassbox/libguestfs-hv
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
+644 usr/lib/systemd/system/passt@.service
 644 usr/lib/systemd/system/qemu@.service
+644 usr/lib/systemd/system/swtpm@.service
+644 usr/lib/systemd/system/virtiofsd@.service
 755 usr/lib/systemd/system-generators/glassbox-generator
 644 usr/lib/systemd/user/glassboxd.service
 644 usr/lib/systemd/user/glassboxd.socket

@@ -70,7 +70,8 @@ pub use arch::emulator;
 pub use complete::complete;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
-    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
+    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, SocketPath,
+    VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
@@ -79,9 +80,9 @@ pub use inherited::{Inherited, Opened};
 pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
-    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, PasswordProtocol, QemuThread, ThreadCpus, ThreadPolicy, TunedThread,
-    UnpluggedLink, WrittenFile,
+    Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, Invocation,
+    LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, Service, ThreadCpus,
+    ThreadPolicy, TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{
