@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 
 use domain::tree::{self, Element};
-use domain::{DomainName, Fault, Faults, Header, Resources, definition_text};
+use domain::{DomainName, DomainUuid, Fault, Faults, Header, Resources, definition_text};
 
+use crate::companions::{self, Companion};
 use crate::sandbox::Sandbox;
 
 /// Where systemd mounts huge pages, dev-hugepages.mount.
@@ -32,6 +33,10 @@ pub(crate) struct Facts {
     pub(crate) resources: Resources,
     /// What QEMU opens and speaks on by itself.
     pub(crate) sandbox: Sandbox,
+    /// `<uuid>`.
+    pub(crate) uuid: Option<DomainUuid>,
+    /// The programs beside QEMU.
+    pub(crate) companions: Vec<Companion>,
 }
 
 /// The facts of the definition of `name`, and what is wrong with it. When something is, its unit waits for no
@@ -50,9 +55,10 @@ pub(crate) fn read(bytes: &[u8], name: &DomainName) -> (Facts, Vec<Fault>) {
     if !faults.is_empty() {
         return (Facts::default(), faults);
     }
-    let mut facts = Facts { title: header.title, ..Facts::default() };
+    let mut facts = Facts { title: header.title, uuid: header.uuid, ..Facts::default() };
     facts.resources = Resources::read(&root);
     facts.sandbox = Sandbox::of(&root);
+    facts.companions = companions::of(&root);
     if facts.resources.memory_backing.hugepages.is_some() {
         facts.files.insert(HUGE_PAGES.to_owned());
     }

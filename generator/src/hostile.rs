@@ -5,18 +5,23 @@ use std::path::Path;
 use domain::DomainName;
 use proptest::prelude::*;
 
-use crate::drop_in::{self, Surroundings};
+use crate::drop_in::{self, DropIn, Surroundings};
 use crate::environment::Scope;
 use crate::facts;
 
+/// A machine with udev.
+const AROUND: Surroundings =
+    Surroundings { devices: true, scope: Scope::System, machine: Some([1; 16]) };
+
 /// All that a drop-in may have.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 38] = [
     "SourcePath",
     "Description",
     "RequiresMountsFor",
     "BindsTo",
     "After",
     "Wants",
+    "PartOf",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
     "StateDirectory",
@@ -64,7 +69,9 @@ const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><me
 <devices><disk type='file'><source file='@'/><backingStore><source file='/@'/></backingStore></disk>
   <disk type='block'><source dev='@'/></disk><disk type='block'><source dev='/dev/@'/></disk>
   <disk type='network'><source protocol='@'><host name='@' transport='@'/></source></disk>
-  <filesystem><source dir='@'/></filesystem><emulator>/@</emulator>
+  <filesystem><driver type='virtiofs'/><source dir='@'/><binary path='@'/></filesystem>
+  <filesystem><source dir='@'/></filesystem><tpm><backend type='emulator'><source path='@'/></backend></tpm>
+  <interface type='user'><backend type='passt' logFile='@'/></interface><emulator>/@</emulator>
   <serial type='@'><source path='@'/></serial><serial type='dev'><source path='/dev/@'/></serial>
   <console type='pipe'><source path='/@'/></console><channel type='unix'><source path='/@:@'/></channel>
   <input><source evdev='/dev/@'/></input><rng><backend model='random'>/dev/@</backend></rng>
@@ -118,16 +125,20 @@ proptest! {
         let name = DomainName::try_from("web").expect("a plain name is one");
         let (facts, faults) = facts::read(filled(&values).as_bytes(), &name);
         prop_assert!(faults.is_empty(), "{:?}", faults);
-        let around = Surroundings { devices: true, scope: Scope::System };
-        let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
-        prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
-        let mut sections = 0;
-        for key in keys(&text) {
-            sections += usize::from(key == "[Unit]" || key == "[Service]");
-            let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
-            prop_assert!(known, "{:?} in {}", key, text);
+        let all = drop_in::all(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, AROUND);
+        prop_assert_eq!(all.len(), 4);
+        for DropIn { unit, text } in all {
+            prop_assert!(["qemu@web", "swtpm@web:tpm0", "virtiofsd@web:fs0", "passt@web:net0"]
+                .contains(&unit.to_string().trim_end_matches(".service")));
+            prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+            let mut sections = 0;
+            for key in keys(&text) {
+                sections += usize::from(key == "[Unit]" || key == "[Service]");
+                let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
+                prop_assert!(known, "{:?} in {}", key, text);
+            }
+            prop_assert!(sections <= 2, "{}", text);
         }
-        prop_assert!(sections <= 2, "{}", text);
     }
 }
 
@@ -136,8 +147,8 @@ proptest! {
 fn every_kind_of_value_reaches_the_unit() {
     let name = DomainName::try_from("web").expect("a plain name is one");
     let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name);
-    let around = Surroundings { devices: true, scope: Scope::System };
-    let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
+    let all = drop_in::all(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, AROUND);
+    let text: String = all.into_iter().map(|it| it.text).collect();
     for part in [
         "(1)",
         "MemoryMax=1024",
@@ -149,6 +160,7 @@ fn every_kind_of_value_reaches_the_unit() {
         "RequiresMountsFor=/1",
         "Wants=network-online",
         "LimitRTPRIO=1",
+        "BindPaths=-/1",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

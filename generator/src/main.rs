@@ -11,6 +11,7 @@
 //! in its arguments and nowhere else. With `--dry-run` it writes nothing and shows what it would write.
 
 mod autostart;
+mod companions;
 mod directive;
 mod drop_in;
 mod environment;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use domain::{DomainName, UnitInstance};
 
 use autostart::Autostart;
+use drop_in::DropIn;
 use environment::{Environment, Scope};
 use facts::Facts;
 use log::Log;
@@ -141,8 +143,9 @@ impl Generator<'_> {
             }
         };
         let surroundings = self.environment.surroundings();
-        let text = drop_in::text(name, &file, &facts, surroundings);
-        self.output.drop_in(instance, &text, &mut self.log);
+        for DropIn { unit, text } in drop_in::all(name, &file, &facts, surroundings) {
+            self.output.drop_in(&unit, &text, &mut self.log);
+        }
         State::DefinedIn(directory)
     }
 

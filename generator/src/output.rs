@@ -9,6 +9,7 @@ use domain::UnitInstance;
 
 use crate::environment::Scope;
 use crate::log::Log;
+use crate::value::UnitValue;
 
 /// The name of the drop-in. One with a higher number, or with this name in /etc, wins over it.
 const DROP_IN: &str = "50-glassbox.conf";
@@ -38,9 +39,9 @@ impl Output {
         self.failed
     }
 
-    /// Writes the guest's drop-in.
-    pub(crate) fn drop_in(&mut self, instance: &UnitInstance, text: &str, log: &mut Log) {
-        let directory = self.directory.join(format!("qemu@{instance}.service.d"));
+    /// Writes the drop-in of a unit such as `qemu@web.service`.
+    pub(crate) fn drop_in(&mut self, unit: &UnitValue, text: &str, log: &mut Log) {
+        let directory = self.directory.join(format!("{unit}.d"));
         let file = directory.join(DROP_IN);
         let written = if self.shown {
             writeln!(io::stdout(), "# {}\n{text}", file.display())

@@ -2,12 +2,37 @@
 
 use std::path::{Component, Path};
 
+use domain::UnitInstance;
+
 use super::UnitValue;
 
 /// Longest name of a unit, `UNIT_NAME_MAX` of systemd.
 const LONGEST_NAME: usize = 255;
 
 impl UnitValue {
+    /// The unit of a guest.
+    pub(crate) fn guest_unit(instance: &UnitInstance) -> Self {
+        Self(format!("qemu@{instance}.service"))
+    }
+
+    /// The unit of a program beside a guest, without `.service`: `virtiofsd@web:fs0`. `device` is the program's own
+    /// word.
+    ///
+    /// `None` for a guest whose name leaves no room for the directory of the unit's drop-ins.
+    pub(crate) fn companion(
+        service: &'static str,
+        guest: &UnitInstance,
+        device: &str,
+    ) -> Option<Self> {
+        let name = format!("{service}@{guest}:{device}");
+        (name.len() + ".service.d".len() <= LONGEST_NAME).then_some(Self(name))
+    }
+
+    /// The service of this name.
+    pub(crate) fn service(self) -> Self {
+        Self(self.0 + ".service")
+    }
+
     /// The unit of a device file: `dev-sda.device` for `/dev/sda`.
     ///
     /// `None` for what is no path below `/dev`, which udev makes no unit of.

@@ -44,10 +44,15 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../units");
     let source = if scope == "--user" { units.join("user") } else { units };
-    let text = fs::read_to_string(source.join("qemu@.service")).unwrap();
-    let installed = text.replace("/usr/bin/glassbox-qemu", "/bin/true");
-    assert_ne!(installed, text);
-    fs::write(directory.path().join("qemu@.service"), installed).unwrap();
+    for unit in ["qemu@.service", "swtpm@.service", "virtiofsd@.service", "passt@.service"] {
+        if scope == "--user" && unit != "qemu@.service" {
+            continue;
+        }
+        let text = fs::read_to_string(source.join(unit)).unwrap();
+        let installed = text.replace("/usr/bin/glassbox-qemu", "/bin/true");
+        assert_ne!(installed, text);
+        fs::write(directory.path().join(unit), installed).unwrap();
+    }
     directory
 }
 
