@@ -129,10 +129,19 @@ fn unusable(wanted: &HostFile) -> Option<Fault> {
 }
 
 fn opened(wanted: &HostFile) -> io::Result<File> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(wanted.access != Access::Write)
         .write(wanted.access != Access::Read)
-        .open(&wanted.path)
+        .open(&wanted.path);
+    match opened {
+        // A directory of a <filesystem> is opened for reading only, whoever makes files in it. An image is none.
+        Err(error)
+            if error.kind() == io::ErrorKind::IsADirectory && wanted.descriptor.is_none() =>
+        {
+            File::open(&wanted.path)
+        }
+        opened => opened,
+    }
 }
 
 fn cannot(wanted: &HostFile, error: &io::Error) -> Fault {
@@ -215,4 +224,23 @@ pub(crate) fn own_account() -> String {
     let account = nix::unistd::geteuid();
     let user = nix::unistd::User::from_uid(account).ok().flatten();
     user.map_or_else(|| format!("uid {account}"), |user| format!("user '{}'", user.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_shared_and_no_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = |descriptor: Option<&str>| HostFile {
+            path: folder.path().display().to_string(),
+            access: Access::ReadWrite,
+            descriptor: descriptor.map(str::to_owned),
+            place: crate::tap::tests::domain("").place.clone(),
+        };
+        assert_eq!(unusable(&wanted(None)), None);
+        let fault = unusable(&wanted(Some("vda"))).unwrap().to_string();
+        assert!(fault.contains("Is a directory"), "{fault}");
+    }
 }
