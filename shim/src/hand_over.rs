@@ -23,11 +23,12 @@ use sd_notify::NotifyState;
 use crate::asked::Asked;
 use crate::definition::{self, Definition};
 use crate::handed::{self, Notes, forget};
+use crate::lending::Account;
 use crate::prepare::{self, Prepared};
 use crate::provide::{copy, make_folder};
 use crate::service_manager::unit_stop_timeout;
 use crate::tap::Taps;
-use crate::{fds, host, host_files, huge_pages, log, runtime_dir};
+use crate::{fds, host, host_files, huge_pages, lending, log, runtime_dir};
 
 /// Where it is noted which network devices are to be removed when the guest has ended.
 const LINKS: &str = "/run/glassbox/links";
@@ -69,6 +70,7 @@ pub(crate) fn take_back(asked: &Asked) -> anyhow::Result<()> {
     let definition::Source::Named { name, .. } = &asked.source else { return Ok(()) };
     let instance = UnitInstance::from(name);
     huge_pages::take_back(&instance);
+    lending::take_back(&instance);
     let path = Path::new(LINKS).join(instance.directory());
     let names = match fs::read_to_string(&path) {
         Ok(names) => names,
@@ -95,6 +97,9 @@ impl Handing {
         self.open_devices(prepared)?;
         for (name, fault) in host_files::missing(&prepared.plan) {
             self.fault(&name, fault.in_file(&prepared.file));
+        }
+        if let Err(error) = lending::lend(&prepared.plan, &prepared.instance, account()) {
+            log::warning(format_args!("devices are not lent to the guest: {error}"));
         }
         if let Err(error) = huge_pages::grant(&prepared.domain, &prepared.instance, account()) {
             log::warning(format_args!("large pages are not given to the guest: {error:#}"));
@@ -210,7 +215,7 @@ fn note_links(instance: &UnitInstance, names: &[String]) -> anyhow::Result<()> {
 }
 
 /// The account of the guest: who owns the directory that systemd made for it.
-fn account() -> Option<(u32, u32)> {
+fn account() -> Option<Account> {
     let owner = fs::metadata(runtime_dir::granted("RUNTIME_DIRECTORY")?).ok()?;
     Some((owner.uid(), owner.gid()))
 }

@@ -31,6 +31,7 @@ mod identity;
 mod inheritance;
 mod keeper;
 mod launch;
+mod lending;
 mod locks;
 mod log;
 mod netlink;
