@@ -46,6 +46,9 @@ define FILES
 0644 units/qemu@.service $(systemunits)/qemu@.service
 0644 units/glassbox-instance@.service $(systemunits)/glassbox-instance@.service
 0644 units/glassbox-network@.service $(systemunits)/glassbox-network@.service
+0644 units/swtpm@.service $(systemunits)/swtpm@.service
+0644 units/virtiofsd@.service $(systemunits)/virtiofsd@.service
+0644 units/passt@.service $(systemunits)/passt@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target

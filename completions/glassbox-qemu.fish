@@ -1,4 +1,5 @@
 complete -c glassbox-qemu -l instance -d 'Start the guest of unit qemu@INSTANCE.service, whose NAME.xml is looked for in the directories of definitions' -r
+complete -c glassbox-qemu -l companion -d 'Be a program beside a guest instead, the one that serves this device: what --hand-over found in the guest\'s plan; for swtpm@.service, virtiofsd@.service and passt@.service' -r
 complete -c glassbox-qemu -l xml-fd -d 'Read the domain XML from this inherited file descriptor to its end' -r
 complete -c glassbox-qemu -l name -d 'The guest\'s name, instead of the definition\'s' -r
 complete -c glassbox-qemu -l uuid -d 'The guest\'s UUID, instead of the definition\'s' -r
@@ -24,7 +25,7 @@ complete -c glassbox-qemu -l paused -d 'Leave the guest\'s CPUs stopped until so
 complete -c glassbox-qemu -l print-args -d 'Print QEMU\'s command line, one argument a line, and start nothing'
 complete -c glassbox-qemu -l print-xml -d 'Print the domain XML with its defaults filled in and its addresses assigned, and start nothing'
 complete -c glassbox-qemu -l check -d 'Print every fault of the definition and every part of it that is left out, and start nothing'
-complete -c glassbox-qemu -l hand-over -d 'Open what the guest needs, hand that to the service manager for the unit\'s sandboxed main process, and start nothing; for ExecStartPre= of qemu@.service, as root'
+complete -c glassbox-qemu -l hand-over -d 'Open what the guest needs, hand that to the service manager for the unit\'s sandboxed main process, and start nothing; for ExecStartPre= of qemu@.service and those of companions, as root'
 complete -c glassbox-qemu -l take-back -d 'Remove what --hand-over made and the kernel does not remove by itself; for ExecStopPost= of qemu@.service, as root'
 complete -c glassbox-qemu -l transient -d 'Tell the registry that the definition is not kept once the guest has ended'
 complete -c glassbox-qemu -l standalone -d 'Talk to no registry, no bus and no service manager, claim nothing, and use a runtime directory of this run\'s own'

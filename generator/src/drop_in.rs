@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use domain::{BridgeName, DomainName, NetworkName, UnitInstance};
+use domain::{BridgeName, DomainName, DomainUuid, NetworkName, UnitInstance};
 
+use crate::companions::{self, Companion};
 use crate::directive::{self, Directive};
 use crate::environment::Scope;
 use crate::facts::Facts;
+use crate::output::Unit;
 use crate::value::UnitValue;
 use crate::{resources, sandbox};
 
@@ -17,6 +19,16 @@ pub(crate) struct Surroundings {
     pub(crate) devices: bool,
     /// Whose manager reads the drop-in.
     pub(crate) scope: Scope,
+    /// The id of the machine, which UUIDs are derived from.
+    pub(crate) machine: Option<[u8; 16]>,
+}
+
+/// A drop-in and the unit that it belongs to.
+#[derive(Debug)]
+pub(crate) struct DropIn {
+    pub(crate) unit: Unit,
+    /// What the file holds.
+    pub(crate) text: String,
 }
 
 /// The drop-in of all guests where there are templates. A guest that no link or entry names has no drop-in of its
@@ -29,16 +41,26 @@ Wants=glassbox-instance@%i.service
 After=glassbox-instance@%i.service
 ";
 
-/// The drop-in of the guest `name`, defined in the file `source`.
-///
-/// It has no `ExecStart=`: the template's program looks for the definition itself, so that a start always
-/// uses the file as it is then. `SourcePath=` lets systemctl(1) say that the file changed since.
-pub(crate) fn text(
+/// The drop-ins of the guest `name`, defined in the file `source`: its own, and those of the programs beside it.
+pub(crate) fn all(
     name: &DomainName,
     source: &Path,
     facts: &Facts,
     surroundings: Surroundings,
-) -> String {
+) -> Vec<DropIn> {
+    let own = DropIn { unit: Unit::of_guest(name), text: text(name, source, facts, surroundings) };
+    let mut all = vec![own];
+    if surroundings.scope == Scope::System {
+        all.extend(companions(name, source, facts, surroundings));
+    }
+    all
+}
+
+/// The drop-in of the guest itself.
+///
+/// It has no `ExecStart=`: the template's program looks for the definition itself, so that a start always
+/// uses the file as it is then. `SourcePath=` lets systemctl(1) say that the file changed since.
+fn text(name: &DomainName, source: &Path, facts: &Facts, surroundings: Surroundings) -> String {
     let mut unit: Vec<Directive> = Vec::new();
     unit.extend(UnitValue::path(source).map(|source| Directive::new("SourcePath", source)));
     let title = facts.title.as_deref();
@@ -53,12 +75,38 @@ pub(crate) fn text(
     let instance = UnitInstance::from(name);
     let mut service = directories(&instance, surroundings.scope);
     if surroundings.scope == Scope::System {
+        unit.extend(companions::ordering(&facts.companions, &instance));
         service.push(sandbox::account(&instance));
         service.extend(facts.sandbox.settings());
+        service.extend(companions::sockets(&facts.companions, &instance));
     }
     service.extend(resources::settings(&facts.resources, facts.mapping_devices));
-
     directive::file([("Unit", &unit[..]), ("Service", &service[..])])
+}
+
+/// The drop-ins of the programs beside a guest.
+fn companions(
+    name: &DomainName,
+    source: &Path,
+    facts: &Facts,
+    surroundings: Surroundings,
+) -> Vec<DropIn> {
+    let derived = || surroundings.machine.map(|id| DomainUuid::derived(id, name));
+    let guest = companions::Guest {
+        name,
+        source,
+        uuid: facts.uuid.or_else(derived),
+        partition: facts.resources.partition.as_deref(),
+    };
+    let instance = UnitInstance::from(name);
+    let drop_in = |companion: &Companion| {
+        let unit = companion.unit(&instance)?;
+        let (settings, service) =
+            (companion.unit_settings(guest), companion.service_settings(guest));
+        let text = directive::file([("Unit", &settings[..]), ("Service", &service[..])]);
+        Some(DropIn { unit, text })
+    };
+    facts.companions.iter().filter_map(drop_in).collect()
 }
 
 /// The drop-in of the network `name`, defined in the file `source`; `bridge` is one that others make.
@@ -172,11 +220,11 @@ fn description(what: &str, name: &str, title: Option<&str>) -> UnitValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Unit;
     use domain::Resources;
     use proptest::prelude::*;
 
-    const SYSTEM: Surroundings = Surroundings { devices: true, scope: Scope::System };
+    const SYSTEM: Surroundings =
+        Surroundings { devices: true, scope: Scope::System, machine: None };
 
     #[test]
     fn a_drop_in_is_three_kinds_of_lines() {
@@ -238,7 +286,7 @@ mod tests {
     #[test]
     fn a_guest_stops_before_the_file_systems_of_servers() {
         let after = ["After=remote-fs.target"];
-        let user = Surroundings { devices: false, scope: Scope::User };
+        let user = Surroundings { devices: false, scope: Scope::User, ..SYSTEM };
         for (file, surroundings, expected) in [
             ("/srv/web.qcow2", SYSTEM, &after[..]),
             ("/usrlocal/web.qcow2", SYSTEM, &after),

@@ -3,11 +3,11 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use domain::{SearchPath, UserEnvironment};
+use domain::{DomainUuid, SearchPath, UserEnvironment};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -37,7 +37,12 @@ pub(crate) struct Environment {
     devices: bool,
     /// The manager's runtime directory.
     runtime: PathBuf,
+    /// The id of the machine.
+    machine: Option<[u8; 16]>,
 }
+
+/// The most that is read of a machine's id.
+const LONGEST_ID: u64 = 64;
 
 /// The directory that stands for `/`.
 #[derive(Debug)]
@@ -73,7 +78,8 @@ impl Environment {
             Scope::User => path("XDG_RUNTIME_DIR"),
         };
         let runtime = runtime.unwrap_or_else(|| "/run".into());
-        Self { scope, search, networks, root, devices, runtime }
+        let environment = Self { scope, search, networks, root, devices, runtime, machine: None };
+        Self { machine: environment.machine_id(), ..environment }
     }
 
     /// Where the manager has generated units, systemd.unit(5).
@@ -95,7 +101,16 @@ impl Environment {
 
     /// Which units there are beside those of guests.
     pub(crate) fn surroundings(&self) -> Surroundings {
-        Surroundings { devices: self.devices, scope: self.scope }
+        Surroundings { devices: self.devices, scope: self.scope, machine: self.machine }
+    }
+
+    /// The id of machine-id(5), as glassbox-qemu reads it.
+    fn machine_id(&self) -> Option<[u8; 16]> {
+        let mut text = String::new();
+        let file = self.open(Path::new("/etc/machine-id"), OFlag::empty()).ok()?;
+        file.take(LONGEST_ID).read_to_string(&mut text).ok()?;
+        let id: DomainUuid = text.trim().parse().ok()?;
+        Some(*id.as_bytes())
     }
 
     /// Where a directory of the system is found by this process: below `GLASSBOX_ROOT` if that is set.

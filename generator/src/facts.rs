@@ -6,8 +6,11 @@
 use std::collections::BTreeSet;
 
 use domain::tree::{self, Element};
-use domain::{DomainName, Fault, Faults, Header, Resources, TemplateInstance, definition_text};
+use domain::{
+    DomainName, DomainUuid, Fault, Faults, Header, Resources, TemplateInstance, definition_text,
+};
 
+use crate::companions::{self, Companion};
 use crate::output::Unit;
 use crate::sandbox::Sandbox;
 
@@ -37,6 +40,10 @@ pub(crate) struct Facts {
     pub(crate) resources: Resources,
     /// What QEMU opens and speaks on by itself.
     pub(crate) sandbox: Sandbox,
+    /// `<uuid>`.
+    pub(crate) uuid: Option<DomainUuid>,
+    /// The programs beside QEMU.
+    pub(crate) companions: Vec<Companion>,
 }
 
 /// The facts of the definition of `name`, and what is wrong with it; `template` is how the guest is one of the
@@ -63,9 +70,10 @@ pub(crate) fn read(
     if !faults.is_empty() {
         return (Facts::default(), faults);
     }
-    let mut facts = Facts { title: header.title, ..Facts::default() };
+    let mut facts = Facts { title: header.title, uuid: header.uuid, ..Facts::default() };
     facts.resources = Resources::read(&root);
     facts.sandbox = Sandbox::of(&root);
+    facts.companions = companions::of(&root);
     if facts.resources.memory_backing.hugepages.is_some() {
         facts.files.insert(HUGE_PAGES.to_owned());
     }

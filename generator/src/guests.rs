@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use domain::{DomainName, Fault, TemplateInstance};
 
+use crate::drop_in::{self, DropIn};
 use crate::facts::{self, Facts};
 use crate::networks::Networks;
 use crate::scan::{self, Defined, State};
-use crate::{Generator, autostart, drop_in, read, templates};
+use crate::{Generator, autostart, read, templates};
 
 impl Generator<'_> {
     /// Writes all guests: definitions first, for autostart goes by what they are.
@@ -49,7 +50,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Writes the drop-in of a guest with a definition, its own or a template's; `false` for an empty one.
+    /// Writes the drop-ins of a guest with a definition, its own or a template's; `false` for an empty one.
     fn defined(
         &mut self,
         name: &DomainName,
@@ -77,8 +78,9 @@ impl Generator<'_> {
         };
         networks.place(&mut facts);
         let surroundings = self.environment.surroundings();
-        let text = drop_in::text(name, &file, &facts, surroundings);
-        self.output.drop_in(&name.unit(), &text, &mut self.log);
+        for DropIn { unit, text } in drop_in::all(name, &file, &facts, surroundings) {
+            self.output.drop_in(&unit, &text, &mut self.log);
+        }
         true
     }
 

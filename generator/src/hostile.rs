@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use domain::{DomainName, Faults, Network, NetworkName, TemplateInstance};
+use domain::{DomainName, Faults, Network, NetworkName, TemplateInstance, UnitInstance};
 use proptest::prelude::*;
 
-use crate::drop_in::{self, Surroundings};
+use crate::drop_in::{self, DropIn, Surroundings};
 use crate::environment::Scope;
 use crate::facts::{self, Facts};
 use crate::networkd;
@@ -14,14 +14,19 @@ mod definition;
 
 use definition::{filled, referenced, value, values};
 
+/// A machine with udev.
+const AROUND: Surroundings =
+    Surroundings { devices: true, scope: Scope::System, machine: Some([1; 16]) };
+
 /// All that a drop-in may have.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 38] = [
     "SourcePath",
     "Description",
     "RequiresMountsFor",
     "BindsTo",
     "After",
     "Wants",
+    "PartOf",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
     "StateDirectory",
@@ -137,13 +142,12 @@ fn network_files(text: &str) -> Vec<String> {
     let name = NetworkName::try_from("lan").expect("a plain name is one");
     let Some(network) = Network::parse(text, &name, &Faults::new()) else { return Vec::new() };
     let bridge = network.bridge_name();
-    let around = Surroundings { devices: true, scope: Scope::System };
     let source = Path::new("/etc/glassbox/networks/lan.xml");
     let title = network.title.as_deref();
     vec![
         networkd::netdev(&network, &bridge),
         networkd::network(&network, &bridge),
-        drop_in::of_network(&name, source, title, Some(&bridge), around),
+        drop_in::of_network(&name, source, title, Some(&bridge), AROUND),
     ]
 }
 
@@ -168,7 +172,9 @@ proptest! {
         let name = DomainName::try_from("web").expect("a plain name is one");
         let (facts, faults) = facts::read(filled(&values).as_bytes(), &name, None);
         prop_assert!(faults.is_empty(), "{:?}", faults);
-        only_what_is_meant(&name, &facts)?;
+        let all = drop_ins(&name, &facts);
+        prop_assert_eq!(all.len(), 4);
+        only_what_is_meant(&name, all)?;
     }
 
     #[test]
@@ -187,7 +193,7 @@ proptest! {
         let text = filled(&template).replace("<name>web</name>", "");
         let (facts, faults) = facts::read(text.as_bytes(), &guest, Some(instance));
         prop_assert!(faults.is_empty() || faults[0].what.contains("begin with a dot"), "{:?}", faults);
-        only_what_is_meant(&guest, &facts)?;
+        only_what_is_meant(&guest, drop_ins(&guest, &facts))?;
     }
 
     #[test]
@@ -208,18 +214,28 @@ proptest! {
     }
 }
 
-/// Whether the unit has no directive beside those that the program writes, nor a line that would be one.
-fn only_what_is_meant(name: &DomainName, facts: &Facts) -> Result<(), TestCaseError> {
-    let around = Surroundings { devices: true, scope: Scope::System };
-    let text = drop_in::text(name, Path::new("/etc/glassbox/qemu/web.xml"), facts, around);
-    prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
-    let mut sections = 0;
-    for key in keys(&text) {
-        sections += usize::from(key == "[Unit]" || key == "[Service]");
-        let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
-        prop_assert!(known, "{:?} in {}", key, text);
+/// The drop-ins of a guest and of the programs beside it.
+fn drop_ins(name: &DomainName, facts: &Facts) -> Vec<DropIn> {
+    drop_in::all(name, Path::new("/etc/glassbox/qemu/web.xml"), facts, AROUND)
+}
+
+/// Whether the units are those that the definition asks for, and have no directive beside those that the program
+/// writes, nor a line that would be one.
+fn only_what_is_meant(name: &DomainName, all: Vec<DropIn>) -> Result<(), TestCaseError> {
+    let guest = UnitInstance::from(name);
+    let meant = ["qemu@%", "swtpm@%:tpm0", "virtiofsd@%:fs0", "passt@%:net0"]
+        .map(|unit| unit.replace('%', guest.as_str()) + ".service");
+    for DropIn { unit, text } in all {
+        prop_assert!(meant.contains(&unit.to_string()), "{}", unit);
+        prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
+        let mut sections = 0;
+        for key in keys(&text) {
+            sections += usize::from(key == "[Unit]" || key == "[Service]");
+            let known = key.is_empty() || key.starts_with('[') || KEYS.contains(&key.as_str());
+            prop_assert!(known, "{:?} in {}", key, text);
+        }
+        prop_assert!(sections <= 2, "{}", text);
     }
-    prop_assert!(sections <= 2, "{}", text);
     Ok(())
 }
 
@@ -244,8 +260,7 @@ fn every_kind_of_value_reaches_the_files_of_a_network() {
 fn every_kind_of_value_reaches_the_unit() {
     let name = DomainName::try_from("web").expect("a plain name is one");
     let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name, None);
-    let around = Surroundings { devices: true, scope: Scope::System };
-    let text = drop_in::text(&name, Path::new("/etc/glassbox/qemu/web.xml"), &facts, around);
+    let text: String = drop_ins(&name, &facts).into_iter().map(|it| it.text).collect();
     for part in [
         "(1)",
         "MemoryMax=1024",
@@ -257,6 +272,7 @@ fn every_kind_of_value_reaches_the_unit() {
         "RequiresMountsFor=/1",
         "Wants=network-online",
         "LimitRTPRIO=1",
+        "BindPaths=-/1",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

@@ -12,6 +12,7 @@
 //! in its arguments and nowhere else. With `--dry-run` it writes nothing and shows what it would write.
 
 mod autostart;
+mod companions;
 mod directive;
 mod drop_in;
 mod environment;

@@ -22,22 +22,38 @@ const ALL_GUESTS: &str = "qemu@.service.d/50-glassbox-templates.conf";
 /// systemd passes it over.
 const NETWORK_FILES: &str = "glassbox-network";
 
+/// Longest name of a unit, `UNIT_NAME_MAX` of systemd.
+pub(crate) const LONGEST_NAME: usize = 255;
+
 /// An instance of an installed template; displays as the unit's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unit {
     template: &'static str,
-    instance: UnitInstance,
+    /// Escaped as systemd has it.
+    instance: String,
 }
 
 impl Unit {
     /// The service that is a guest.
     pub(crate) fn of_guest(name: &DomainName) -> Self {
-        Self { template: "qemu", instance: UnitInstance::from(name) }
+        Self { template: "qemu", instance: UnitInstance::from(name).to_string() }
     }
 
     /// The service that makes a network.
     pub(crate) fn of_network(name: &NetworkName) -> Self {
-        Self { template: "glassbox-network", instance: UnitInstance::from(name) }
+        Self { template: "glassbox-network", instance: UnitInstance::from(name).to_string() }
+    }
+
+    /// The service that is a program beside a guest: `virtiofsd@web:fs0.service`. `device` is this program's own word.
+    ///
+    /// `None` for a guest whose name leaves no room for the directory of the unit's drop-ins.
+    pub(crate) fn of_companion(
+        template: &'static str,
+        guest: &UnitInstance,
+        device: &str,
+    ) -> Option<Self> {
+        let unit = Self { template, instance: format!("{guest}:{device}") };
+        (unit.drop_ins().len() <= LONGEST_NAME).then_some(unit)
     }
 
     /// What the directories of its drop-ins are called.

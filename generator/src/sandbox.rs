@@ -9,6 +9,7 @@ use std::path::Path;
 use domain::UnitInstance;
 use domain::tree::Element;
 
+use crate::companions;
 use crate::directive::Directive;
 use crate::facts::{attribute, children, is_remote};
 use crate::value::UnitValue;
@@ -88,6 +89,7 @@ impl Sandbox {
         match device.name {
             "emulator" => self.reads(&device.text()),
             "disk" => self.disk(device, kind),
+            "filesystem" if companions::is_served(device) => {}
             "filesystem" => self.sources(device, &["dir", "file", "socket"]),
             "interface" => self.interface(device, kind),
             "graphics" => self.graphics(device, kind),
@@ -124,6 +126,9 @@ impl Sandbox {
     }
 
     fn interface(&mut self, interface: &Element<'_>, kind: &str) {
+        if children(interface, "backend").any(companions::is_passt) {
+            return;
+        }
         match kind {
             "user" | "server" | "client" | "mcast" | "udp" => self.network = true,
             "vhostuser" => self.sources(interface, &["path"]),
@@ -204,7 +209,7 @@ impl Sandbox {
 
     fn reads(&mut self, path: &str) {
         let path = path.trim();
-        if !VISIBLE.iter().any(|visible| Path::new(path).starts_with(visible)) {
+        if !is_visible(path) {
             self.read.insert(path.to_owned());
         }
     }
@@ -239,8 +244,13 @@ impl Sandbox {
     }
 }
 
+/// Whether each sandbox has this path.
+pub(crate) fn is_visible(path: &str) -> bool {
+    VISIBLE.iter().any(|visible| Path::new(path).starts_with(visible))
+}
+
 /// A path that may be missing: what is wrong with it the shim tells by the element that names it.
-fn bind(key: &'static str, path: &str) -> Option<Directive> {
+pub(crate) fn bind(key: &'static str, path: &str) -> Option<Directive> {
     Some(Directive::new(key, UnitValue::optional_bind(Path::new(path))?))
 }
 

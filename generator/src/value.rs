@@ -9,7 +9,7 @@ mod unit_name;
 use std::fmt;
 use std::path::{Component, Path};
 
-use domain::{CpuSet, UnitInstance};
+use domain::{CpuSet, DomainUuid, UnitInstance};
 
 /// Longest text for people to read, in characters: a description stands in every list of units.
 const LONGEST_TEXT: usize = 200;
@@ -74,6 +74,22 @@ impl UnitValue {
     /// The directory of a guest below a directory of the manager's for such; its alphabet needs no escapes.
     pub(crate) fn guest_directory(instance: &UnitInstance) -> Self {
         Self(format!("glassbox/guest/{}", instance.directory()))
+    }
+
+    /// The directory of the sockets of a guest's companions, bound where it is there, as in `BindPaths=`.
+    pub(crate) fn companions_of(guest: &UnitInstance) -> Self {
+        Self(format!("-/run/glassbox/companion/{}", guest.directory()))
+    }
+
+    /// The directory of one companion's socket, below a directory of the manager's for such. `device` is the program's
+    /// own word.
+    pub(crate) fn companion_directory(guest: &UnitInstance, device: &str) -> Self {
+        Self(format!("glassbox/companion/{}/{device}", guest.directory()))
+    }
+
+    /// The directories of an emulated TPM's state, one for each version of the standard.
+    pub(crate) fn tpm_state(uuid: DomainUuid) -> Self {
+        Self(["tpm1.2", "tpm2"].map(|version| format!("glassbox/swtpm/{uuid}/{version}")).join(" "))
     }
 
     /// A device and a number for it, as in `IOReadBandwidthMax=`; `None` where the path is none for systemd.

@@ -7,6 +7,7 @@ use domain::{DomainName, DomainUuid, NameError, UnitInstance};
 use qemu::StartMode;
 
 use crate::cli::Cli;
+use crate::companion;
 use crate::definition::{Named, Scope, Source};
 use crate::handed::Handed;
 use crate::inheritance::Inheritance;
@@ -28,6 +29,8 @@ pub(crate) struct Asked {
     pub(crate) handed: Option<Handed>,
     /// Whether nobody is to know of it, and its runtime directory is this run's alone.
     pub(crate) standalone: bool,
+    /// The device that is asked for instead of the guest, whose program is one of those.
+    pub(crate) device: Option<String>,
 }
 
 /// How the guest comes to life.
@@ -63,16 +66,28 @@ impl Asked {
             name: cli.name.as_deref().map(|name| named(name, "--name")).transpose()?,
             uuid: cli.uuid.as_deref().map(uuid).transpose()?,
         };
-        let source = source(cli)?;
+        let (source, device) = match &cli.companion {
+            Some(instance) => {
+                let (guest, device) = companion::parse(instance)?;
+                (Source::Named(guest), Some(device))
+            }
+            None => (source(cli)?, None),
+        };
         let start = start(cli)?;
         let mut inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
         let handed = Handed::take(&mut inheritance).map_err(|error| format!("{error:#}"))?;
-        Ok(Self { source, overrides, start, inheritance, handed, standalone: cli.standalone })
+        let standalone = cli.standalone;
+        Ok(Self { source, overrides, start, inheritance, handed, standalone, device })
     }
 
     /// Whether the guest is one of a unit.
     pub(crate) fn in_unit(&self) -> bool {
         matches!(self.source, Source::Named(_))
+    }
+
+    /// Whether that is a unit of the system's, which starts programs beside the guest.
+    pub(crate) fn has_companions(&self) -> bool {
+        matches!(&self.source, Source::Named(guest) if guest.scope == Scope::System)
     }
 }
 

@@ -21,8 +21,14 @@ pub(crate) struct Cli {
 
     /// Start the guest of unit qemu@INSTANCE.service, whose NAME.xml is looked for in the
     /// directories of definitions
-    #[arg(long, value_name = "INSTANCE", group = "definition")]
+    #[arg(long, value_name = "INSTANCE", groups = ["definition", "unit"])]
     pub(crate) instance: Option<String>,
+
+    /// Be a program beside a guest instead, the one that serves this device: what --hand-over found in the guest's
+    /// plan; for swtpm@.service, virtiofsd@.service and passt@.service
+    #[arg(long, value_name = "INSTANCE:DEVICE", groups = ["definition", "unit"],
+        conflicts_with_all = ["print_args", "print_xml", "check", "user"])]
+    pub(crate) companion: Option<String>,
 
     /// Read the domain XML from this inherited file descriptor to its end
     #[arg(long, value_name = "N", group = "definition")]
@@ -62,8 +68,8 @@ pub(crate) struct Cli {
     pub(crate) check: bool,
 
     /// Open what the guest needs, hand that to the service manager for the unit's sandboxed main process, and
-    /// start nothing; for ExecStartPre= of qemu@.service, as root
-    #[arg(long, group = "mode", requires = "instance")]
+    /// start nothing; for ExecStartPre= of qemu@.service and those of companions, as root
+    #[arg(long, group = "mode", requires = "unit")]
     pub(crate) hand_over: bool,
 
     /// Remove what --hand-over made and the kernel does not remove by itself; for ExecStopPost= of

@@ -78,7 +78,6 @@ fn folders(facts: &mut HostFacts, place: &Place) {
     let folders = &mut facts.directories;
     folders.channel = format!("{guest}/channel");
     folders.memory = format!("{guest}/memory");
-    folders.passt = format!("{guest}/passt-");
     folders.guest = guest;
     if let Some(log) = runtime_dir::granted("LOGS_DIRECTORY") {
         folders.log = log.display().to_string();

@@ -44,11 +44,11 @@ pub(crate) fn hand_over(asked: &Asked) -> anyhow::Result<()> {
     umask(Mode::from_bits_truncate(0o027));
     let mut handing = Handing::default();
     for (name, folder) in [(handed::RUN, host::USUAL_RUN), (handed::PROC, "/proc")] {
-        handing.give(name, File::open(folder).context(folder)?)?;
+        store(name, File::open(folder).context(folder)?)?;
     }
     match definition::read(&asked.source) {
         Ok(definition) => {
-            handing.give(handed::DEFINITION, sealed(&packed(&definition))?)?;
+            store(handed::DEFINITION, sealed(&packed(&definition))?)?;
             if let Some(prepared) = prepare::foresee(asked, &definition) {
                 handing.open_all(&prepared)?;
             }
@@ -94,7 +94,7 @@ impl Handing {
         // Without a bus, as early at boot, the shim goes by the template's.
         self.notes.stop_timeout = unit_stop_timeout().ok();
         let notes = serde_json::to_vec(&self.notes).context("the notes")?;
-        self.give(handed::NOTES, sealed(&notes)?)?;
+        store(handed::NOTES, sealed(&notes)?)?;
         settle().context("the service manager does not answer")
     }
 
@@ -138,7 +138,7 @@ impl Handing {
         for (passed, label) in plan.fds.iter().zip(labels) {
             let Some(label) = label else { continue };
             match fds::open_one(&mut taps, &passed.kind) {
-                Ok(fd) => self.give(&label, fd)?,
+                Ok(fd) => store(&label, fd)?,
                 Err(fds::OpenError::Device(fault)) => {
                     self.fault(&label, fault.in_file(&prepared.file));
                 }
@@ -159,7 +159,7 @@ impl Handing {
         match &prepared.plan.ready {
             Some(GuestReady { at: ReadyAt::Vsock { port, cid, .. }, .. }) => {
                 match HostPort::listen(*port, *cid) {
-                    Ok(port) => self.give(handed::READY, port),
+                    Ok(port) => store(handed::READY, port),
                     Err(_) => Ok(()),
                 }
             }
@@ -174,7 +174,7 @@ impl Handing {
         file: &str,
     ) -> anyhow::Result<()> {
         match opened {
-            Ok(fd) => self.give(name, fd),
+            Ok(fd) => store(name, fd),
             Err(fault) => {
                 self.fault(name, fault.in_file(file));
                 Ok(())
@@ -185,14 +185,13 @@ impl Handing {
     fn fault(&mut self, name: &str, message: String) {
         self.notes.faults.insert(name.to_owned(), message);
     }
+}
 
-    /// Stores a file descriptor with the service manager, in the place of one that an earlier start has left.
-    fn give(&mut self, name: &str, fd: impl AsFd) -> anyhow::Result<()> {
-        forget(name)?;
-        let states =
-            [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
-        send(&states, fd.as_fd()).with_context(|| format!("'{name}' cannot be stored"))
-    }
+/// Stores a file descriptor with the service manager, in the place of one that an earlier start has left.
+pub(crate) fn store(name: &str, fd: impl AsFd) -> anyhow::Result<()> {
+    forget(name)?;
+    let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+    send(&states, fd.as_fd()).with_context(|| format!("'{name}' cannot be stored"))
 }
 
 fn send(states: &[NotifyState<'_>], fd: BorrowedFd<'_>) -> anyhow::Result<()> {
@@ -205,7 +204,7 @@ fn send(states: &[NotifyState<'_>], fd: BorrowedFd<'_>) -> anyhow::Result<()> {
 
 /// Waits until the service manager has read all that was sent (`BARRIER=1` of sd_notify(3)): it starts the shim when
 /// this process has ended, and reads its messages in between or not.
-fn settle() -> anyhow::Result<()> {
+pub(crate) fn settle() -> anyhow::Result<()> {
     let (ours, theirs) = nix::unistd::pipe()?;
     send(&[NotifyState::Custom("BARRIER=1")], theirs.as_fd())?;
     drop(theirs);
@@ -215,7 +214,7 @@ fn settle() -> anyhow::Result<()> {
 }
 
 /// A file without a name that holds these bytes.
-fn sealed(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
+pub(crate) fn sealed(bytes: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut file = File::from(memfd_create(c"glassbox", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

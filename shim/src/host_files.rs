@@ -8,12 +8,12 @@ use std::io;
 use std::path::Path;
 
 use domain::devices::Interface;
-use domain::{Fault, Place, TemplateInstance};
+use domain::{Fault, TemplateInstance};
 use qemu::{Access, CopiedFile, FdKind, HostFile, LaunchPlan, PassedPci};
 
 use crate::handed::{self, Handed};
 use crate::prepare::{PrepareError, Prepared};
-use crate::{tap, vsock};
+use crate::{companion, tap, vsock};
 
 /// Checks that the files which the plan names can be used by this account.
 ///
@@ -29,7 +29,8 @@ pub(crate) fn check(prepared: &Prepared, handed: Option<&Handed>) -> Result<(), 
         Some(handed) => handed_files(prepared, handed),
     };
     let pci = plan.pci_devices.iter().filter_map(unbound);
-    let others = pci.chain(unmade(plan)).map(in_file);
+    let others = pci.chain(tapped(plan).flat_map(tap::not_done)).chain(unserved(prepared));
+    let others = others.map(in_file);
     let faults: Vec<String> = files.into_iter().chain(others).collect();
     if faults.is_empty() { Ok(()) } else { Err(PrepareError::HostFiles(faults)) }
 }
@@ -136,10 +137,19 @@ fn unusable(wanted: &HostFile) -> Option<Fault> {
 }
 
 fn opened(wanted: &HostFile) -> io::Result<File> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(wanted.access != Access::Write)
         .write(wanted.access != Access::Read)
-        .open(&wanted.path)
+        .open(&wanted.path);
+    match opened {
+        // A directory of a <filesystem> is opened for reading only, whoever makes files in it. An image is none.
+        Err(error)
+            if error.kind() == io::ErrorKind::IsADirectory && wanted.descriptor.is_none() =>
+        {
+            File::open(&wanted.path)
+        }
+        opened => opened,
+    }
 }
 
 fn cannot(wanted: &HostFile, error: &io::Error) -> Fault {
@@ -202,22 +212,45 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
     })
 }
 
-/// What a plan asks for that the shim cannot make yet.
-fn unmade(plan: &LaunchPlan) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    faults.extend(tapped(plan).flat_map(tap::not_done));
-    let mut refuse = |place: &Place, what: &str| {
-        faults.push(place.refused(format!("{what} not supported yet by glassbox; remove it")));
-    };
-    // Such a program is to be a unit of its own beside the guest's, sandboxed and watched like it.
-    for helper in &plan.helpers {
-        refuse(&helper.place, &format!("the program {} beside the guest is", helper.program));
-    }
-    faults
+/// Programs that are to serve the guest and do not: those that no unit starts, and those whose unit is not running.
+fn unserved(prepared: &Prepared) -> impl Iterator<Item = Fault> {
+    prepared.plan.helpers.iter().filter_map(|helper| {
+        let program = &helper.program.program;
+        let what = match companion::unit(helper, &prepared.instance) {
+            None => format!("the program {program} beside the guest is not supported yet by glassbox; remove it"),
+            Some(_) if !prepared.has_companions => format!(
+                "{program} is started for guests of the system's units only; start one and use its socket"
+            ),
+            Some(_) if Path::new(&helper.socket).exists() => return None,
+            Some(unit) => format!(
+                "{unit} is not running; see `systemctl status {unit}`, or run `systemctl daemon-reload` if this is new"
+            ),
+        };
+        Some(helper.place.refused(what))
+    })
 }
 
 pub(crate) fn own_account() -> String {
     let account = nix::unistd::geteuid();
     let user = nix::unistd::User::from_uid(account).ok().flatten();
     user.map_or_else(|| format!("uid {account}"), |user| format!("user '{}'", user.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_shared_and_no_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = |descriptor: Option<&str>| HostFile {
+            path: folder.path().display().to_string(),
+            access: Access::ReadWrite,
+            descriptor: descriptor.map(str::to_owned),
+            place: crate::tap::tests::domain("").place.clone(),
+        };
+        assert_eq!(unusable(&wanted(None)), None);
+        let fault = unusable(&wanted(Some("vda"))).unwrap().to_string();
+        assert!(fault.contains("Is a directory"), "{fault}");
+    }
 }

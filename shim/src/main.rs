@@ -14,6 +14,7 @@ mod binary;
 mod caller;
 mod claiming;
 mod cli;
+mod companion;
 mod consoles;
 mod credentials;
 mod declare;
@@ -84,6 +85,9 @@ fn main() -> ExitCode {
     if let Some(instance) = &cli.declare {
         return declare_unit(instance, cli.user).into();
     }
+    if cli.companion.is_some() && !cli.hand_over {
+        return serve(manager).into();
+    }
     let status = match Asked::read(&cli) {
         Ok(asked) if cli.check => check(&asked),
         Ok(asked) if cli.print_args => print(&asked, |prepared| {
@@ -94,7 +98,10 @@ fn main() -> ExitCode {
         Ok(asked) if cli.print_xml => {
             print(&asked, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
         }
-        Ok(asked) if cli.hand_over => step(hand_over::hand_over(&asked)),
+        Ok(asked) if cli.hand_over => step(match &asked.device {
+            Some(device) => companion::hand_over(&asked, device),
+            None => hand_over::hand_over(&asked),
+        }),
         Ok(asked) if cli.take_back => step(hand_over::take_back(&asked)),
         Ok(asked) => run(&cli, asked, manager),
         Err(message) => failed(Status::Definition, &message, manager),
@@ -125,6 +132,14 @@ fn declare_unit(instance: &str, user: bool) -> Status {
     let scope = if user { Scope::User } else { Scope::System };
     let guest = named_by(instance, "--declare", scope).map_err(anyhow::Error::msg);
     step(guest.and_then(|guest| declare::declare(&guest)))
+}
+
+/// `--companion`: becomes the program that serves a device.
+fn serve(manager: ServiceManager) -> Status {
+    match companion::serve() {
+        Ok(never) => match never {},
+        Err(error) => failed(Status::StartFailed, &format!("{error:#}"), manager),
+    }
 }
 
 /// A step of a unit beside the guest.

@@ -6,14 +6,14 @@ use domain::{
     Domain, DomainName, DomainUuid, Fault, Faults, Header, ReadinessChannel, Severity,
     TemplateInstance, UnitInstance, definition_text, tree,
 };
-use qemu::{Credential, Launch, LaunchPlan};
+use qemu::{Credential, HelperFacts, Launch, LaunchPlan};
 
 use crate::asked::Asked;
 use crate::declare::{self, Undeclared};
 use crate::definition::{self, Definition, DefinitionError, Source};
 use crate::handed::Handed;
 use crate::runtime_dir::Place;
-use crate::{credentials, facts, identity, vsock};
+use crate::{companion, credentials, facts, identity, vsock};
 
 /// What a definition is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
     pub(crate) uuid: DomainUuid,
     /// What to do.
     pub(crate) plan: LaunchPlan,
+    /// Whether units start the programs beside it.
+    pub(crate) has_companions: bool,
     /// How messages call the definition's file.
     pub(crate) file: String,
     /// The parts of the file that are left out of the guest, one line each.
@@ -97,7 +99,7 @@ pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared
     let faults = Faults::new();
     let named = Named::read(asked, definition, &faults)?;
     let planned = plan(asked, named, Purpose::HandOver, &faults)?;
-    Some(planned.of_definition(definition, Vec::new()))
+    Some(planned.of_definition(asked, definition, Vec::new()))
 }
 
 /// Reads the guest's definition, as far as it tells who the guest is.
@@ -152,7 +154,7 @@ impl Identified {
         let ignored = lines(&ignored);
         let prepared = planned
             .filter(|_| refused.is_empty())
-            .map(|planned| planned.of_definition(&definition, ignored.clone()));
+            .map(|planned| planned.of_definition(asked, &definition, ignored.clone()));
         Checked { prepared, refused: lines(&refused), ignored }
     }
 }
@@ -214,9 +216,15 @@ struct Planned {
 }
 
 impl Planned {
-    fn of_definition(self, definition: &Definition, ignored: Vec<String>) -> Prepared {
+    fn of_definition(
+        self,
+        asked: &Asked,
+        definition: &Definition,
+        ignored: Vec<String>,
+    ) -> Prepared {
         let Self { domain, instance, place, uuid, plan } = self;
-        Prepared { domain, instance, place, uuid, plan, file: definition.file.clone(), ignored }
+        let (file, has_companions) = (definition.file.clone(), asked.has_companions());
+        Prepared { domain, instance, place, uuid, plan, has_companions, file, ignored }
     }
 }
 
@@ -226,6 +234,9 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
+    if asked.has_companions() {
+        facts.helpers = HelperFacts::of_units(&companion::folder(&instance));
+    }
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
     let awaited = domain.readiness.as_ref().map(|readiness| readiness.channel);

@@ -10,11 +10,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use domain::CpuSet;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::Pid;
+use qemu::Invocation;
 
 /// The first file descriptor after standard input, output and error.
 pub(crate) const FIRST_FD: RawFd = 3;
@@ -182,6 +185,37 @@ impl Spawn<'_> {
             }
         }
     }
+}
+
+/// Runs a program to its end, with all that this process has but what the service manager said to it alone.
+///
+/// # Errors
+/// When it cannot be found or executed.
+pub(crate) fn run(invocation: &Invocation) -> io::Result<ExitStatus> {
+    command(invocation).status()
+}
+
+/// Becomes another program, which finds `listener` open as [`FIRST_FD`]. It returns only when that fails.
+pub(crate) fn become_program(invocation: &Invocation, listener: Option<OwnedFd>) -> io::Error {
+    let passed = listener.map_or(Ok(()), |listener| {
+        let source = above(listener, FIRST_FD + 1)?;
+        // SAFETY: dup2 has no condition on numbers. Nothing that this process holds open is used any more: it becomes
+        // another program, or reports the error and ends.
+        check(unsafe { libc::dup2(source.as_raw_fd(), FIRST_FD) }).map(drop)
+    });
+    match passed {
+        Ok(()) => command(invocation).exec(),
+        Err(error) => error,
+    }
+}
+
+fn command(invocation: &Invocation) -> Command {
+    let mut command = Command::new(&invocation.program);
+    command.args(&invocation.arguments);
+    for variable in ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// What the child needs between fork and exec, made before the fork so that it allocates nothing.

@@ -169,7 +169,7 @@ fn guests_are_exposed_as_little_as_their_definitions_allow(root: Root) -> Result
     Definition::new("user")?.install(&host)?;
     host.reload()?;
     for (name, most) in [("web", 1.0), ("user", 2.0)] {
-        let exposure = exposure(&host, name)?;
+        let exposure = exposure(&host, &format!("qemu@{name}.service"))?;
         eprintln!("qemu@{name}: exposure {exposure}");
         assert!(exposure <= most, "{name}: {exposure} is more than {most}");
     }
@@ -187,9 +187,9 @@ fn guests_are_exposed_as_little_as_their_definitions_allow(root: Root) -> Result
     Ok(())
 }
 
-fn exposure(host: &Host, name: &str) -> Result<f64> {
-    let unit = format!("qemu@{name}.service");
-    let told = host.run(["systemd-analyze", "security", "--no-pager", &unit])?.success()?.stdout;
+/// The figure of `systemd-analyze security`, 0 to 10.
+pub(crate) fn exposure(host: &Host, unit: &str) -> Result<f64> {
+    let told = host.run(["systemd-analyze", "security", "--no-pager", unit])?.success()?.stdout;
     let line = told.lines().last().context("it says nothing")?;
     let figure = line.split(&format!("{unit}: ")).nth(1).and_then(|rest| rest.split(' ').next());
     figure.with_context(|| line.to_owned())?.parse().with_context(|| line.to_owned())

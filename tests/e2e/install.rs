@@ -22,7 +22,10 @@ const FILES: &str = "\
 644 usr/lib/systemd/system/glassbox-registry.target
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
+644 usr/lib/systemd/system/passt@.service
 644 usr/lib/systemd/system/qemu@.service
+644 usr/lib/systemd/system/swtpm@.service
+644 usr/lib/systemd/system/virtiofsd@.service
 755 usr/lib/systemd/system-generators/glassbox-generator
 644 usr/lib/systemd/user/glassbox-instance@.service
 644 usr/lib/systemd/user/glassbox-registry.target

@@ -5,6 +5,7 @@
 mod account;
 mod boot;
 mod claims;
+mod companions;
 mod compromise;
 mod credentials;
 mod daemon;

@@ -45,7 +45,7 @@ pub struct HostFacts {
     pub scsi_generics: BTreeMap<String, String>,
     /// What character devices do when the domain does not say.
     pub chardevs: ChardevFacts,
-    /// Programs beside QEMU that somebody starts for the guest.
+    /// Programs beside QEMU that somebody starts for the guest; where there is none, what needs it is refused.
     pub helpers: HelperFacts,
     /// Secrets, volumes and programs of storage.
     pub storage: StorageFacts,
@@ -163,8 +163,31 @@ pub struct Directories {
     pub memory: String,
     /// Logs of the guest's consoles.
     pub log: String,
-    /// What paths of passt's sockets begin with; the interface's alias follows.
-    pub passt: String,
+    /// The states of emulated trusted platform modules, each in a folder with the guest's UUID as its name.
+    pub swtpm: String,
+}
+
+/// Where a program beside the guest listens: what stands before and after the name of the device that it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketPath {
+    /// What stands before.
+    pub before: String,
+    /// What stands after.
+    pub after: String,
+}
+
+impl SocketPath {
+    /// A path of these two parts.
+    #[must_use]
+    pub fn new(before: impl Into<String>, after: impl Into<String>) -> Self {
+        Self { before: before.into(), after: after.into() }
+    }
+
+    /// The path for a device such as `net0`.
+    #[must_use]
+    pub fn of(&self, device: &str) -> String {
+        format!("{}{device}{}", self.before, self.after)
+    }
 }
 
 /// What displays do when the domain does not say.
@@ -211,11 +234,15 @@ pub struct ChardevFacts {
     pub certificates: String,
 }
 
-/// Programs beside QEMU that somebody starts for the guest; without one, what needs it is refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Programs beside QEMU that somebody starts for the guest; where there is none, what needs it is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelperFacts {
     /// Where the guest's own swtpm listens.
-    pub swtpm: Option<String>,
+    pub swtpm: String,
+    /// Where the guest's own virtiofsds listen.
+    pub virtiofsd: SocketPath,
+    /// Where the guest's own passts listen.
+    pub passt: SocketPath,
     /// Where the guest's own message bus listens.
     pub dbus: Option<String>,
     /// Whether a program shows the display by RDP.
@@ -231,7 +258,11 @@ impl HostFacts {
     /// The facts of an ordinary host, with the folders of one guest: the unit instance is `instance`.
     #[must_use]
     pub fn local(instance: &str) -> Self {
-        Self { directories: Directories::of(instance), ..Self::default() }
+        Self {
+            directories: Directories::of(instance),
+            helpers: HelperFacts::of(instance),
+            ..Self::default()
+        }
     }
 
     /// Whether the QEMU binary is known to be without this device.
@@ -259,7 +290,7 @@ impl Default for HostFacts {
             scsi_generics: BTreeMap::new(),
             displays: DisplayFacts::default(),
             chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
-            helpers: HelperFacts::default(),
+            helpers: HelperFacts::of("guest"),
             storage: StorageFacts {
                 cdrom_drives: ["/dev/cdrom", "/dev/sr0", "/dev/sr1"].map(str::to_owned).into(),
                 nbd_certificates: "/etc/pki/qemu".to_owned(),
@@ -309,8 +340,32 @@ impl Directories {
             nvram: "/var/lib/glassbox/nvram".to_owned(),
             memory: format!("{guest}/memory"),
             log: "/var/log/glassbox/qemu".to_owned(),
-            passt: format!("{guest}/passt-"),
+            swtpm: "/var/lib/glassbox/swtpm".to_owned(),
             guest,
         }
+    }
+}
+
+impl HelperFacts {
+    /// The programs beside a guest that nobody but its caller starts.
+    #[must_use]
+    fn of(instance: &str) -> Self {
+        let guest = format!("/run/glassbox/guest/{instance}");
+        Self {
+            swtpm: format!("{guest}/swtpm.sock"),
+            virtiofsd: SocketPath::new(format!("{guest}/"), "-fs.sock"),
+            passt: SocketPath::new(format!("{guest}/passt-"), ".socket"),
+            dbus: None,
+            rdp: false,
+            gpu: None,
+        }
+    }
+
+    /// The programs beside a guest that the service manager starts: each listens in a folder of its own below `folder`.
+    #[must_use]
+    pub fn of_units(folder: &str) -> Self {
+        let socket = || SocketPath::new(format!("{folder}/"), "/socket");
+        let swtpm = socket().of("tpm0");
+        Self { swtpm, virtiofsd: socket(), passt: socket(), ..Self::of("") }
     }
 }

@@ -72,7 +72,8 @@ pub use complete::complete;
 pub use credentials::Credential;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
-    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, VirtualNetwork,
+    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, SocketPath,
+    VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
@@ -82,8 +83,8 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
-    HostFile, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt, ThreadCpus,
-    ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink, WrittenFile,
+    HostFile, Invocation, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt,
+    Service, ThreadCpus, ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

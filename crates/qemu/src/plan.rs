@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::devices::Interface;
 use domain::{CpuQuota, CpuSet, PciAddress, Place, SchedulerPolicy};
+use serde::{Deserialize, Serialize};
 
 /// Everything that starting one guest takes, as plain data. Planning the same domain with the same facts
 /// twice gives equal plans.
@@ -342,12 +343,67 @@ pub struct Console {
 /// A program that serves the guest beside QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
-    /// The program's path.
-    pub program: String,
-    /// Its arguments without its name.
-    pub arguments: Vec<String>,
+    /// What it is.
+    pub service: Service,
+    /// The device that it serves: `tpm0`, `fs1`, `net0`. Devices of a kind are counted in the order of the definition,
+    /// whatever their aliases.
+    pub device: String,
+    /// What runs, and ends, before each start of it.
+    pub before: Vec<Invocation>,
+    /// The program.
+    pub program: Invocation,
     /// The Unix socket at which it listens.
     pub socket: String,
+    /// The files and folders that it opens for itself.
+    pub files: Vec<HostFile>,
     /// The element that needs it.
     pub place: Place,
 }
+
+/// A program with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The program's path, or its name where it is looked for in `PATH`.
+    pub program: String,
+    /// Its arguments without its name.
+    pub arguments: Vec<String>,
+}
+
+/// Kinds of programs that serve a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// A trusted platform module, `swtpm(8)`.
+    Swtpm,
+    /// A directory, virtiofsd.
+    Virtiofsd,
+    /// A network, `passt(1)`.
+    Passt,
+    /// Reservations of SCSI disks, `qemu-pr-helper(8)`.
+    Reservations,
+}
+
+impl Service {
+    /// The file descriptor at which a program of this kind finds its socket listening; none for one that makes the
+    /// socket by itself, and goes to the background when it listens.
+    #[must_use]
+    pub fn listener(self) -> Option<i32> {
+        match self {
+            Self::Swtpm | Self::Virtiofsd => Some(LISTENER),
+            Self::Passt | Self::Reservations => None,
+        }
+    }
+
+    /// The usual name of the program.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Swtpm => "swtpm",
+            Self::Virtiofsd => "virtiofsd",
+            Self::Passt => "passt",
+            Self::Reservations => "qemu-pr-helper",
+        }
+    }
+}
+
+/// The first file descriptor after standard input, output and messages.
+pub(crate) const LISTENER: i32 = 3;

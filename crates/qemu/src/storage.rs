@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::Domain;
 use domain::devices::{
     Disk, DiskSource, Hostdev, HostdevSource, NetworkProtocol, ScsiSource, SecretKey, SourceKind,
-    StartupPolicy, VolumeSource,
+    StartupPolicy, Tpm, TpmBackend, VolumeSource,
 };
 
 /// A secret that a guest needs. QEMU gets it as text sealed by a key that only it and the shim know.
@@ -60,6 +60,7 @@ pub struct StorageFacts {
 pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
     let mut needs: BTreeSet<SecretNeed> =
         domain.devices.hostdevs.iter().filter_map(login).collect();
+    needs.extend(domain.devices.tpms.iter().filter_map(state_key));
     let variables = domain.os.nvram.iter().filter_map(|nvram| nvram.source.as_ref());
     let disks = domain.devices.disks.iter().flat_map(|disk| disk.source.chain());
     for source in disks.chain(variables) {
@@ -75,6 +76,16 @@ pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
         }
     }
     needs
+}
+
+/// The secret that a module's state is encrypted with.
+pub(crate) fn state_key(tpm: &Tpm) -> Option<SecretNeed> {
+    match &tpm.backend {
+        TpmBackend::Emulator(emulator) => {
+            emulator.secret.map(|uuid| SecretNeed::Stored(SecretKey::Uuid(uuid.to_string())))
+        }
+        TpmBackend::Passthrough(_) | TpmBackend::External(_) => None,
+    }
 }
 
 /// The password of a device of the host behind iSCSI.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use domain::{CpuSet, Domain, Faults, MemorySize};
 use qemu::{
-    Access, Credential, FdKind, FirmwareDescriptor, Helper, HelperFacts, HostClock, HostFacts,
-    HostNuma, HugePageFolder, Inherited, Launch, LaunchPlan, NetworkFacts, Opened, ReadyAt,
+    Access, Credential, FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma,
+    HugePageFolder, Inherited, Invocation, Launch, LaunchPlan, NetworkFacts, Opened, ReadyAt,
     StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
@@ -43,10 +43,6 @@ fn host(name: &str) -> HostFacts {
             ]
             .into(),
             ..local.network
-        },
-        helpers: HelperFacts {
-            swtpm: Some(format!("{}/swtpm.sock", local.directories.guest)),
-            ..local.helpers
         },
         numa: HostNuma { automatic: nodes.clone(), nodes, cpus: cpus.collect() },
         hugepages: vec![HugePageFolder {
@@ -145,9 +141,15 @@ fn show(plan: &LaunchPlan) -> String {
         writeln!(text, "copy {} of {} {}", copy.path, copy.template, copy.place.path).unwrap();
     }
     for helper in &plan.helpers {
-        let Helper { program, arguments, socket, place } = helper;
-        writeln!(text, "helper {program} {} at {socket} for {}", arguments.join(" "), place.path)
-            .unwrap();
+        let Helper { service: _, device, before, program, socket, files, place } = helper;
+        let show = |it: &Invocation| format!("{} {}", it.program, it.arguments.join(" "));
+        for invocation in before {
+            writeln!(text, "before {device} {}", show(invocation)).unwrap();
+        }
+        writeln!(text, "helper {} at {socket} for {}", show(program), place.path).unwrap();
+        for file in files {
+            writeln!(text, "helper's {} {:?} {}", file.path, file.access, file.place.path).unwrap();
+        }
     }
     for console in &plan.consoles {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();

@@ -16,7 +16,9 @@ const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><me
 <devices><disk type='file'><source file='@'/><backingStore><source file='/@'/></backingStore></disk>
   <disk type='block'><source dev='@'/></disk><disk type='block'><source dev='/dev/@'/></disk>
   <disk type='network'><source protocol='@'><host name='@' transport='@'/></source></disk>
-  <filesystem><source dir='@'/></filesystem><emulator>/@</emulator>
+  <filesystem><driver type='virtiofs'/><source dir='@'/><binary path='@'/></filesystem>
+  <filesystem><source dir='@'/></filesystem><tpm><backend type='emulator'><source path='@'/></backend></tpm>
+  <interface type='user'><backend type='passt' logFile='@'/></interface><emulator>/@</emulator>
   <serial type='@'><source path='@'/></serial><serial type='dev'><source path='/dev/@'/></serial>
   <console type='pipe'><source path='/@'/></console><channel type='unix'><source path='/@:@'/></channel>
   <input><source evdev='/dev/@'/></input><rng><backend model='random'>/dev/@</backend></rng>

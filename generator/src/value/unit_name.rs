@@ -3,10 +3,7 @@
 use std::path::{Component, Path};
 
 use super::UnitValue;
-use crate::output::Unit;
-
-/// Longest name of a unit, `UNIT_NAME_MAX` of systemd.
-const LONGEST_NAME: usize = 255;
+use crate::output::{LONGEST_NAME, Unit};
 
 impl UnitValue {
     /// The unit of a device file: `dev-sda.device` for `/dev/sda`.

@@ -45,7 +45,7 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../units");
     let source = if scope == "--user" { units.join("user") } else { units };
     for (unit, program) in TEMPLATES {
-        // A user has no networks.
+        // A user has no networks and no companions.
         let Ok(text) = fs::read_to_string(source.join(unit)) else { continue };
         let installed = text.replace(program, "/bin/true");
         assert_ne!(installed, text);
@@ -55,8 +55,11 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
 }
 
 /// The templates with their programs.
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("qemu@.service", "/usr/bin/glassbox-qemu"),
+    ("swtpm@.service", "/usr/bin/glassbox-qemu"),
+    ("virtiofsd@.service", "/usr/bin/glassbox-qemu"),
+    ("passt@.service", "/usr/bin/glassbox-qemu"),
     ("glassbox-instance@.service", "/usr/bin/glassbox-qemu"),
     ("glassbox-network@.service", "/usr/lib/glassbox/network"),
 ];

@@ -13,7 +13,7 @@ use domain::{CpuSet, Domain, Fault, Faults, MemorySize};
 use qemu::{
     ChardevFacts, Directories, DisplayFacts, FirmwareDescriptor, HelperFacts, HostClock, HostFacts,
     HostModel, HostModels, HostNuma, HugePageFolder, Launch, LaunchPlan, NetworkFacts, SevFacts,
-    StartMode, VirtualNetwork,
+    SocketPath, StartMode, VirtualNetwork,
 };
 
 pub mod acceptance;
@@ -86,7 +86,7 @@ pub fn facts(name: &str) -> HostFacts {
             nvram: "/var/lib/libvirt/qemu/nvram".to_owned(),
             memory: format!("/var/lib/libvirt/qemu/ram/-1-{short}"),
             log: "/var/log/libvirt/qemu".to_owned(),
-            passt: format!("/var/run/libvirt/qemu/passt/-1-{short}-"),
+            swtpm: "/var/lib/libvirt/swtpm".to_owned(),
         },
         network: network(),
         displays: DisplayFacts {
@@ -96,7 +96,12 @@ pub fn facts(name: &str) -> HostFacts {
         },
         chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/libvirt-chardev".to_owned() },
         helpers: HelperFacts {
-            swtpm: Some("/dev/test".to_owned()),
+            swtpm: "/dev/test".to_owned(),
+            virtiofsd: SocketPath::new(
+                format!("/var/lib/libvirt/qemu/domain--1-{short}/"),
+                "-fs.sock",
+            ),
+            passt: SocketPath::new(format!("/var/run/libvirt/qemu/passt/-1-{short}-"), ".socket"),
             dbus: Some(format!("/var/run/libvirt/qemu/dbus/-1-{short}-dbus.sock")),
             rdp: true,
             gpu: Some("/var/lib/libvirt/qemu".to_owned()),

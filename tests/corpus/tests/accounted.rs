@@ -146,7 +146,9 @@ fn seen(outcome: &Outcome) -> Option<Seen> {
     all.extend(plan.consoles.iter().map(|it| format!("{it:?}")));
     all.extend(plan.environment.iter().map(|it| format!("{it:?}")));
     all.extend(plan.passwords.iter().map(|it| format!("{it:?}")));
-    all.extend(plan.helpers.iter().map(|it| format!("{} {:?}", it.program, it.arguments)));
+    all.extend(
+        plan.helpers.iter().map(|it| format!("{:?} {:?} {:?}", it.before, it.program, it.files)),
+    );
     all.extend(plan.pci_devices.iter().map(|it| format!("{} {}", it.address, it.managed)));
     all.extend(plan.unplugged.iter().map(|it| it.device.clone()));
     all.extend(plan.balloon.map(|bytes| bytes.to_string()));

@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::devices::{placed, virtio, virtio_driver};
 use crate::json::Object;
 use crate::memory_backing;
-use crate::plan::{Access, Helper};
+use crate::plan::{Access, Helper, HostFile, Invocation, LISTENER, Service};
 
 /// Fills in what is served and with whose rights, and checks it.
 pub(crate) fn complete(domain: &mut Domain, faults: &Faults) {
@@ -150,34 +150,56 @@ fn virtiofs(command: &mut Command<'_>, filesystem: &Filesystem) {
 
 /// Notes the program that serves the directory; the result is its socket.
 fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
-    needs_directory(command, filesystem);
-    let guest = &command.facts.directories.guest;
-    let socket = format!("{guest}/{}-fs.sock", filesystem.info.alias());
+    let all = &command.domain.devices.filesystems;
+    let index =
+        all.iter().position(|it| it.place.path == filesystem.place.path).unwrap_or_default();
+    let device = format!("fs{index}");
+    let socket = command.facts.helpers.virtiofsd.of(&device);
+    let binary = filesystem.place.child("binary");
     let lock = &filesystem.binary.lock;
     if lock.posix == Some(true) || lock.flock == Some(true) {
-        let place = filesystem.place.child("binary");
         let what = "virtiofsd keeps locks in the guest and passes none on; turn <lock> off";
-        command.ignore(&place, what);
+        command.ignore(&binary, what);
+    }
+    if filesystem.binary.sandbox.is_some() {
+        let what = "virtiofsd is in the sandbox of its service and makes none; remove <sandbox>";
+        command.ignore(&binary, what);
     }
     let program =
         filesystem.binary.path.as_ref().unwrap_or(&command.facts.storage.virtiofsd).clone();
-    let arguments = virtiofsd_arguments(filesystem, &socket);
-    let helper =
-        Helper { program, arguments, socket: socket.clone(), place: filesystem.place.clone() };
-    command.needs_helper(helper);
+    command.needs_helper(Helper {
+        service: Service::Virtiofsd,
+        device,
+        before: Vec::new(),
+        program: Invocation { program, arguments: virtiofsd_arguments(filesystem) },
+        socket: socket.clone(),
+        files: filesystem.source.iter().map(|path| served(filesystem, path)).collect(),
+        place: filesystem.place.clone(),
+    });
     socket
 }
 
+/// The directory: virtiofsd opens it, and QEMU does not.
+fn served(filesystem: &Filesystem, path: &str) -> HostFile {
+    HostFile {
+        path: path.to_owned(),
+        access: if filesystem.readonly { Access::Read } else { Access::ReadWrite },
+        descriptor: None,
+        place: filesystem.place.child("source"),
+    }
+}
+
 /// The options of virtiofsd, <https://gitlab.com/virtio-fs/virtiofsd>.
-fn virtiofsd_arguments(filesystem: &Filesystem, socket: &str) -> Vec<String> {
+fn virtiofsd_arguments(filesystem: &Filesystem) -> Vec<String> {
     let binary: &FsBinary = &filesystem.binary;
     let source = filesystem.source.as_deref().unwrap_or_default();
-    let mut arguments = vec![format!("--socket-path={socket}"), format!("--shared-dir={source}")];
+    let mut arguments = vec![format!("--fd={LISTENER}"), format!("--shared-dir={source}")];
+    // Its own needs root, or namespaces that the sandbox of its service does not let it make.
+    arguments.push("--sandbox=none".to_owned());
     arguments.extend(binary.cache.map(|cache| match cache {
         domain::devices::FsCache::None => "--cache=never".to_owned(),
         domain::devices::FsCache::Always => "--cache=always".to_owned(),
     }));
-    arguments.extend(binary.sandbox.map(|sandbox| format!("--sandbox={sandbox}")));
     arguments.extend((binary.xattr == Some(true)).then(|| "--xattr".to_owned()));
     arguments.extend(binary.threads.map(|threads| format!("--thread-pool-size={threads}")));
     arguments.extend(binary.open_files.map(|files| format!("--rlimit-nofile={files}")));

@@ -10,6 +10,8 @@ use crate::devices::placed;
 use crate::json::Object;
 use crate::plan::{Access, FdKind};
 
+mod swtpm;
+
 /// The host's module when the domain does not say.
 const DEFAULT_DEVICE: &str = "/dev/tpm0";
 
@@ -68,15 +70,10 @@ pub(crate) fn arguments(command: &mut Command<'_>, tpm: &Tpm) {
         TpmBackend::External(socket) => {
             behind_socket(command, socket.path.as_deref().unwrap_or_default(), &id)
         }
-        TpmBackend::Emulator(_) => {
-            let Some(path) = command.facts.helpers.swtpm.clone() else {
-                let what = "glassbox starts no swtpm; start one and use \
-                            <backend type='external'> with its socket";
-                command.refuse(&tpm.place.child("backend"), what);
-                return;
-            };
-            behind_socket(command, &path, &id)
-        }
+        TpmBackend::Emulator(emulator) => match swtpm::start(command, tpm, emulator) {
+            Some(path) => behind_socket(command, &path, &id),
+            None => return,
+        },
     };
     command.argv.options("-tpmdev", backend);
     let driver = match tpm.model.unwrap_or(TpmModel::Tis) {

@@ -5,7 +5,7 @@ use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
 use crate::command::Command;
 use crate::inherited::Opened;
 use crate::json::Object;
-use crate::plan::{Access, FdKind, Helper, PassedPci};
+use crate::plan::{Access, FdKind, Helper, Invocation, PassedPci, Service};
 
 use super::block::Layer;
 use super::remote;
@@ -135,5 +135,13 @@ pub(crate) fn managed_reservations(command: &mut Command<'_>) {
     command.object(&helper.set("path", &socket));
     let arguments = vec!["-k".to_owned(), socket.clone()];
     let program = command.facts.storage.reservation_helper.clone();
-    command.needs_helper(Helper { program, arguments, socket, place: user.place.clone() });
+    command.needs_helper(Helper {
+        service: Service::Reservations,
+        device: MANAGED.to_owned(),
+        before: Vec::new(),
+        program: Invocation { program, arguments },
+        socket,
+        files: Vec::new(),
+        place: user.place.clone(),
+    });
 }

@@ -3,12 +3,14 @@
 use domain::devices::{ForwardProtocol, Interface, InterfaceSource, PortForward, PortRange};
 
 use crate::command::Command;
-use crate::plan::Helper;
+use crate::plan::{Helper, Invocation, Service};
 
 /// Plans passt for an interface; the result is the path of its socket.
 pub(super) fn start(command: &mut Command<'_>, interface: &Interface, vhost_user: bool) -> String {
-    let prefix = &command.facts.directories.passt;
-    let socket = format!("{prefix}{}.socket", interface.info.alias());
+    let all = &command.domain.devices.interfaces;
+    let index = all.iter().position(|it| it.place.path == interface.place.path).unwrap_or_default();
+    let device = format!("net{index}");
+    let socket = command.facts.helpers.passt.of(&device);
     let mut arguments = vec!["--one-off".to_owned()];
     if vhost_user {
         arguments.push("--vhost-user".to_owned());
@@ -45,9 +47,12 @@ pub(super) fn start(command: &mut Command<'_>, interface: &Interface, vhost_user
         add(option, ports(forward));
     }
     command.needs_helper(Helper {
-        program: "passt".to_owned(),
-        arguments,
+        service: Service::Passt,
+        device,
+        before: Vec::new(),
+        program: Invocation { program: "passt".to_owned(), arguments },
         socket: socket.clone(),
+        files: Vec::new(),
         place: interface.place.clone(),
     });
     socket

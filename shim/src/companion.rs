@@ -1,0 +1,193 @@
+//! `--companion`: a program beside a guest, such as swtpm, as a service of its own.
+//!
+//! ```text
+//! ExecStartPre=+glassbox-qemu --companion web:fs0 --hand-over    hand_over: plans the guest, finds the program in it
+//!    | systemd's file descriptor store
+//! ExecStart=glassbox-qemu --companion web:fs0                    serve: makes the socket, becomes the program
+//! ```
+//!
+//! The definition stays with the privileged step, for it may have passwords. The program runs under the guest's
+//! account in a sandbox of its own, and its unit is started before the guest's and stopped after it
+//! (see glassbox-generator).
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use domain::UnitInstance;
+use nix::unistd::{AccessFlags, access};
+use qemu::{Access, Helper, Invocation, Service};
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
+
+use crate::asked::{Asked, named_by};
+use crate::definition::{self, Named, Scope};
+use crate::hand_over::{sealed, settle, store};
+use crate::handed::{PREFIX, forget};
+use crate::inheritance::Inheritance;
+use crate::prepare::Prepared;
+use crate::{host, host_files, log, prepare, sys};
+
+/// The name under which the service manager keeps what is to be run.
+const ORDER: &str = "glassbox.companion";
+
+/// Where the folders of guests are, each with one folder for each of its companions (`RuntimeDirectory=`).
+const FOLDER: &str = "/run/glassbox/companion";
+
+/// The folder of a guest's companions.
+pub(crate) fn folder(guest: &UnitInstance) -> String {
+    format!("{FOLDER}/{}", guest.directory())
+}
+
+/// The unit of a companion; none for a program that no unit runs yet.
+pub(crate) fn unit(helper: &Helper, guest: &UnitInstance) -> Option<String> {
+    let service = match helper.service {
+        Service::Swtpm | Service::Virtiofsd | Service::Passt => helper.service.as_str(),
+        Service::Reservations => return None,
+    };
+    Some(format!("{service}@{guest}:{}.service", helper.device))
+}
+
+/// Which companion of which guest is meant: `web:fs0`, the instance of its unit.
+///
+/// # Errors
+/// When there is no device in it, or no name of a guest.
+pub(crate) fn parse(instance: &str) -> Result<(Named, String), String> {
+    let (guest, device) = instance
+        .rsplit_once(':')
+        .ok_or_else(|| format!("--companion {instance}: give a guest and a device, web:fs0"))?;
+    Ok((named_by(guest, "--companion", Scope::System)?, device.to_owned()))
+}
+
+/// What a companion's service is to run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    /// What runs, and ends, before.
+    before: Vec<Invocation>,
+    program: Invocation,
+    /// Where a socket is made that the program finds listening.
+    socket: Option<String>,
+    files: Vec<NeededFile>,
+}
+
+/// A file or folder that the program opens.
+#[derive(Debug, Serialize, Deserialize)]
+struct NeededFile {
+    path: String,
+    written: bool,
+    /// What a message about it begins with: `web.xml:14:7: /domain/devices/filesystem/source: '/srv'`.
+    told: String,
+}
+
+/// The privileged step: plans the guest and hands over what the service is to run, or why there is nothing.
+///
+/// # Errors
+/// When there is no service manager to hand it to.
+pub(crate) fn hand_over(asked: &Asked, device: &str) -> anyhow::Result<()> {
+    host::enter().context("the host's namespaces cannot be entered; run this as root")?;
+    let order = order(asked, device);
+    let bytes = serde_json::to_vec(&order).context("the order")?;
+    store(ORDER, sealed(&bytes)?)?;
+    settle().context("the service manager does not answer")
+}
+
+fn order(asked: &Asked, device: &str) -> Result<Order, String> {
+    let definition = definition::read(&asked.source).map_err(|error| error.to_string())?;
+    // The guest's own unit has one voice for all that is wrong with a definition.
+    let refused = || {
+        let file = &definition.file;
+        format!("{file}: the guest is refused; `glassbox-qemu --check {file}` says why")
+    };
+    let prepared = prepare::foresee(asked, &definition).ok_or_else(refused)?;
+    let helper = prepared.plan.helpers.iter().find(|helper| helper.device == device);
+    let absent = || format!("{}: there is no '{device}' that a program serves", definition.file);
+    helper.map(|helper| Order::of(helper, &prepared)).ok_or_else(absent)
+}
+
+impl Order {
+    fn of(helper: &Helper, prepared: &Prepared) -> Self {
+        let files = helper.files.iter().map(|file| NeededFile {
+            path: file.path.clone(),
+            written: file.access != Access::Read,
+            told: file.place.refused(format!("'{}'", file.path)).in_file(&prepared.file),
+        });
+        Self {
+            before: helper.before.clone(),
+            program: helper.program.clone(),
+            socket: helper.service.listener().map(|_| helper.socket.clone()),
+            files: files.collect(),
+        }
+    }
+}
+
+/// The service itself: becomes the program.
+///
+/// # Errors
+/// What was handed over instead, or what keeps the program from running.
+pub(crate) fn serve() -> anyhow::Result<Infallible> {
+    let mut inheritance = Inheritance::take(&[])?;
+    let handed = inheritance.extract(PREFIX).remove(ORDER);
+    let handed = handed.context("nothing was handed over; this is for units such as swtpm@")?;
+    forget(ORDER)?;
+    let order: Result<Order, String> =
+        serde_json::from_reader(File::from(handed)).context(ORDER)?;
+    let order = order.map_err(anyhow::Error::msg)?;
+    order.files.iter().try_for_each(usable)?;
+    order.before.iter().try_for_each(run)?;
+    let listener = order.socket.as_deref().map(listen).transpose()?;
+    if listener.is_some() {
+        // QEMU may connect from now on: the kernel has it wait until the program accepts.
+        sd_notify::notify(&[NotifyState::Ready])?;
+    }
+    let error = sys::become_program(&order.program, listener.map(Into::into));
+    bail!("{} cannot be run: {error}; install it", order.program.program)
+}
+
+fn usable(file: &NeededFile) -> anyhow::Result<()> {
+    let mode = if file.written { AccessFlags::W_OK } else { AccessFlags::empty() };
+    let asked = access(Path::new(&file.path), mode | AccessFlags::R_OK);
+    let (told, account) = (&file.told, host_files::own_account());
+    match asked {
+        Ok(()) => Ok(()),
+        Err(nix::errno::Errno::ENOENT) => bail!("{told} does not exist; create it"),
+        // It can be read, and what the guest writes is refused file by file.
+        Err(_) if file.written && access(Path::new(&file.path), AccessFlags::R_OK).is_ok() => {
+            log::warning(format_args!("{told} may not be written by {account}"));
+            Ok(())
+        }
+        Err(error) => bail!("{told} may not be opened by {account}: {error}"),
+    }
+}
+
+fn run(invocation: &Invocation) -> anyhow::Result<()> {
+    let Invocation { program, .. } = invocation;
+    let status = sys::run(invocation)
+        .with_context(|| format!("{program} cannot be run; install it, of swtpm-tools"))?;
+    ensure!(status.success(), "{program} failed: {status}");
+    Ok(())
+}
+
+fn listen(path: &str) -> anyhow::Result<UnixListener> {
+    UnixListener::bind(path).with_context(|| {
+        format!("{path}: no socket can be made; run `systemctl daemon-reload` if the guest is new")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_a_guest_and_a_device() {
+        let parsed = |text| parse(text).map(|(guest, device)| (guest.name.to_string(), device));
+        assert_eq!(parsed("web:fs0"), Ok(("web".to_owned(), "fs0".to_owned())));
+        assert_eq!(parsed(r"my\x20vm:1:net2"), Ok(("my vm:1".to_owned(), "net2".to_owned())));
+        assert_eq!(
+            parsed("web"),
+            Err("--companion web: give a guest and a device, web:fs0".to_owned())
+        );
+        assert!(parsed(":fs0").is_err());
+    }
+}
