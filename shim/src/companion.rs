@@ -184,6 +184,7 @@ mod tests {
         let parsed = |text| parse(text).map(|(guest, device)| (guest.name.to_string(), device));
         assert_eq!(parsed("web:fs0"), Ok(("web".to_owned(), "fs0".to_owned())));
         assert_eq!(parsed(r"my\x20vm:1:net2"), Ok(("my vm:1".to_owned(), "net2".to_owned())));
+        assert_eq!(parsed("worker@3:tpm0"), Ok(("worker@3".to_owned(), "tpm0".to_owned())));
         assert_eq!(
             parsed("web"),
             Err("--companion web: give a guest and a device, web:fs0".to_owned())
