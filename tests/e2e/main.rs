@@ -17,6 +17,7 @@ mod input;
 mod lan;
 mod launcher;
 mod libvirt;
+mod machined;
 mod machines;
 mod manage;
 mod network;

@@ -12,6 +12,7 @@ mod caller;
 mod claims;
 mod cli;
 mod clock;
+mod control;
 mod definitions;
 mod failure;
 mod fdstore;
@@ -39,6 +40,7 @@ mod services;
 mod state;
 mod stream;
 mod systemd;
+mod varlink;
 mod vcpus;
 mod work;
 
@@ -62,6 +64,7 @@ use zbus::fdo::ObjectManager;
 use crate::authority::Authority;
 use crate::caller::Admission;
 use crate::cli::Options;
+use crate::control::Controls;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
@@ -109,11 +112,12 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let (publisher, publications) = mpsc::unbounded_channel();
     let herald = Herald::new(publisher.clone());
     let runner = Runner::new(publisher.clone());
-    let mut keeper = Keeper::new(publisher, machined(options, &bus).await?, herald.clone());
+    let systemd = Systemd::new(bus.clone());
+    let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
+    let mut keeper = Keeper::new(publisher, machined, herald.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
     let handle = keeper.handle();
-    let systemd = Systemd::new(bus.clone());
     let services = Arc::new(Services {
         keeper: handle.clone(),
         runner,
@@ -202,8 +206,18 @@ fn search_path(options: &Options) -> SearchPath {
     })
 }
 
+/// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
+fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)?;
+    Some(Controls { directory, runner: runner.clone(), systemd: systemd.clone(), own: geteuid() })
+}
+
 /// The machined that guests are registered with.
-async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<Machined>> {
+async fn machined(
+    options: &Options,
+    bus: &Connection,
+    controls: Option<Controls>,
+) -> anyhow::Result<Option<Machined>> {
     if options.user {
         tracing::info!(
             "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
@@ -211,7 +225,7 @@ async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<
         );
         return Ok(None);
     }
-    let machined = Machined::watch(bus.clone()).await;
+    let machined = Machined::watch(bus.clone(), controls).await;
     Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 
