@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use domain::tree::{self, Element};
 use domain::{DomainName, Fault, Faults, Header, Resources, definition_text};
 
+use crate::sandbox::Sandbox;
+
 /// Where systemd mounts huge pages, dev-hugepages.mount.
 const HUGE_PAGES: &str = "/dev/hugepages";
 
@@ -28,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) mapping_devices: u64,
     /// What is asked of control groups and limits.
     pub(crate) resources: Resources,
+    /// What QEMU opens and speaks on by itself.
+    pub(crate) sandbox: Sandbox,
 }
 
 /// The facts of the definition of `name`, and what is wrong with it. When something is, its unit waits for no
@@ -48,6 +52,7 @@ pub(crate) fn read(bytes: &[u8], name: &DomainName) -> (Facts, Vec<Fault>) {
     }
     let mut facts = Facts { title: header.title, ..Facts::default() };
     facts.resources = Resources::read(&root);
+    facts.sandbox = Sandbox::of(&root);
     if facts.resources.memory_backing.hugepages.is_some() {
         facts.files.insert(HUGE_PAGES.to_owned());
     }
@@ -99,7 +104,7 @@ fn disk(disk: &Element<'_>, facts: &mut Facts) {
 }
 
 /// Whether a source is a server that is reached over the network; one on a Unix socket is not.
-fn is_remote(source: &Element<'_>) -> bool {
+pub(crate) fn is_remote(source: &Element<'_>) -> bool {
     let local = |host: &Element<'_>| attribute(host, "transport") == Some("unix");
     attribute(source, "protocol").is_some() && !children(source, "host").any(local)
 }
@@ -131,14 +136,14 @@ fn sources(element: &Element<'_>, files: &mut BTreeSet<String>) {
     }
 }
 
-fn children<'e, 'x>(
+pub(crate) fn children<'e, 'x>(
     element: &'e Element<'x>,
     name: &'static str,
 ) -> impl Iterator<Item = &'e Element<'x>> {
     element.elements().filter(move |child| child.name == name && child.namespace.is_none())
 }
 
-fn attribute<'e>(element: &'e Element<'_>, name: &str) -> Option<&'e str> {
+pub(crate) fn attribute<'e>(element: &'e Element<'_>, name: &str) -> Option<&'e str> {
     element
         .attributes
         .iter()

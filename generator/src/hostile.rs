@@ -10,7 +10,7 @@ use crate::environment::Scope;
 use crate::facts;
 
 /// All that a drop-in may have.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 37] = [
     "SourcePath",
     "Description",
     "RequiresMountsFor",
@@ -19,6 +19,18 @@ const KEYS: [&str; 25] = [
     "Wants",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
+    "StateDirectory",
+    "StateDirectoryMode",
+    "CacheDirectory",
+    "CacheDirectoryMode",
+    "User",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "DeviceAllow",
+    "PrivateNetwork",
+    "RestrictAddressFamilies",
+    "IPAddressDeny",
+    "RestrictRealtime",
     "Slice",
     "MemoryMax",
     "MemoryHigh",
@@ -48,11 +60,14 @@ const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><me
   <emulatorsched scheduler='fifo' priority='@'/></cputune>
 <numatune><memory mode='@' nodeset='@'/></numatune>
 <resource><partition>/@</partition></resource>
-<os><kernel>@</kernel><initrd>/@</initrd><nvram template='@'>/a/@</nvram></os>
+<os><kernel>@</kernel><initrd>/@</initrd><loader>/@</loader><acpi><table>@</table></acpi><nvram template='@'>/a/@</nvram></os>
 <devices><disk type='file'><source file='@'/><backingStore><source file='/@'/></backingStore></disk>
   <disk type='block'><source dev='@'/></disk><disk type='block'><source dev='/dev/@'/></disk>
   <disk type='network'><source protocol='@'><host name='@' transport='@'/></source></disk>
-  <filesystem><source dir='@'/></filesystem>
+  <filesystem><source dir='@'/></filesystem><emulator>/@</emulator>
+  <serial type='@'><source path='@'/></serial><serial type='dev'><source path='/dev/@'/></serial>
+  <console type='pipe'><source path='/@'/></console><channel type='unix'><source path='/@:@'/></channel>
+  <input><source evdev='/dev/@'/></input><rng><backend model='random'>/dev/@</backend></rng>
   <interface type='bridge'><source bridge='@'/></interface>
   <interface type='direct'><source dev='@'/></interface>
   <hostdev type='pci'><source><address bus='@'/></source></hostdev></devices></domain>";

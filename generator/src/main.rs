@@ -21,6 +21,7 @@ mod log;
 mod output;
 mod read;
 mod resources;
+mod sandbox;
 mod scan;
 mod value;
 

@@ -70,8 +70,8 @@ impl UnitValue {
         Self(set.to_string())
     }
 
-    /// The directory of a guest below the manager's directory for such; its alphabet needs no escapes.
-    pub(crate) fn runtime_directory(instance: &UnitInstance) -> Self {
+    /// The directory of a guest below a directory of the manager's for such; its alphabet needs no escapes.
+    pub(crate) fn guest_directory(instance: &UnitInstance) -> Self {
         Self(format!("glassbox/guest/{}", instance.directory()))
     }
 
@@ -85,6 +85,44 @@ impl UnitValue {
     /// `None` for a path that systemd would refuse, or that it could not read back.
     pub(crate) fn path(path: &Path) -> Option<Self> {
         Some(Self(specifiers_escaped(plain_path(path)?)))
+    }
+
+    /// A device that may be read and written, as in `DeviceAllow=`, where the path ends at the first space.
+    ///
+    /// `None` as for [`Self::path`], or for a path with a space.
+    pub(crate) fn device_node(path: &Path) -> Option<Self> {
+        let Self(path) = Self::path(path).filter(|Self(path)| !path.contains([' ', '"', '\'']))?;
+        path.starts_with("/dev/").then(|| Self(format!("{path} rw")))
+    }
+
+    /// A kind of devices that may be read and written, as in `DeviceAllow=`.
+    pub(crate) fn device_kind(kind: &'static str) -> Self {
+        Self(format!("{kind} rw"))
+    }
+
+    /// A path that is bound where it is there, as in `BindPaths=`, where colons separate.
+    ///
+    /// `None` as for [`Self::path_word`].
+    pub(crate) fn optional_bind(path: &Path) -> Option<Self> {
+        let Self(path) = Self::path_word(path)?;
+        let (quote, path) = match path.strip_prefix(['"', '\'']) {
+            Some(rest) => (&path[..1], rest),
+            None => ("", path.as_str()),
+        };
+        Some(Self(format!("{quote}-{}", path.replace(':', "\\:"))))
+    }
+
+    /// A word of the program's own with a name that has only letters, digits and `-_`, as the caller has checked.
+    pub(crate) fn identifier(prefix: &'static str, instance: &UnitInstance) -> Self {
+        debug_assert!(!instance.as_str().contains(['%', '\\', ' ']));
+        Self(format!("{prefix}{instance}"))
+    }
+
+    /// A word of the program's own with the hash of a text, 16 hexadecimal digits (FNV-1a, which is the same everywhere).
+    pub(crate) fn hashed(prefix: &'static str, text: &str) -> Self {
+        let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+        Self(format!("{prefix}{hash:016x}"))
     }
 
     /// A path that is one of several words of a value, as in `RequiresMountsFor=`, where quotes group and

@@ -8,6 +8,7 @@ use qemu::StartMode;
 
 use crate::cli::Cli;
 use crate::definition::{self, Source};
+use crate::handed::Handed;
 use crate::inheritance::Inheritance;
 use crate::overrides::Overrides;
 use crate::sys;
@@ -23,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) start: Start,
     /// What the caller opened for its devices.
     pub(crate) inheritance: Inheritance,
+    /// What the unit's privileged step handed over; none for a guest that runs with its caller's rights.
+    pub(crate) handed: Option<Handed>,
     /// Whether nobody is to know of it, and its runtime directory is this run's alone.
     pub(crate) standalone: bool,
 }
@@ -62,8 +65,9 @@ impl Asked {
         };
         let source = source(cli)?;
         let start = start(cli)?;
-        let inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
-        Ok(Self { source, overrides, start, inheritance, standalone: cli.standalone })
+        let mut inheritance = Inheritance::take(&cli.fds).map_err(|error| error.to_string())?;
+        let handed = Handed::take(&mut inheritance).map_err(|error| format!("{error:#}"))?;
+        Ok(Self { source, overrides, start, inheritance, handed, standalone: cli.standalone })
     }
 }
 

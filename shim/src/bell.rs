@@ -12,11 +12,14 @@ use std::path::PathBuf;
 
 use zbus::Message;
 
+use crate::host;
+
 const BUS: &str = "org.freedesktop.DBus";
 const BUS_PATH: &str = "/org/freedesktop/DBus";
 
-/// Where the system bus is unless a variable says otherwise (D-Bus specification, "System message bus").
-const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+/// Where below the host's `/run` the system bus is unless a variable says otherwise (D-Bus specification, "System
+/// message bus").
+const SYSTEM_BUS: &str = "dbus/system_bus_socket";
 
 /// The fixed part of a message's header (D-Bus specification, "Message Format").
 const FIXED_HEADER: usize = 16;
@@ -45,7 +48,7 @@ pub(crate) enum Ring {
 /// The path of the system bus's socket; none when it is no socket with a path.
 pub(crate) fn system_bus() -> Option<PathBuf> {
     let Ok(address) = std::env::var("DBUS_SYSTEM_BUS_ADDRESS") else {
-        return Some(PathBuf::from(SYSTEM_BUS));
+        return Some(host::run().join(SYSTEM_BUS));
     };
     let path = address.split(';').next()?.strip_prefix("unix:path=")?.split(',').next()?;
     Some(PathBuf::from(path))

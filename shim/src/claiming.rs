@@ -1,15 +1,15 @@
 //! How a guest gets its name and UUID at its start: locks that need no daemon, then the daemon's claim.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::{Cli, Register};
 use crate::keeper::Keeper;
 use crate::launch::LaunchError;
 use crate::locks::Locks;
-use crate::log;
 use crate::prepare::Prepared;
 use crate::registry::{Answer, Occasion, Registrant, Registry};
+use crate::{host, log};
 
 /// Locks name and UUID, unless the guest is to be known to nobody.
 pub(crate) fn lock(prepared: &Prepared, cli: &Cli) -> Result<Locks, LaunchError> {
@@ -58,7 +58,9 @@ fn registry(cli: &Cli) -> Registry {
         return Registry { socket: socket.clone(), bus: false };
     }
     if !cli.user {
-        return Registry { socket: PathBuf::from(dbus_api::SYSTEM_REGISTRY), bus: true };
+        let usual = Path::new(dbus_api::SYSTEM_REGISTRY);
+        let below = usual.strip_prefix(host::USUAL_RUN).unwrap_or(usual);
+        return Registry { socket: host::run().join(below), bus: true };
     }
     let runtime =
         std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/run"), PathBuf::from);

@@ -61,6 +61,16 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode")]
     pub(crate) check: bool,
 
+    /// Open what the guest needs, hand that to the service manager for the unit's sandboxed main process, and
+    /// start nothing; for ExecStartPre= of qemu@.service, as root
+    #[arg(long, group = "mode", requires = "instance")]
+    pub(crate) hand_over: bool,
+
+    /// Remove what --hand-over made and the kernel does not remove by itself; for ExecStopPost= of
+    /// qemu@.service, as root
+    #[arg(long, group = "mode", requires = "instance")]
+    pub(crate) take_back: bool,
+
     /// Ask a QEMU binary what it is and can do, print that as JSON, and start no guest
     #[arg(long, value_name = "BINARY", group = "mode", group = "definition", num_args = 0..=1,
         default_missing_value = "/usr/bin/qemu-system-x86_64", value_hint = ValueHint::FilePath)]

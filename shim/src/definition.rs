@@ -29,7 +29,7 @@ pub(crate) enum Source {
 }
 
 /// A definition that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Definition {
     /// How messages call the file.
     pub(crate) file: String,

@@ -13,7 +13,7 @@ use crate::runtime_dir::{self, Place};
 mod clock;
 mod devices;
 mod firmware;
-mod memory;
+pub(crate) mod memory;
 
 /// The facts of this host that a domain asks for. The folders are those that systemd has given the unit, else the
 /// usual ones.
@@ -37,18 +37,18 @@ pub(crate) fn of_host(
         let displays = &mut facts.displays;
         displays.vnc_port = free_port(&displays.vnc_listen, displays.vnc_port);
     }
-    ask_for(domain, &mut facts);
+    ask_for(domain, instance, &mut facts);
     facts
 }
 
 /// What costs a look into folders is asked only for a domain to which it makes a difference.
-fn ask_for(domain: &Domain, facts: &mut HostFacts) {
+fn ask_for(domain: &Domain, instance: &UnitInstance, facts: &mut HostFacts) {
     facts.clock = clock::now();
     if domain.os.firmware.is_some() || domain.os.loader.is_some() {
         facts.firmware = firmware::installed();
     }
     if domain.memory_backing.hugepages.is_some() || !domain.devices.memories.is_empty() {
-        facts.hugepages = memory::huge_pages();
+        facts.hugepages = memory::huge_pages(instance);
     }
     if domain.numatune.is_some() || !facts.hugepages.is_empty() {
         facts.numa = memory::nodes();
@@ -66,6 +66,8 @@ fn about(emulator: &str, purpose: Purpose) -> Option<QemuBinary> {
     match purpose {
         Purpose::Look => binary::known(emulator),
         Purpose::Start => binary::learn(emulator),
+        // What is kept is kept by an account that is less trusted than root.
+        Purpose::HandOver => None,
     }
 }
 

@@ -8,9 +8,11 @@ use std::path::Path;
 
 use anyhow::Context;
 use domain::Fault;
-use qemu::{Access, FdKind, LaunchPlan};
+use qemu::{Access, FdKind};
 
+use crate::handed::{Handed, labels};
 use crate::inheritance::Inheritance;
+use crate::prepare::Prepared;
 use crate::provide::make_folder;
 use crate::tap::{MadeLink, Taps};
 use crate::vsock;
@@ -32,6 +34,9 @@ pub(crate) enum OpenError {
     /// A device of the host that an element of the definition names.
     #[error("{0}")]
     Device(Fault),
+    /// What the unit's privileged step says of one that it could not open.
+    #[error("{0}")]
+    HandOver(String),
     /// A socket, a log or another file.
     #[error(transparent)]
     File(#[from] anyhow::Error),
@@ -45,47 +50,75 @@ impl From<Fault> for OpenError {
 
 /// Opens what the plan wants.
 ///
-/// `daemon` is QEMU's end of the management daemon's monitor.
-pub(crate) fn open(
-    plan: &LaunchPlan,
-    daemon: UnixStream,
-    inheritance: &mut Inheritance,
-) -> Result<Opened, OpenError> {
+/// In a sandbox the shim takes what was handed over and makes only the rest.
+pub(crate) fn open(prepared: &Prepared, given: Sources<'_>) -> Result<Opened, OpenError> {
+    let plan = &prepared.plan;
+    let Sources { inheritance, mut handed, daemon } = given;
     let mut taps = Taps::default();
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
     let (mut monitor, mut daemon) = (Some(theirs), Some(daemon));
     let mut fds = Vec::new();
-    for passed in &plan.fds {
-        fds.push(match &passed.kind {
-            FdKind::Tap { interface, bridge, queue } => {
-                taps.tap(interface, bridge.as_deref(), *queue)?
-            }
-            FdKind::MacVtap { interface, queue } => taps.macvtap(interface, *queue)?,
-            FdKind::Vsock { cid, place } => vsock::open(*cid, place)?.into(),
-            FdKind::ShimMonitor => {
+    for (passed, label) in plan.fds.iter().zip(labels(plan, &prepared.place.path)) {
+        fds.push(match (&passed.kind, label, &mut handed) {
+            (FdKind::ShimMonitor, ..) => {
                 monitor.take().context("the plan has two monitors of the shim")?.into()
             }
-            FdKind::DaemonMonitor => {
+            (FdKind::DaemonMonitor, ..) => {
                 daemon.take().context("the plan has two monitors of the daemon")?.into()
             }
-            FdKind::Listener { path } => {
-                listener(Path::new(path)).with_context(|| path.clone())?.into()
-            }
-            FdKind::Output { path, truncate } => {
-                output(Path::new(path), *truncate).with_context(|| path.clone())?.into()
-            }
-            FdKind::Device { paths, access } => {
-                device(paths, *access).with_context(|| paths.join(" or "))?.into()
-            }
-            FdKind::Connection { path } => {
-                UnixStream::connect(path).with_context(|| path.clone())?.into()
-            }
-            FdKind::Inherited { name, index } => inheritance
+            (FdKind::Inherited { name, index }, ..) => inheritance
                 .release(name, *index)
                 .with_context(|| format!("the file descriptor '{name}' is used twice"))?,
+            (_, Some(label), Some(handed)) => take(handed, &label)?,
+            (kind, ..) => open_one(&mut taps, kind)?,
         });
     }
     Ok(Opened { fds, monitor: ours, links: taps.into_made() })
+}
+
+/// Where file descriptors are that this process did not open.
+#[derive(Debug)]
+pub(crate) struct Sources<'a> {
+    /// What the caller opened.
+    pub(crate) inheritance: &'a mut Inheritance,
+    /// What the unit's privileged step opened.
+    pub(crate) handed: Option<&'a mut Handed>,
+    /// QEMU's end of the management daemon's monitor.
+    pub(crate) daemon: UnixStream,
+}
+
+fn take(handed: &mut Handed, label: &str) -> Result<OwnedFd, OpenError> {
+    if let Some(told) = handed.fault(label) {
+        return Err(OpenError::HandOver(told.to_owned()));
+    }
+    let missing = || format!("'{label}' was not handed over; see the unit's log");
+    Ok(handed.release(label).with_context(missing)?)
+}
+
+/// Opens what one of the plan's file descriptors stands for.
+pub(crate) fn open_one(taps: &mut Taps, kind: &FdKind) -> Result<OwnedFd, OpenError> {
+    Ok(match kind {
+        FdKind::Tap { interface, bridge, queue } => {
+            taps.tap(interface, bridge.as_deref(), *queue)?
+        }
+        FdKind::MacVtap { interface, queue } => taps.macvtap(interface, *queue)?,
+        FdKind::Vsock { cid, place } => vsock::open(*cid, place)?.into(),
+        FdKind::Listener { path } => {
+            listener(Path::new(path)).with_context(|| path.clone())?.into()
+        }
+        FdKind::Output { path, truncate } => {
+            output(Path::new(path), *truncate).with_context(|| path.clone())?.into()
+        }
+        FdKind::Device { paths, access } => {
+            device(paths, *access).with_context(|| paths.join(" or "))?.into()
+        }
+        FdKind::Connection { path } => {
+            UnixStream::connect(path).with_context(|| path.clone())?.into()
+        }
+        FdKind::ShimMonitor | FdKind::DaemonMonitor | FdKind::Inherited { .. } => {
+            return Err(anyhow::anyhow!("it is not opened but made, or the caller's").into());
+        }
+    })
 }
 
 fn listener(path: &Path) -> std::io::Result<UnixListener> {

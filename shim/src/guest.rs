@@ -105,6 +105,8 @@ pub(crate) struct Guest {
     /// The guest is shut down, its CPUs stopped for good until a reset.
     shut_down: bool,
     interrupted: bool,
+    /// The guest was asked to shut down in order to be started anew.
+    rebooting: bool,
     /// A reset was sent to a guest that is shut down. QEMU takes `cont` only once the reset is done.
     restarting: bool,
     /// What was decided, if QEMU ends as it was told to.
@@ -123,6 +125,7 @@ impl Guest {
             started: false,
             shut_down: false,
             interrupted: false,
+            rebooting: false,
             restarting: false,
             fate: None,
         }

@@ -301,6 +301,32 @@ fn requests_press_the_buttons() {
 }
 
 #[test]
+fn a_reboot_is_a_shutdown_that_starts_anew() {
+    let reboot = || Input::Request(Request::Reboot);
+    let mut guest = guest_in(Phase::Running, DESTROY);
+    let pressed = [Effect::Status("rebooting".to_owned()), Effect::Send(Command::Powerdown)];
+    assert_eq!(guest.handle(reboot()), pressed);
+    let effects = guest.handle(shutdown("guest-shutdown"));
+    assert!(effects.contains(&Effect::Send(Command::Reset)), "{effects:?}");
+    assert_eq!(guest.handle(event("RESET", json!({}))), [Effect::Send(Command::Cont)]);
+    // The next shutdown is the guest's own.
+    assert_eq!(guest.handle(shutdown("guest-shutdown")), quitting());
+
+    let mut guest = guest_in(Phase::Paused, DESTROY);
+    assert_eq!(guest.handle(reboot())[0], Effect::Send(Command::Cont), "it must see the button");
+    guest.handle(event("RESUME", json!({})));
+    // Who is asked to power off after that is not to come back.
+    guest.handle(Input::Request(Request::Poweroff));
+    assert_eq!(guest.handle(shutdown("guest-shutdown")), quitting());
+
+    let mut guest = guest_in(Phase::Running, DESTROY);
+    guest.handle(reboot());
+    guest.handle(stop());
+    assert_eq!(guest.handle(shutdown("guest-shutdown")), quitting(), "a stop is for good");
+    assert_eq!(guest_in(Phase::Greeting, DESTROY).handle(reboot()), []);
+}
+
+#[test]
 fn orders_are_given_before_the_cpus_run() {
     let mut guest = Guest::new(DESTROY, Beginning { has_consoles: false, orders: 2, ..BOOT });
     guest.handle(Input::Greeting);

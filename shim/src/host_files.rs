@@ -3,37 +3,139 @@
 //! QEMU would find out by itself, but its message would name neither the XML file nor the line.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
 use domain::devices::Interface;
 use domain::{Fault, Place};
-use qemu::{Access, FdKind, HostFile, LaunchPlan, PassedPci};
+use qemu::{Access, CopiedFile, FdKind, HostFile, LaunchPlan, PassedPci};
 
+use crate::handed::{self, Handed};
 use crate::prepare::{PrepareError, Prepared};
-use crate::tap;
+use crate::{tap, vsock};
 
 /// Checks that the files which the plan names can be used by this account.
 ///
+/// In a sandbox most are opened already, and what could not be is told as it was seen outside.
+///
 /// # Errors
 /// [`PrepareError::HostFiles`], a line for each that cannot.
-pub(crate) fn check(prepared: &Prepared) -> Result<(), PrepareError> {
+pub(crate) fn check(prepared: &Prepared, handed: Option<&Handed>) -> Result<(), PrepareError> {
     let plan = &prepared.plan;
-    let files = plan.files.iter().filter_map(unusable);
+    let in_file = |fault: Fault| fault.in_file(&prepared.file);
+    let files: Vec<String> = match handed {
+        None => plan.files.iter().filter_map(unusable).map(in_file).collect(),
+        Some(handed) => handed_files(prepared, handed),
+    };
     let pci = plan.pci_devices.iter().filter_map(unbound);
-    let faults: Vec<String> =
-        files.chain(pci).chain(unmade(plan)).map(|fault| fault.in_file(&prepared.file)).collect();
+    let others = pci.chain(unmade(plan)).map(in_file);
+    let faults: Vec<String> = files.into_iter().chain(others).collect();
     if faults.is_empty() { Ok(()) } else { Err(PrepareError::HostFiles(faults)) }
 }
 
+/// The account of the template of units, which is no guest's (`User=` of qemu@.service).
+const NOBODYS: &str = "glassbox-guest";
+
+/// Refuses a guest whose unit has no settings of its own: it would share its account with others, and have no limits.
+///
+/// # Errors
+/// [`PrepareError::HostFiles`]: the service manager has not seen the definition yet.
+pub(crate) fn check_account(prepared: &Prepared) -> Result<(), PrepareError> {
+    if std::env::var("USER").as_deref() != Ok(NOBODYS) {
+        return Ok(());
+    }
+    let file = &prepared.file;
+    let what =
+        "the service manager does not know the definition yet; run `systemctl daemon-reload`";
+    Err(PrepareError::HostFiles(vec![format!("{file}: {what}")]))
+}
+
+/// What is wrong with the files of a guest in a sandbox, of which others were opened outside of it.
+fn handed_files(prepared: &Prepared, handed: &Handed) -> Vec<String> {
+    let plan = &prepared.plan;
+    let labels = handed::labels(plan, &prepared.place.path);
+    let opened: Vec<&str> = plan
+        .fds
+        .iter()
+        .zip(labels.iter().flatten())
+        .filter(|(_, label)| handed.has(label))
+        .flat_map(|(passed, _)| devices(&passed.kind))
+        .collect();
+    let mut files = plan.files.iter().filter(|file| !opened.contains(&file.path.as_str()));
+    let mut faults = Vec::new();
+    for file in &mut files {
+        let told = handed.fault(&seen_from_outside(file));
+        faults.extend(match (told, unusable(file)) {
+            (_, None) => None,
+            (Some(told), Some(_)) => Some(told.to_owned()),
+            (None, Some(_)) => Some(invisible(file).in_file(&prepared.file)),
+        });
+    }
+    faults
+}
+
+/// The devices that a file descriptor is opened of.
+fn devices(kind: &FdKind) -> Vec<&str> {
+    match kind {
+        FdKind::Device { paths, .. } => paths.iter().map(String::as_str).collect(),
+        FdKind::Vsock { .. } => vec![vsock::DEVICE],
+        FdKind::Tap { .. }
+        | FdKind::MacVtap { .. }
+        | FdKind::Connection { .. }
+        | FdKind::Inherited { .. }
+        | FdKind::ShimMonitor
+        | FdKind::DaemonMonitor
+        | FdKind::Listener { .. }
+        | FdKind::Output { .. } => Vec::new(),
+    }
+}
+
+/// The name under which the privileged step tells what is wrong with a file.
+fn seen_from_outside(file: &HostFile) -> String {
+    file.descriptor.clone().unwrap_or_else(|| format!("path {}", file.path))
+}
+
+/// A file that is there for root, and not in the guest's sandbox.
+fn invisible(file: &HostFile) -> Fault {
+    let verb = if file.access == Access::Read { "BindReadOnlyPaths" } else { "BindPaths" };
+    let path = &file.path;
+    file.place.refused(format!(
+        "'{path}' may not be opened by {} in the unit's sandbox; give it to that user, and add {verb}={path} to a drop-in of the unit",
+        own_account()
+    ))
+}
+
+/// The files of a plan that QEMU opens by their paths and root cannot, with the names of [`seen_from_outside`].
+pub(crate) fn missing(plan: &LaunchPlan) -> impl Iterator<Item = (String, Fault)> {
+    let by_path = plan.files.iter().filter(|file| file.descriptor.is_none());
+    by_path.filter_map(|file| Some((seen_from_outside(file), unusable(file)?)))
+}
+
+/// Opens a file as QEMU uses it.
+pub(crate) fn open(wanted: &HostFile) -> Result<File, Fault> {
+    opened(wanted).map_err(|error| cannot(wanted, &error))
+}
+
+/// Opens a file that was copied.
+pub(crate) fn open_copy(copied: &CopiedFile) -> Result<File, Fault> {
+    let CopiedFile { path, descriptor, place, .. } = copied;
+    let (path, descriptor, place) = (path.clone(), Some(descriptor.clone()), place.clone());
+    open(&HostFile { path, access: Access::ReadWrite, descriptor, place })
+}
+
 fn unusable(wanted: &HostFile) -> Option<Fault> {
-    let path = Path::new(&wanted.path);
-    let opened = OpenOptions::new()
+    opened(wanted).err().map(|error| cannot(wanted, &error))
+}
+
+fn opened(wanted: &HostFile) -> io::Result<File> {
+    OpenOptions::new()
         .read(wanted.access != Access::Write)
         .write(wanted.access != Access::Read)
-        .open(path);
-    let error = opened.err()?;
+        .open(&wanted.path)
+}
+
+fn cannot(wanted: &HostFile, error: &io::Error) -> Fault {
     let kind = error.kind();
     let advice = if kind == io::ErrorKind::NotFound {
         "does not exist; create it or correct the path".to_owned()
@@ -45,7 +147,7 @@ fn unusable(wanted: &HostFile) -> Option<Fault> {
     } else {
         format!("cannot be opened: {error}")
     };
-    Some(wanted.place.refused(format!("'{}' {advice}", wanted.path)))
+    wanted.place.refused(format!("'{}' {advice}", wanted.path))
 }
 
 /// A PCI device of the host is the guest's only when VFIO drives it, which no account but root's can bring about.

@@ -71,6 +71,23 @@ impl Inheritance {
         fds.filter_map(|(name, fd)| Some((name.clone(), identify(fd.as_ref()?)))).collect()
     }
 
+    /// The names of what there is.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Takes out what has a name with this beginning; of several of one name the first.
+    pub(crate) fn extract(&mut self, prefix: &str) -> BTreeMap<String, OwnedFd> {
+        let (extracted, rest) =
+            std::mem::take(&mut self.0).into_iter().partition(|(name, _)| name.starts_with(prefix));
+        self.0 = rest;
+        let extracted: BTreeMap<String, Vec<Option<OwnedFd>>> = extracted;
+        extracted
+            .into_iter()
+            .filter_map(|(name, fds)| Some((name, fds.into_iter().next()??)))
+            .collect()
+    }
+
     /// The file descriptor of this name and place, once.
     pub(crate) fn release(&mut self, name: &str, index: usize) -> Option<OwnedFd> {
         self.0.get_mut(name)?.get_mut(index)?.take()

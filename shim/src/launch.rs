@@ -21,8 +21,9 @@ use crate::asked::{Asked, Start};
 use crate::caller::{Caller, CallerError};
 use crate::cli::Cli;
 use crate::fate::Fate;
-use crate::fds::{OpenError, Opened};
+use crate::fds::{OpenError, Opened, Sources};
 use crate::guest::{Beginning, Guest};
+use crate::handed::Handed;
 use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::locks::Locks;
@@ -70,11 +71,13 @@ pub(crate) fn launch(
         Some(expected) => Caller::watch(expected)?,
         None => Caller::ignored(),
     };
+    let manager = asked.handed.as_ref().map_or(manager, Handed::service_manager);
     let prepared = prepare::prepare(&asked, Purpose::Start)?;
     for line in &prepared.ignored {
         log::warning(line);
     }
-    host_files::check(&prepared)?;
+    asked.handed.as_ref().map_or(Ok(()), |_| host_files::check_account(&prepared))?;
+    host_files::check(&prepared, asked.handed.as_ref())?;
     pinning::check(&prepared)?;
     for line in host_files::left_out(&prepared) {
         log::warning(line);
@@ -83,6 +86,7 @@ pub(crate) fn launch(
     let given = Given {
         start: asked.start,
         inheritance: asked.inheritance,
+        handed: asked.handed,
         pidfile: cli.pidfile.as_deref(),
     };
     claimed.start(
@@ -104,6 +108,7 @@ pub(crate) fn launch(
 struct Given<'a> {
     start: Start,
     inheritance: Inheritance,
+    handed: Option<Handed>,
     pidfile: Option<&'a Path>,
 }
 
@@ -142,7 +147,7 @@ impl Claimed {
     }
 
     fn start(self, given: Given<'_>, with: Circumstances) -> Result<Fate, LaunchError> {
-        provide(&self.prepared)?;
+        provide(&self.prepared, given.handed.as_ref())?;
         let Self { prepared, keeper, daemon_monitor, directory, _locks } = self;
         let mut equipment = Equipment::make(&prepared, daemon_monitor, given)?;
         with.caller.check()?;
@@ -228,8 +233,10 @@ impl Equipment {
             .transpose()?;
         // Asked for before QEMU is there, which is to be the only other process in it.
         let groups = ThreadGroups::of_this_process();
-        let Opened { mut fds, monitor, links } = fds::open(plan, daemon, &mut given.inheritance)
-            .map_err(|error| unopened(error, prepared))?;
+        let sources =
+            Sources { inheritance: &mut given.inheritance, handed: given.handed.as_mut(), daemon };
+        let Opened { mut fds, monitor, links } =
+            fds::open(prepared, sources).map_err(|error| unopened(error, prepared))?;
         let readiness = plan.ready.as_ref().map(Readiness::await_at).transpose();
         let readiness = readiness.context("the port by which the guest says that it is ready")?;
         let resumes = matches!(given.start, Start::Boot);
@@ -279,6 +286,7 @@ fn unopened(error: OpenError, prepared: &Prepared) -> LaunchError {
         OpenError::Device(fault) => {
             PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
         }
+        OpenError::HandOver(told) => PrepareError::HostFiles(vec![told]).into(),
         OpenError::File(error) => error.context("the guest's sockets cannot be made").into(),
     }
 }

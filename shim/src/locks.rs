@@ -18,7 +18,7 @@ use domain::{DomainName, DomainUuid, UnitInstance};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::runtime_dir;
+use crate::{host, runtime_dir};
 
 /// Root and the guests' account lock each other's files, and nobody else may: a stranger would keep guests from
 /// starting.
@@ -56,7 +56,7 @@ impl Locks {
             Err(error) => {
                 crate::log::info(format_args!(
                     "{}: {error}; where no daemon runs, nothing excludes a second guest '{name}'",
-                    directory().display()
+                    host::usual(&directory()).display()
                 ));
                 Ok(Self::default())
             }
@@ -88,7 +88,7 @@ impl Locks {
 
 /// Where the locks are: beside the runtime directories, for the one of a unit goes with the unit.
 fn directory() -> PathBuf {
-    runtime_dir::base().join("glassbox/claim")
+    host::adopted().unwrap_or_else(runtime_dir::base).join("glassbox/claim")
 }
 
 /// Makes the directory where nothing has; for the system's guests tmpfiles.d(5) does, with the account's group.
@@ -197,7 +197,7 @@ fn holder(file: &mut File) -> io::Result<Option<String>> {
 
 fn process(pid: u32) -> String {
     // Without it, for a process that has just ended say, the process id is all there is to tell.
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = fs::read_to_string(host::proc().join(format!("{pid}/cgroup"))).unwrap_or_default();
     let placement = Placement::parse(&text);
     Holder { pid, unit: placement.unit.as_deref() }.to_string()
 }

@@ -21,11 +21,16 @@ mod facts;
 mod fate;
 mod fds;
 mod guest;
+mod hand_over;
+mod handed;
+mod host;
 mod host_files;
+mod huge_pages;
 mod identity;
 mod inheritance;
 mod keeper;
 mod launch;
+mod lending;
 mod locks;
 mod log;
 mod netlink;
@@ -62,7 +67,11 @@ use crate::service_manager::ServiceManager;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let manager = if cli.standalone { ServiceManager::Ignored } else { ServiceManager::Own };
+    let manager = if cli.standalone {
+        ServiceManager::Ignored
+    } else {
+        ServiceManager::Own { stop_timeout: None }
+    };
     if let Some(shell) = cli.completions {
         return completions(shell).into();
     }
@@ -79,6 +88,8 @@ fn main() -> ExitCode {
         Ok(asked) if cli.print_xml => {
             print(&asked, |prepared| prepared.domain.write().lines().map(str::to_owned).collect())
         }
+        Ok(asked) if cli.hand_over => step(hand_over::hand_over(&asked)),
+        Ok(asked) if cli.take_back => step(hand_over::take_back(&asked)),
         Ok(asked) => run(&cli, asked, manager),
         Err(message) => failed(Status::Definition, &message, manager),
     };
@@ -100,6 +111,14 @@ fn probe(program: &str) -> Status {
     match binary::report(program) {
         Ok(text) => print_lines(&[text]),
         Err(error) => failed(Status::StartFailed, &format!("{error:#}"), ServiceManager::Ignored),
+    }
+}
+
+/// A step of a unit beside the guest.
+fn step(done: anyhow::Result<()>) -> Status {
+    match done {
+        Ok(()) => Status::Success,
+        Err(error) => failed(Status::Internal, &format!("{error:#}"), ServiceManager::Ignored),
     }
 }
 

@@ -7,6 +7,7 @@ use qemu::{Launch, LaunchPlan};
 
 use crate::asked::Asked;
 use crate::definition::{self, Definition, DefinitionError, Source};
+use crate::handed::Handed;
 use crate::runtime_dir::Place;
 use crate::{facts, identity, vsock};
 
@@ -17,6 +18,8 @@ pub(crate) enum Purpose {
     Look,
     /// To be started.
     Start,
+    /// For what its start is going to need: no program is started.
+    HandOver,
 }
 
 /// A guest that can be started.
@@ -83,7 +86,7 @@ pub(crate) fn prepare(asked: &Asked, purpose: Purpose) -> Result<Prepared, Prepa
 /// # Errors
 /// [`PrepareError::Definition`] when there is nothing to read.
 pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareError> {
-    let definition = definition::read(&asked.source)?;
+    let definition = definition(asked)?;
     let faults = Faults::new();
     let planned = plan(asked, &definition, purpose, &faults);
     let mut faults = faults.into_sorted();
@@ -96,16 +99,27 @@ pub(crate) fn check(asked: &Asked, purpose: Purpose) -> Result<Checked, PrepareE
         faults.iter().map(|fault| fault.in_file(&definition.file)).collect::<Vec<_>>()
     };
     let ignored = lines(&ignored);
-    let prepared = planned.filter(|_| refused.is_empty()).map(|planned| Prepared {
-        domain: planned.domain,
-        instance: planned.instance,
-        place: planned.place,
-        uuid: planned.uuid,
-        plan: planned.plan,
-        file: definition.file.clone(),
-        ignored: ignored.clone(),
-    });
+    let prepared = planned
+        .filter(|_| refused.is_empty())
+        .map(|planned| planned.of_definition(&definition, ignored.clone()));
     Ok(Checked { prepared, refused: lines(&refused), ignored })
+}
+
+/// The guest as its start is going to plan it; nothing when that will refuse it, and say why.
+pub(crate) fn foresee(asked: &Asked, definition: &Definition) -> Option<Prepared> {
+    let planned = plan(asked, definition, Purpose::HandOver, &Faults::new())?;
+    Some(planned.of_definition(definition, Vec::new()))
+}
+
+/// The definition: in a sandbox the one that was read outside of it.
+fn definition(asked: &Asked) -> Result<Definition, PrepareError> {
+    let Some(handed) = &asked.handed else { return Ok(definition::read(&asked.source)?) };
+    let definition = handed.definition().map_err(|told| PrepareError::Faulty(vec![told.into()]))?;
+    let expected_name = match &asked.source {
+        Source::Named { name, .. } => Some(name.clone()),
+        Source::File(_) | Source::Descriptor { .. } => None,
+    };
+    Ok(Definition { expected_name, ..definition })
 }
 
 struct Planned {
@@ -116,13 +130,20 @@ struct Planned {
     plan: LaunchPlan,
 }
 
+impl Planned {
+    fn of_definition(self, definition: &Definition, ignored: Vec<String>) -> Prepared {
+        let Self { domain, instance, place, uuid, plan } = self;
+        Prepared { domain, instance, place, uuid, plan, file: definition.file.clone(), ignored }
+    }
+}
+
 fn plan(
     asked: &Asked,
     definition: &Definition,
     purpose: Purpose,
     faults: &Faults,
 ) -> Option<Planned> {
-    let mut domain = domain(asked, definition, faults)?;
+    let mut domain = read(asked, definition, faults)?;
     let instance = UnitInstance::from(&domain.name);
     let uuid = match domain.uuid.map_or_else(|| identity::uuid(&domain.name), Ok) {
         Ok(uuid) => *domain.uuid.insert(uuid),
@@ -139,11 +160,13 @@ fn plan(
     let inherited = asked.inheritance.found();
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
+    let handed = asked.handed.as_ref();
+    facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
     if !domain.devices.vsocks.is_empty() {
-        facts.network.vsock_cid = Some(match purpose {
+        facts.network.vsock_cid = handed.and_then(Handed::vsock_cid).or(Some(match purpose {
             Purpose::Look => vsock::derived(&uuid),
-            Purpose::Start => vsock::free(&uuid),
-        });
+            Purpose::Start | Purpose::HandOver => vsock::free(&uuid),
+        }));
     }
     qemu::complete(&mut domain, &facts, faults);
     let launch = Launch {
@@ -160,11 +183,12 @@ fn plan(
 fn private(purpose: Purpose) -> Place {
     match purpose {
         Purpose::Look => Place::of_run("run"),
-        Purpose::Start => Place::of_run(&identity::mark()),
+        Purpose::Start | Purpose::HandOver => Place::of_run(&identity::mark()),
     }
 }
 
-fn domain(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
+/// The domain that a definition's text describes.
+fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
     let mut root = match definition_text(&definition.bytes).and_then(tree::parse) {
         Ok(root) => root,
         Err(fault) => {

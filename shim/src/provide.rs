@@ -8,14 +8,21 @@ use std::path::Path;
 use domain::Fault;
 use qemu::{CopiedFile, WrittenFile};
 
+use crate::handed::Handed;
 use crate::prepare::{PrepareError, Prepared};
 
 /// Makes the files of the plan.
 ///
 /// # Errors
 /// [`PrepareError::HostFiles`] with the element that wants what cannot be had.
-pub(crate) fn provide(prepared: &Prepared) -> Result<(), PrepareError> {
+pub(crate) fn provide(prepared: &Prepared, handed: Option<&Handed>) -> Result<(), PrepareError> {
     let plan = &prepared.plan;
+    // What was copied outside of the sandbox is open already, so this is a copy that failed.
+    let told = |copy: &CopiedFile| Some(handed?.fault(&copy.descriptor)?.to_owned());
+    let faults: Vec<String> = plan.copies.iter().filter_map(told).collect();
+    if !faults.is_empty() {
+        return Err(PrepareError::HostFiles(faults));
+    }
     let at = |fault: Fault| PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]);
     plan.copies.iter().try_for_each(copy).map_err(at)?;
     plan.written.iter().try_for_each(|wanted| {
@@ -26,7 +33,7 @@ pub(crate) fn provide(prepared: &Prepared) -> Result<(), PrepareError> {
 }
 
 /// The guest's own copy of a template, made once: what the guest changed in it is kept.
-fn copy(wanted: &CopiedFile) -> Result<(), Fault> {
+pub(crate) fn copy(wanted: &CopiedFile) -> Result<(), Fault> {
     let path = Path::new(&wanted.path);
     if path.exists() {
         return Ok(());
@@ -81,6 +88,7 @@ mod tests {
         let wanted = CopiedFile {
             path: path("a/b/vars"),
             template: path("template"),
+            descriptor: "pflash1".to_owned(),
             place: Place::default(),
         };
         copy(&wanted).unwrap();
@@ -95,7 +103,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vars").display().to_string();
         let place = Place { path: "/domain/os/nvram".to_owned(), ..Place::default() };
-        let wanted = CopiedFile { path: path.clone(), template: "/nonexistent".to_owned(), place };
+        let wanted = CopiedFile {
+            path: path.clone(),
+            template: "/nonexistent".to_owned(),
+            descriptor: "pflash1".to_owned(),
+            place,
+        };
         let told = copy(&wanted).unwrap_err().to_string();
         assert!(told.starts_with("0:0: /domain/os/nvram: "), "{told}");
         assert!(!Path::new(&path).exists());

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use zbus::{Connection, Fd, connection::Builder};
 
-use crate::log;
+use crate::{host, log};
 
 /// A claim that the daemon holds.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Registry {
                 Ok((connection.map_err(ConnectError::Bus)?, None))
             }
             Err(source) if self.bus && no_listener(&source) => {
-                let bus = Builder::system().build().await.map_err(ConnectError::Bus)?;
+                let bus = host::system_bus().build().await.map_err(ConnectError::Bus)?;
                 let name = match on {
                     Occasion::Start => dbus_api::BUS_NAME.to_owned(),
                     Occasion::Running => owner(&bus).await.map_err(ConnectError::Bus)?,
@@ -201,7 +201,7 @@ enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Socket { path, source } => write!(f, "{}: {source}", host::usual(path).display()),
             Self::Bus(error) => write!(f, "{error}"),
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use zbus::connection::Builder;
 
+use crate::host;
+
 /// How long a guest may take to power down where nobody said: `TimeoutStopSec=` of qemu@.service, less what
 /// QEMU may need to quit.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(80);
@@ -16,7 +18,10 @@ const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServiceManager {
     /// The one that started it, if one did.
-    Own,
+    Own {
+        /// What the unit's `TimeoutStopSec=` was at the start, in microseconds, where that is known.
+        stop_timeout: Option<u64>,
+    },
     /// One that must not hear of it.
     Ignored,
 }
@@ -25,7 +30,7 @@ impl ServiceManager {
     /// Sends a message; without a service manager nothing happens.
     pub(crate) fn notify(self, states: &[NotifyState<'_>]) {
         match self {
-            Self::Own => notify(states),
+            Self::Own { .. } => notify(states),
             Self::Ignored => {}
         }
     }
@@ -34,14 +39,14 @@ impl ServiceManager {
     ///
     /// A unit has its own time for this, `TimeoutStartSec=`, after which systemd sends SIGTERM.
     pub(crate) fn start_timeout(self) -> Option<Duration> {
-        let in_unit = self == Self::Own && std::env::var_os("NOTIFY_SOCKET").is_some();
+        let in_unit = self != Self::Ignored && std::env::var_os("NOTIFY_SOCKET").is_some();
         (!in_unit).then_some(DEFAULT_START_TIMEOUT)
     }
 
     /// How long the guest may take to power down before QEMU is quit; none is for ever.
     pub(crate) fn stop_timeout(self) -> Option<Duration> {
         match self {
-            Self::Own => stop_timeout(),
+            Self::Own { stop_timeout: at_start } => stop_timeout(at_start),
             Self::Ignored => Some(DEFAULT_STOP_TIMEOUT),
         }
     }
@@ -49,7 +54,7 @@ impl ServiceManager {
     /// The time within which its watchdog wants to be fed (`WatchdogSec=`), if it has set one for this process.
     pub(crate) fn watchdog(self) -> Option<Duration> {
         match self {
-            Self::Own => sd_notify::watchdog_enabled(),
+            Self::Own { .. } => sd_notify::watchdog_enabled(),
             Self::Ignored => None,
         }
     }
@@ -63,12 +68,13 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// In a unit this is most of its `TimeoutStopSec=`, an administrator's drop-in included, so that QEMU is quit
 /// and its disks are flushed before systemd kills it. The time is asked for when it is needed: it can have
-/// been changed since the start.
-fn stop_timeout() -> Option<Duration> {
+/// been changed since the start. Where a bus takes no accounts that it finds in no list, such as a guest's own, it is
+/// what it was at the start.
+fn stop_timeout(at_start: Option<u64>) -> Option<Duration> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Some(DEFAULT_STOP_TIMEOUT);
     }
-    match unit_stop_timeout() {
+    match unit_stop_timeout().or_else(|error| at_start.ok_or(error)) {
         Ok(u64::MAX) => None,
         Ok(microseconds) => {
             let whole = Duration::from_micros(microseconds);
@@ -85,10 +91,10 @@ fn stop_timeout() -> Option<Duration> {
 }
 
 /// `TimeoutStopUSec` of the unit that this process belongs to (org.freedesktop.systemd1(5)).
-fn unit_stop_timeout() -> zbus::Result<u64> {
+pub(crate) fn unit_stop_timeout() -> zbus::Result<u64> {
     const MANAGER: &str = "org.freedesktop.systemd1";
     zruntime::block_on(async {
-        let builder = if system_instance() { Builder::system() } else { Builder::session() };
+        let builder = if system_instance() { host::system_bus() } else { Builder::session() };
         let connection = builder.method_timeout(Duration::from_secs(1)).build().await?;
         let reply = connection
             .call_method(

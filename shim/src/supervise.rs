@@ -47,8 +47,9 @@ const READ_AT_END: usize = 1 << 20;
 const MANAGER_GRACE: Duration = Duration::from_secs(30);
 
 /// The signals that ask something of the shim, or tell it something.
-pub(crate) fn signals() -> [i32; 8] {
+pub(crate) fn signals() -> [i32; 9] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
+    let reboot = libc::SIGRTMIN() + 5; // systemd(1), for a manager that is to reboot
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
     [
         libc::SIGTERM,
@@ -59,6 +60,7 @@ pub(crate) fn signals() -> [i32; 8] {
         caller::LOST as i32,
         watchdog,
         machined_poweroff,
+        reboot,
     ]
 }
 
@@ -247,6 +249,7 @@ impl Supervisor<'_> {
             libc::SIGQUIT => Some(Request::Quit),
             libc::SIGABRT => Some(Request::Abort),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
+            number if number == libc::SIGRTMIN() + 5 => Some(Request::Reboot),
             number if self.running.caller.is_lost_by(number) => Some(Request::CallerLost),
             _ => None,
         }

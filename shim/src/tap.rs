@@ -89,9 +89,26 @@ impl Taps {
         Ok(file.into())
     }
 
+    /// Removes the macvtap device of this name, if there is one.
+    pub(crate) fn remove_macvtap(name: &str) -> io::Result<()> {
+        let netlink = Netlink::open()?;
+        match netlink.link(name)?.filter(Link::is_macvtap) {
+            Some(link) => netlink.remove(link.index),
+            None => Ok(()),
+        }
+    }
+
     /// What is to be removed when the guest has ended.
     pub(crate) fn into_made(self) -> Vec<MadeLink> {
         self.made
+    }
+}
+
+impl MadeLink {
+    /// Leaves the device to somebody else to remove; the result is its name.
+    pub(crate) fn leave(self) -> String {
+        let mut left = std::mem::ManuallyDrop::new(self);
+        std::mem::take(&mut left.name)
     }
 }
 
@@ -201,12 +218,17 @@ fn required(netlink: &Netlink, interface: &Interface, name: &str) -> Result<Link
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use domain::{Domain, Faults};
 
     /// The interface of a guest whose document has this element.
     pub(in crate::tap) fn interface(element: &str) -> Interface {
+        domain(element).devices.interfaces.remove(0)
+    }
+
+    /// A guest whose document has this device.
+    pub(crate) fn domain(element: &str) -> Domain {
         let xml = format!(
             "<domain type='qemu'><name>a</name><memory>1</memory><os><type>hvm</type></os>
              <devices>{element}</devices></domain>"
@@ -215,7 +237,7 @@ pub(super) mod tests {
         let domain = Domain::parse(&xml, &faults);
         let faults = faults.into_sorted();
         assert!(faults.is_empty(), "{faults:?}");
-        domain.unwrap().devices.interfaces.remove(0)
+        domain.unwrap()
     }
 
     pub(in crate::tap) fn bridged(inner: &str) -> Interface {

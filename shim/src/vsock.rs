@@ -8,7 +8,7 @@ use domain::{DomainUuid, Fault, Place};
 use crate::sys;
 
 /// The kernel's device.
-const DEVICE: &str = "/dev/vhost-vsock";
+pub(crate) const DEVICE: &str = "/dev/vhost-vsock";
 
 /// Numbers from 3 on are guests' (vsock(7)); the largest of 32 bits stands for any.
 const FIRST: u32 = 3;

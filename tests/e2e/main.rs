@@ -5,6 +5,7 @@
 mod account;
 mod boot;
 mod claims;
+mod compromise;
 mod daemon;
 mod descriptors;
 mod embedding;

@@ -55,6 +55,10 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
     let answer = call(&host, &path, DOMAIN, "MonitorCommand", &["ss", "query-name", ""])?;
     assert_eq!(text(&answer)?, "{\"name\":\"web\"}");
     another_user_reads_and_does_not_manage(&host, &path)?;
+    ends(&host, &call(&host, &path, DOMAIN, "Reboot", &[])?, "done")?;
+    host.wait_for_console("web", guest::READY, 2)?;
+    assert!(host.console("web").contains(guest::POWERDOWN), "it saw its power button");
+    assert_eq!(host.unit("qemu@web.service").processes()?.1, qemu, "in the same QEMU");
 
     ends(&host, &call(&host, &path, DOMAIN, "Shutdown", &[])?, "done")?;
     let unit = host.unit("qemu@web.service");
@@ -65,14 +69,29 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
         "lifecycle started",
         "lifecycle suspended",
         "balloon changed",
-        "channel opened",
+        "agent connected",
         "lifecycle shutdown",
         "lifecycle stopped",
     ] {
         assert!(events.1.iter().any(|told| told == event), "{event}: {events:?}");
     }
     definitions_are_written(&host)?;
+    a_transient_guest_leaves_nothing(&host)?;
     a_guest_that_does_not_start_is_told(&host)
+}
+
+fn a_transient_guest_leaves_nothing(host: &Host) -> Result<()> {
+    let passing = Definition::new("passing")?;
+    passing.make_disk(host)?;
+    ends(host, &call(host, ROOT, MANAGER, "Create", &["s", passing.xml()])?, "done")?;
+    let path = text(&call(host, ROOT, MANAGER, "GetDomain", &["s", "passing"])?)?;
+    assert_eq!(property(host, &path, "Persistent")?, false);
+    ends(host, &call(host, &path, DOMAIN, "Destroy", &[])?, "done")?;
+    host.unit("qemu@passing.service").wait("inactive")?;
+    host.wait_for("its definition to go", PATIENCE, || {
+        let left = host.sh("ls /run/glassbox/qemu /run/glassbox/transient | grep passing || :");
+        left.is_ok_and(|left| left.stdout.is_empty())
+    })
 }
 
 /// Twenty guests are defined at once with a reload or two, and one of them is chosen for the start at boot and undefined.
@@ -117,8 +136,9 @@ fn definitions_are_written(host: &Host) -> Result<()> {
 }
 
 /// Each method that manages, with arguments for busctl.
-const METHODS: [(&str, &[&str]); 10] = [
+const METHODS: [(&str, &[&str]); 11] = [
     ("Shutdown", &[]),
+    ("Reboot", &[]),
     ("Reset", &[]),
     ("Destroy", &[]),
     ("Suspend", &[]),
@@ -152,6 +172,7 @@ fn another_user_reads_and_does_not_manage(host: &Host, path: &str) -> Result<()>
     }
     for (method, words) in [
         ("StartDomain", &["s", "db"][..]),
+        ("Create", &["s", "<domain/>"]),
         ("Define", &["s", "<domain/>"]),
         ("Undefine", &["s", "web"]),
         ("SetAutostart", &["sb", "web", "true"]),
@@ -209,12 +230,35 @@ fn a_hung_guest_and_a_killed_daemon(root: Root) -> Result<()> {
     assert_eq!(property(&host, &paths[1], "Responding")?, true);
     let age = property(&host, &paths[0], "DataAge")?;
     ensure!(age.as_u64().is_some_and(|age| age > 2_000_000), "{age} us");
+    ends(&host, &first, "failed")?;
+    the_daemon_sleeps(&host)?;
     ends(&host, &call(&host, &paths[0], DOMAIN, "Destroy", &[])?, "done")?;
     let unit = host.unit("qemu@web.service");
     unit.wait("inactive")?;
     assert_eq!(unit.outcome()?, ("success".to_owned(), 0));
-    ends(&host, &first, "failed")?;
     nothing_is_lost_by_a_kill(&host, &paths[1])
+}
+
+/// Beside idle guests, one of which hangs, the daemon does not wake up.
+fn the_daemon_sleeps(host: &Host) -> Result<()> {
+    let [pid] = host.unit("glassboxd.service").show(["MainPID"])?;
+    let woke = || -> Result<u64> {
+        let status = host.process(pid.parse()?)?;
+        let counts = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+        counts.iter().map(|name| Ok(status[*name].parse::<u64>()?)).sum()
+    };
+    // Guests that still boot have their QEMUs tell of it.
+    let quiet = || -> Result<bool> {
+        let before = woke()?;
+        std::thread::sleep(Duration::from_secs(5));
+        Ok(woke()? == before)
+    };
+    host.wait_for("five seconds in which glassboxd does not run", PATIENCE, || {
+        quiet().is_ok_and(|quiet| quiet)
+    })?;
+    let status = host.process(pid.parse()?)?;
+    eprintln!("glassboxd with three guests: VmRSS {}", status["VmRSS"]);
+    Ok(())
 }
 
 /// The daemon's monitors and what QEMU says meanwhile outlive it.

@@ -69,12 +69,16 @@ fn systemd_has(host: &Host, unit: &Unit<'_>, shim: u32, qemu: u32) -> Result<()>
     Ok(())
 }
 
-/// QEMU runs with exactly the arguments that `--print-args` promises, in the unit's environment.
+/// QEMU runs with exactly the arguments that `--print-args` promises, in the unit's environment and with the disk opened.
 fn runs_what_is_printed(host: &Host, qemu: u32) -> Result<()> {
-    let directory = "RUNTIME_DIRECTORY=/run/glassbox/guest/web";
-    let file = format!("{}/web.xml", definition::DEFINITIONS);
-    let words = ["env", directory, "glassbox-qemu", "--print-args", &file];
-    let printed = host.run(words)?.success()?.stdout;
+    let disk = Definition::new("web")?;
+    let printed = host.sh(&format!(
+        "export RUNTIME_DIRECTORY=/run/glassbox/guest/web CACHE_DIRECTORY=/var/cache/glassbox/guest/web
+         glassbox-qemu --print-args --fd vda=9 {}/web.xml 9<>{}",
+        definition::DEFINITIONS,
+        disk.disk()
+    ))?;
+    let printed = printed.stdout;
     let mut running = host.command_line(qemu)?;
     // The wrapper becomes the program that it wraps.
     "/usr/local/bin/talkative-qemu".clone_into(&mut running[0]);
@@ -97,8 +101,8 @@ fn console_is_readable(host: &Host) -> Result<()> {
 /// The VNC server and the guest agent's channel are sockets in the runtime directory, for its owner alone.
 fn sockets_are_there(host: &Host) -> Result<()> {
     let directory = "/run/glassbox/guest/web";
-    let mode = host.run(["stat", "--format=%a %U", directory])?.success()?.stdout;
-    assert_eq!(mode, "700 glassbox-qemu\n");
+    let mode = host.run(["stat", "--format=%a", directory])?.success()?.stdout;
+    assert_eq!(mode, "700\n");
     let sockets = host.run(["find", directory, "-type", "s"])?.success()?.stdout;
     let vnc = sockets.lines().find(|path| path.contains("vnc")).context(sockets.clone())?;
     let agent = sockets.lines().find(|path| path.contains("agent")).context(sockets.clone())?;
@@ -131,7 +135,7 @@ fn a_start_returns_when_the_cpus_run_and_not_before(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
     let stand_in = include_str!("stand-in-qemu.pl");
     host.write("/usr/local/bin/stand-in-qemu", stand_in, "0755", "root:root")?;
-    host.sh("install -d -o glassbox-qemu /run/stand-in")?;
+    host.let_out("late", "")?;
     let late = Definition::new("late")?
         .replace("/usr/bin/qemu-system-x86_64", "/usr/local/bin/stand-in-qemu")?;
     late.install(&host)?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use tests::{Definition, Host, PATIENCE, Root, guest};
+use tests::{Definition, Host, PATIENCE, Root, STAND_IN_FOLDER, guest};
 
 tests::on_root!(
     trixie,
@@ -40,17 +40,18 @@ fn an_unruly_qemu_fails_its_unit_and_keeps_no_claim(root: Root) -> Result<()> {
     web.make_disk(&host)?;
     let unruly = web.clone().replace("/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu")?;
     host.write("/usr/local/bin/qemu", STAND_IN, "0755", "root:root")?;
-    host.sh("install -d -o glassbox-qemu /run/stand-in")?;
     host.write_file("/etc/glassbox/qemu/web.xml", unruly.xml())?;
     let unit = host.unit("qemu@web.service");
     for (behaviour, (result, status), words) in UNRULY {
         // Longer than what ends by itself needs, a lost monitor's ten seconds included.
         let limit = if result == "timeout" { 6 } else { 60 };
-        let drop_in = format!(
-            "[Service]\nTimeoutStartSec={limit}s\n\
-             Environment=STAND_IN={behaviour} STAND_IN_DIRECTORY=/run/stand-in\n"
-        );
-        host.write_file("/etc/systemd/system/qemu@web.service.d/unruly.conf", drop_in)?;
+        host.let_out(
+            "web",
+            &format!(
+                "TimeoutStartSec={limit}s\n\
+                 Environment=STAND_IN={behaviour} STAND_IN_DIRECTORY={STAND_IN_FOLDER}\n"
+            ),
+        )?;
         host.reload()?;
         let started = Instant::now();
         assert_ne!(host.systemctl(["start", unit.name()])?.status, 0, "{behaviour}");
@@ -64,7 +65,7 @@ fn an_unruly_qemu_fails_its_unit_and_keeps_no_claim(root: Root) -> Result<()> {
         host.wait_for_no_machine()?;
     }
     // Name and UUID are free: the guest starts with the real one.
-    host.sh("rm /etc/systemd/system/qemu@web.service.d/unruly.conf")?;
+    host.sh("rm /etc/systemd/system/qemu@web.service.d/stand-in.conf")?;
     host.write_file("/etc/glassbox/qemu/web.xml", web.xml())?;
     host.reload()?;
     host.start_guest("web")?.quit()
@@ -88,10 +89,9 @@ fn a_full_disk_for_its_log_does_not_stop_a_guest(root: Root) -> Result<()> {
     host.sh("mount -o remount,nr_inodes=2 /var/log/glassbox/qemu; rm /var/log/glassbox/qemu/*")?;
     host.sh("touch /var/log/glassbox/qemu/other")?;
     assert_ne!(host.systemctl(["start", unit.name()])?.status, 0);
-    assert_eq!(unit.outcome()?, ("exit-code".to_owned(), 1));
-    let log = tests::definition::log("chatty");
-    let line =
-        format!("the guest's sockets cannot be made: {log}: No space left on device (os error 28)");
+    assert_eq!(unit.outcome()?, ("exit-code".to_owned(), 4));
+    let (file, log) = ("/etc/glassbox/qemu/chatty.xml", tests::definition::log("chatty"));
+    let line = format!("{file}: {log}: No space left on device (os error 28)");
     assert_eq!(unit.messages()?.last(), Some(&line));
     host.wait_for_no_machine()
 }

@@ -37,6 +37,7 @@ fn a_user_runs_a_guest_without_root(root: Root) -> Result<()> {
     let directory = format!("/run/user/{uid}/glassbox/guest/web");
     assert!(host.exists(&format!("{directory}/serial0"))?, "the console's link");
     is_claimed(&host, &shim)?;
+    is_managed(&host)?;
     assert_eq!(host.machines()?, BTreeSet::new(), "machined knows the system's guests only");
 
     let console = || host.read(LOG).unwrap_or_default();
@@ -62,6 +63,29 @@ fn is_claimed(host: &Host, shim: &str) -> Result<()> {
     call.push("ListDomains");
     let listed = alice(host, &call)?.success()?.stdout;
     ensure!(listed.contains("\"web\"") && listed.contains("\"qemu@web.service\""), listed);
+    Ok(())
+}
+
+/// The user manages the guest by the user's own daemon, without asking anybody.
+fn is_managed(host: &Host) -> Result<()> {
+    let name = "org.glassbox.Glassbox1";
+    let root = "/org/glassbox/Glassbox1";
+    let manager = format!("{name}.Manager");
+    let busctl = |verb: &str, path: &str, interface: &str, words: &[&str]| -> Result<String> {
+        let fixed = ["busctl", "--user", verb, name, path, interface];
+        let words: Vec<&str> = fixed.iter().chain(words).copied().collect();
+        Ok(alice(host, &words)?.success()?.stdout)
+    };
+    let found = busctl("call", root, &manager, &["GetDomain", "s", "web"])?;
+    let path = found.trim().trim_start_matches("o ").trim_matches('"').to_owned();
+    let domain = format!("{name}.Domain");
+    for (method, state) in [("Suspend", "paused"), ("Resume", "running")] {
+        busctl("call", &path, &domain, &[method])?;
+        host.wait_for(&format!("the guest to be {state}"), PATIENCE, || {
+            busctl("get-property", &path, &domain, &["State"])
+                .is_ok_and(|now| now.trim() == format!("s \"{state}\""))
+        })?;
+    }
     Ok(())
 }
 

@@ -52,4 +52,4 @@ pub use run::Run;
 pub use scratch::Scratch;
 pub use setup::Setup;
 pub use skip::ready;
-pub use unit::{PATIENCE, Unit};
+pub use unit::{PATIENCE, STAND_IN_FOLDER, Unit};

@@ -11,6 +11,9 @@ use crate::{Host, definition};
 /// Time for a thing that takes seconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Where stand-ins for QEMU write what they did.
+pub const STAND_IN_FOLDER: &str = "/run/stand-in";
+
 /// A unit of a container's system manager.
 #[derive(Debug, Clone)]
 pub struct Unit<'h> {
@@ -55,6 +58,19 @@ impl Host {
             started.success().with_context(|| unit.journal().unwrap_or_default())?;
         }
         Ok(unit)
+    }
+
+    /// Lets a stand-in for QEMU out of its guest's sandbox to [`STAND_IN_FOLDER`], with these other lines for the unit.
+    ///
+    /// # Errors
+    ///
+    /// When the drop-in cannot be written.
+    pub fn let_out(&self, name: &str, lines: &str) -> Result<()> {
+        self.sh(&format!("install -d -m 0777 {STAND_IN_FOLDER}"))?;
+        self.write_file(
+            &format!("/etc/systemd/system/qemu@{name}.service.d/stand-in.conf"),
+            format!("[Service]\nBindPaths={STAND_IN_FOLDER}\n{lines}"),
+        )
     }
 
     /// What the guest said on its serial console since it was started; nothing before that.

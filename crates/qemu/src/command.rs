@@ -156,15 +156,31 @@ impl<'a> Command<'a> {
         format!("/dev/fdset/{set}")
     }
 
-    /// Notes a file that must exist before QEMU is started.
+    /// Notes a file that must exist before QEMU is started, and that QEMU opens by its path.
     pub(crate) fn needs_file(&mut self, path: &str, access: Access, place: &Place) {
-        self.files.push(HostFile { path: path.to_owned(), access, place: place.clone() });
+        self.files.push(HostFile {
+            path: path.into(),
+            access,
+            descriptor: None,
+            place: place.clone(),
+        });
+    }
+
+    /// Notes a file that must exist before QEMU is started, and that the caller may open under the name `descriptor`.
+    pub(crate) fn needs_openable(
+        &mut self,
+        path: &str,
+        access: Access,
+        descriptor: String,
+        place: &Place,
+    ) {
+        let (path, descriptor) = (path.to_owned(), Some(descriptor));
+        self.files.push(HostFile { path, access, descriptor, place: place.clone() });
     }
 
     /// Notes a file that is made of its template when it is missing.
-    pub(crate) fn copies_file(&mut self, path: &str, template: &str, place: &Place) {
-        let (path, template) = (path.to_owned(), template.to_owned());
-        self.copies.push(CopiedFile { path, template, place: place.clone() });
+    pub(crate) fn copies_file(&mut self, file: CopiedFile) {
+        self.copies.push(file);
     }
 
     /// Notes a file whose content QEMU reads instead of the command line.

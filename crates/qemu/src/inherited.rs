@@ -1,8 +1,10 @@
 //! File descriptors that the guest's caller opened, used in place of opening.
 //!
 //! A device takes what its name has: an interface its alias (`net0`, once for each pair of queues) and for the
-//! kernel's help `net0-vhost`, a vsock its alias, a disk its target or the group of its `<source fdgroup>`, KVM
-//! `kvm`. What is no such thing is refused, and so is a name that no device takes.
+//! kernel's help `net0-vhost`, a vsock its alias, a disk its target or the group of its `<source fdgroup>`, the images
+//! that the disk's own is a layer of `vda.1`, `vda.2` and so on, an image's file of data `vda.data`, firmware in flash
+//! `pflash0` and its variables `pflash1`, KVM `kvm`. What is no such thing is refused, and so is a name that no
+//! device takes.
 
 use std::collections::BTreeMap;
 use std::fmt;

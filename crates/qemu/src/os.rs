@@ -6,8 +6,13 @@ use domain::{AcpiTableType, Domain, Loader, LoaderFormat, LoaderType, Nvram, Pla
 use crate::argv::Options;
 use crate::command::Command;
 use crate::devices;
+use crate::inherited::Opened;
 use crate::json::{Json, Object};
-use crate::plan::Access;
+use crate::plan::{Access, CopiedFile};
+
+/// The names under which the caller may open firmware in flash: its code, and its variables.
+const CODE: &str = "pflash0";
+const VARIABLES: &str = "pflash1";
 
 /// Adds the block nodes of firmware in flash.
 pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
@@ -16,9 +21,16 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
     let Some(path) = &loader.path else { return };
     let readonly = loader.readonly == Some(true);
     let access = if readonly { Access::Read } else { Access::ReadWrite };
-    command.needs_file(path, access, said_at(&loader.place, &os.place));
+    let place = said_at(&loader.place, &os.place);
     let format = loader.format.unwrap_or(LoaderFormat::Raw);
-    flash_storage(command, 0, "file", path, None);
+    let path = match command.inherits_set(CODE, &Opened::File(access), place) {
+        Some(set) => Flash { path: set, driver: "file", readonly: Some(readonly) },
+        None => {
+            command.needs_openable(path, access, CODE.to_owned(), place);
+            Flash { path: path.clone(), driver: "file", readonly: None }
+        }
+    };
+    flash_storage(command, 0, path);
     flash_format(command, 0, format, readonly);
     if let Some(nvram) = &os.nvram {
         variables(command, nvram);
@@ -29,24 +41,47 @@ pub(crate) fn firmware_arguments(command: &mut Command<'_>) {
 fn variables(command: &mut Command<'_>, nvram: &Nvram) {
     let place = said_at(&nvram.place, &command.domain.os.place);
     let qcow2 = nvram.format == Some(LoaderFormat::Qcow2);
-    let writable = (!qcow2).then_some(false);
+    // An image that the caller opened is open for writing, and no other way.
+    let inherited = command.launch.inherited.has(VARIABLES);
+    let readonly = (!qcow2 || inherited).then_some(false);
     let kind = nvram.source.as_ref().map(|source| (source, &source.kind));
     if let Some((source, SourceKind::Network(network))) = kind {
         let name = "libvirt-pflash1";
         if let Some(node) = devices::disk::firmware_storage(command, source, network, name) {
-            command.argv.json("-blockdev", &opened(node, writable));
+            command.argv.json("-blockdev", &opened(node, readonly));
         }
     } else if let Some(path) = &nvram.path {
         let block = matches!(kind, Some((_, SourceKind::Block(_))));
-        match nvram.template.as_ref().filter(|_| !block) {
-            Some(template) => command.copies_file(path, template, place),
-            None => command.needs_file(path, Access::ReadWrite, place),
-        }
-        flash_storage(command, 1, if block { "host_device" } else { "file" }, path, writable);
+        let path = variables_path(command, nvram, path, block, place);
+        let driver = if block { "host_device" } else { "file" };
+        flash_storage(command, 1, Flash { path, driver, readonly });
     }
     if qcow2 {
         flash_format(command, 1, LoaderFormat::Qcow2, false);
     }
+}
+
+/// The path by which QEMU opens the firmware's variables.
+fn variables_path(
+    command: &mut Command<'_>,
+    nvram: &Nvram,
+    path: &str,
+    block: bool,
+    place: &Place,
+) -> String {
+    let kind = if block { Opened::Block } else { Opened::File };
+    if let Some(set) = command.inherits_set(VARIABLES, &kind(Access::ReadWrite), place) {
+        return set;
+    }
+    let descriptor = VARIABLES.to_owned();
+    match nvram.template.as_ref().filter(|_| !block) {
+        Some(template) => {
+            let (path, template) = (path.to_owned(), template.clone());
+            command.copies_file(CopiedFile { path, template, descriptor, place: place.clone() });
+        }
+        None => command.needs_openable(path, Access::ReadWrite, descriptor, place),
+    }
+    path.to_owned()
 }
 
 /// The place of an element, or of the one around it when completion added it.
@@ -71,17 +106,19 @@ pub(crate) fn flash_nodes(domain: &Domain) -> (Option<&'static str>, Option<&'st
     (Some("libvirt-pflash0-format"), variables)
 }
 
-fn flash_storage(
-    command: &mut Command<'_>,
-    number: u8,
+/// Where one of the two parts of firmware in flash lies.
+struct Flash {
+    path: String,
     driver: &'static str,
-    path: &str,
+    /// Whether it is opened for reading only; none as the node above it needs.
     readonly: Option<bool>,
-) {
-    let node = Object::new("driver", driver)
-        .set("filename", path)
+}
+
+fn flash_storage(command: &mut Command<'_>, number: u8, flash: Flash) {
+    let node = Object::new("driver", flash.driver)
+        .set("filename", flash.path)
         .set("node-name", format!("libvirt-pflash{number}-storage"));
-    command.argv.json("-blockdev", &opened(node, readonly));
+    command.argv.json("-blockdev", &opened(node, flash.readonly));
 }
 
 /// A storage node that is used itself, or opened as the format above it needs.

@@ -250,6 +250,9 @@ pub struct HostFile {
     pub path: String,
     /// What it is used for.
     pub access: Access,
+    /// The name under which the caller may open it in the guest's place, see [`crate::Inherited`]; none for a file that
+    /// QEMU takes by its path only.
+    pub descriptor: Option<String>,
     /// The element that names it.
     pub place: Place,
 }
@@ -263,6 +266,8 @@ pub struct CopiedFile {
     pub path: String,
     /// What it is copied from.
     pub template: String,
+    /// The name under which the caller may open it, as [`HostFile::descriptor`].
+    pub descriptor: String,
     /// The element that names it.
     pub place: Place,
 }

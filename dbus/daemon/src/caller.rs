@@ -1,5 +1,7 @@
 //! Who calls, and whether that account may register guests.
 
+use std::ops::RangeInclusive;
+
 use dbus_api::ACCOUNT;
 use nix::unistd::{Uid, User};
 use zbus::Connection;
@@ -17,10 +19,14 @@ pub(crate) struct Caller {
     pub(crate) uid: u32,
 }
 
+/// The accounts that systemd makes for services with `DynamicUser=` (systemd's uid ranges document). Of them only guests
+/// have the group that may reach the registry.
+const DYNAMIC_ACCOUNTS: RangeInclusive<u32> = 61184..=65519;
+
 /// The accounts that may register guests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Admission {
-    /// Root and the account of the shim.
+    /// Root, the account of the shim, and accounts of guests.
     System,
     /// Root and this user.
     User(Uid),
@@ -32,7 +38,10 @@ impl Admission {
         let uid = Uid::from_raw(caller.uid);
         let (admitted, who) = match self {
             // The account is looked up each time, for sysusers may create it while the daemon runs.
-            Self::System => (uid.is_root() || is_account(uid), format!("root and {ACCOUNT}")),
+            Self::System => {
+                let guest = is_account(uid) || DYNAMIC_ACCOUNTS.contains(&caller.uid);
+                (uid.is_root() || guest, format!("root, {ACCOUNT} and guests' own accounts"))
+            }
             Self::User(owner) => (uid.is_root() || uid == owner, format!("root and uid {owner}")),
         };
         if admitted {
@@ -88,6 +97,7 @@ mod tests {
                        so run the guest as one of them";
         assert_eq!(user.admit(caller(1001)), Err(Failure::Refused(refused.to_owned())));
         assert_eq!(Admission::System.admit(caller(0)), Ok(()));
+        assert_eq!(Admission::System.admit(caller(61184)), Ok(()));
         // Debian's and systemd's range for "nobody" (systemd's uid ranges document).
         assert!(matches!(Admission::System.admit(caller(65534)), Err(Failure::Refused(_))));
     }

@@ -22,6 +22,9 @@ const UNFINISHED: &str = ".glassboxd-";
 #[derive(Debug)]
 pub(crate) struct Definitions {
     search: SearchPath,
+    /// The folder of what lasts until the next boot, in which are `qemu`, one of the directories of the search path, and
+    /// `transient`, with the definitions that go with their guests.
+    runtime: Option<PathBuf>,
     /// One writes at a time, so that what is unfinished is nobody's.
     writing: Mutex<()>,
 }
@@ -47,6 +50,14 @@ pub(crate) enum DefinitionsFault {
         /// The guest.
         name: DomainName,
         /// The link to /dev/null.
+        file: PathBuf,
+    },
+    /// A guest that is to be gone after its end is to be there after it.
+    #[error("guest '{name}' is defined by {file}; undefine it first, or start it", file = .file.display())]
+    Defined {
+        /// The guest.
+        name: DomainName,
+        /// The file that counts.
         file: PathBuf,
     },
     /// There is no such definition.
@@ -96,9 +107,9 @@ pub(crate) fn check(xml: &str) -> Result<DomainName, String> {
 }
 
 impl Definitions {
-    /// Definitions in these directories.
-    pub(crate) fn new(search: SearchPath) -> Self {
-        Self { search, writing: Mutex::new(()) }
+    /// Definitions in these directories, and those of transient guests below `runtime`.
+    pub(crate) fn new(search: SearchPath, runtime: Option<PathBuf>) -> Self {
+        Self { search, runtime, writing: Mutex::new(()) }
     }
 
     /// Writes the definition of a guest, new or in place of the former one.
@@ -109,12 +120,47 @@ impl Definitions {
         if is_masked(&file) {
             return Err(DefinitionsFault::Masked { name: name.clone(), file });
         }
-        make(directory)?;
-        remove_unfinished(directory)?;
-        let unfinished = directory.join(format!("{UNFINISHED}definition"));
-        write_synced(&unfinished, xml).map_err(at(&unfinished))?;
-        fs::rename(&unfinished, &file).map_err(at(&file))?;
-        sync(directory)
+        replace(directory, &file, xml)
+    }
+
+    /// Writes the definition of a guest that has none, until [`Self::forget`].
+    ///
+    /// The file is a link to one in a directory of its own, which tells it from what an administrator puts beside it.
+    pub(crate) fn define_transient(
+        &self,
+        name: &DomainName,
+        xml: &str,
+    ) -> Result<(), DefinitionsFault> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Defined { file, .. }) = self.find(name) {
+            return Err(DefinitionsFault::Defined { name: name.clone(), file });
+        }
+        let runtime = self.runtime.as_ref().ok_or(DefinitionsFault::NoDirectory)?;
+        let (links, files) = (runtime.join("qemu"), runtime.join("transient"));
+        let (link, file) = (path_in(&links, name), path_in(&files, name));
+        replace(&files, &file, xml)?;
+        make(&links)?;
+        std::os::unix::fs::symlink(&file, &link).map_err(at(&link))
+    }
+
+    /// Removes the definition of a transient guest that has ended; does nothing to others.
+    pub(crate) fn forget(&self, name: &DomainName) -> Result<(), DefinitionsFault> {
+        let Some((link, file)) = self.transient(name) else { return Ok(()) };
+        fs::remove_file(&link).map_err(at(&link))?;
+        fs::remove_file(&file).map_err(at(&file))
+    }
+
+    /// Whether the definition of a guest goes with the guest.
+    pub(crate) fn is_transient(&self, name: &DomainName) -> bool {
+        self.transient(name).is_some()
+    }
+
+    /// The link and the file of a transient guest's definition.
+    fn transient(&self, name: &DomainName) -> Option<(PathBuf, PathBuf)> {
+        let runtime = self.runtime.as_ref()?;
+        let link = path_in(&runtime.join("qemu"), name);
+        let file = path_in(&runtime.join("transient"), name);
+        (fs::read_link(&link).ok()? == file).then_some((link, file))
     }
 
     /// Removes the definition of a guest, and its entry among those that start at boot.
@@ -187,10 +233,13 @@ impl Definitions {
     fn find(&self, name: &DomainName) -> Option<Defined> {
         let files = self.search.directories().iter().map(|directory| path_in(directory, name));
         let file = files.into_iter().find(|file| file.exists())?;
+        (!is_masked(&file)).then(|| Defined { file, autostart: self.is_autostart(name) })
+    }
+
+    /// Whether a guest has an entry in the autostart directory, and no link to /dev/null that takes its place.
+    pub(crate) fn is_autostart(&self, name: &DomainName) -> bool {
         let link = self.search.autostart().map(|directory| path_in(directory, name));
-        let autostart =
-            link.is_some_and(|link| link.symlink_metadata().is_ok() && !is_masked(&link));
-        (!is_masked(&file)).then_some(Defined { file, autostart })
+        link.is_some_and(|link| link.symlink_metadata().is_ok() && !is_masked(&link))
     }
 
     /// The directory that is written to.
@@ -233,6 +282,16 @@ fn remove_unfinished(directory: &Path) -> Result<(), DefinitionsFault> {
     Ok(())
 }
 
+/// Puts a file in the place of the former one, or of none.
+fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsFault> {
+    make(directory)?;
+    remove_unfinished(directory)?;
+    let unfinished = directory.join(format!("{UNFINISHED}definition"));
+    write_synced(&unfinished, text).map_err(at(&unfinished))?;
+    fs::rename(&unfinished, file).map_err(at(file))?;
+    sync(directory)
+}
+
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -268,7 +327,8 @@ mod tests {
                 runtime_dir: Some(root.path().join("run")),
                 ..UserEnvironment::default()
             });
-            Self { root, definitions: Definitions::new(search) }
+            let runtime = root.path().join("run/glassbox");
+            Self { definitions: Definitions::new(search, Some(runtime)), root }
         }
 
         fn path(&self, path: &str) -> PathBuf {
@@ -349,6 +409,24 @@ mod tests {
         let unfinished = place.path("etc/glassbox/qemu").join(format!("{UNFINISHED}definition"));
         fs::create_dir(&unfinished).unwrap();
         place.definitions.define(&name(), "<domain/>").unwrap_err();
+        assert_eq!(place.definitions.read(&name()).unwrap(), XML);
+    }
+
+    #[test]
+    fn a_transient_guest_s_definition_goes_with_it() {
+        let place = Place::new();
+        place.definitions.define_transient(&name(), XML).unwrap();
+        assert!(place.definitions.is_transient(&name()));
+        assert_eq!(place.definitions.read(&name()).unwrap(), XML);
+        let again = place.definitions.define_transient(&name(), XML).unwrap_err();
+        assert!(matches!(again, DefinitionsFault::Defined { .. }), "{again}");
+        place.definitions.forget(&name()).unwrap();
+        assert_eq!(place.files("run/glassbox/qemu"), Vec::<String>::new());
+        assert_eq!(place.files("run/glassbox/transient"), Vec::<String>::new());
+        // What an administrator put there is not the daemon's to remove.
+        fs::write(place.path("run/glassbox/qemu/web.xml"), XML).unwrap();
+        place.definitions.forget(&name()).unwrap();
+        assert!(!place.definitions.is_transient(&name()));
         assert_eq!(place.definitions.read(&name()).unwrap(), XML);
     }
 

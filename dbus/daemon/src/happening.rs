@@ -40,7 +40,9 @@ pub(crate) enum Kind {
     Watchdog,
     /// The guest panicked.
     Panic,
-    /// A program in the guest opened or closed a channel, such as the guest agent's.
+    /// The guest agent came or went.
+    Agent,
+    /// A program in the guest opened or closed another channel.
     Channel,
     /// A migration.
     Migration,
@@ -57,6 +59,7 @@ impl Kind {
             Self::Balloon => "balloon",
             Self::Watchdog => "watchdog",
             Self::Panic => "panic",
+            Self::Agent => "agent",
             Self::Channel => "channel",
             Self::Migration => "migration",
         }
@@ -78,6 +81,19 @@ impl Happening {
     /// An event without details.
     pub(crate) fn plain(kind: Kind, event: &'static str) -> Self {
         Self { kind, event, details: BTreeMap::new() }
+    }
+
+    /// A program in the guest opened or closed the channel with this alias; `name` is the channel's, if it is known.
+    pub(crate) fn of_channel(alias: &str, name: Option<&str>, open: bool) -> Self {
+        let (kind, event) = match (name == Some(AGENT), open) {
+            (true, true) => (Kind::Agent, "connected"),
+            (true, false) => (Kind::Agent, "disconnected"),
+            (false, true) => (Kind::Channel, "opened"),
+            (false, false) => (Kind::Channel, "closed"),
+        };
+        let text = |text: &str| Detail::Text(text.chars().take(LONGEST_TEXT).collect());
+        let name = name.map(|name| ("name", text(name)));
+        Self { kind, event, details: name.into_iter().chain([("id", text(alias))]).collect() }
     }
 
     /// What an event of QEMU's says, after which the guest is in `state`; none for one that nobody follows.
@@ -109,7 +125,6 @@ impl Happening {
                 "failed",
                 &["device", "node-name", "operation", "action", "nospace", "reason"],
             ),
-            "VSERPORT_CHANGE" => (Kind::Channel, opened(data), &["id"]),
             "MIGRATION" => (Kind::Migration, "changed", &["status"]),
             _ => return None,
         };
@@ -121,12 +136,11 @@ impl Happening {
     }
 }
 
+/// The name of the guest agent's channel, by which the agent finds it (qemu-ga(8)).
+const AGENT: &str = "org.qemu.guest_agent.0";
+
 /// The members of the events of block jobs (QEMU's qapi/block-core.json).
 const BLOCK_JOB: &[&str] = &["device", "type", "len", "offset", "error"];
-
-fn opened(data: &Value) -> &'static str {
-    if data.get("open").and_then(Value::as_bool) == Some(true) { "opened" } else { "closed" }
-}
 
 fn details(data: &Value, members: &[&'static str]) -> BTreeMap<&'static str, Detail> {
     let detail = |member: &&'static str| {
@@ -194,12 +208,6 @@ mod tests {
                 "io-error failed operation=write",
             ),
             (
-                "VSERPORT_CHANGE",
-                json!({ "id": "channel0", "open": true }),
-                running,
-                "channel opened id=channel0",
-            ),
-            (
                 "MIGRATION",
                 json!({ "status": "active" }),
                 running,
@@ -208,6 +216,18 @@ mod tests {
         ] {
             let told = Happening::of(name, &data, state).map(|happening| text(&happening));
             assert_eq!(told.as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_agent_s_channel_is_told_from_others() {
+        for (name, open, expected) in [
+            (Some(AGENT), true, "agent connected id=channel0 name=org.qemu.guest_agent.0"),
+            (Some(AGENT), false, "agent disconnected id=channel0 name=org.qemu.guest_agent.0"),
+            (Some("mine"), true, "channel opened id=channel0 name=mine"),
+            (None, false, "channel closed id=channel0"),
+        ] {
+            assert_eq!(text(&Happening::of_channel("channel0", name, open)), expected);
         }
     }
 

@@ -24,8 +24,12 @@ pub(crate) struct JobId(u32);
 pub(crate) enum JobKind {
     /// Starts the guest's unit.
     Start,
+    /// Defines a guest for as long as it runs, and starts its unit.
+    Create,
     /// Presses the guest's power button.
     Shutdown,
+    /// Has the guest shut down and starts it anew.
+    Reboot,
     /// Presses the guest's reset button.
     Reset,
     /// Ends the guest, whether it agrees or not.
@@ -124,8 +128,9 @@ impl JobKind {
     /// Whether it can be canceled: what QEMU was told is not taken back.
     pub(crate) fn is_cancelable(self) -> bool {
         match self {
-            Self::Start => true,
+            Self::Start | Self::Create => true,
             Self::Shutdown
+            | Self::Reboot
             | Self::Reset
             | Self::Destroy
             | Self::Suspend
@@ -144,7 +149,9 @@ impl JobKind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Create => "create",
             Self::Shutdown => "shutdown",
+            Self::Reboot => "reboot",
             Self::Reset => "reset",
             Self::Destroy => "destroy",
             Self::Suspend => "suspend",

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
+use crate::definitions::Definitions;
 use crate::failure::Failure;
 use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
@@ -126,6 +127,7 @@ pub(crate) struct Keeper {
     publisher: mpsc::UnboundedSender<Publication>,
     machined: Option<Machined>,
     herald: Herald,
+    definitions: Arc<Definitions>,
 }
 
 /// What keeps one claim, beside its entry in the table.
@@ -142,6 +144,7 @@ impl Keeper {
         publisher: mpsc::UnboundedSender<Publication>,
         machined: Option<Machined>,
         herald: Herald,
+        definitions: Arc<Definitions>,
     ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
@@ -153,6 +156,7 @@ impl Keeper {
             publisher,
             machined,
             herald,
+            definitions,
         }
     }
 
@@ -319,6 +323,9 @@ impl Keeper {
         self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
         kept.guest.monitor().detach();
+        if let Err(fault) = self.definitions.forget(&claim.name) {
+            tracing::warn!("the definition of transient guest '{}' stays: {fault}", claim.name);
+        }
         let stopped = Happening::plain(Kind::Lifecycle, "stopped");
         self.herald.of(&claim.name, &claim.uuid).happened(stopped);
         self.publish(Publication::Removed(kept.guest));

@@ -67,7 +67,10 @@ fn field(path: &str, name: &str) -> Option<u32> {
 impl Leader {
     /// The real user id that it runs as; none when it has ended.
     pub(crate) fn uid(&self) -> Option<u32> {
-        field(&format!("/proc/{}/status", self.pid), "Uid:")
+        let uid = field(&format!("/proc/{}/status", self.pid), "Uid:")?;
+        // Looked at afterwards, so that the number is not that of a later process with the same id.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        (start_in_stat(&stat) == Some(self.born)).then_some(uid)
     }
 
     /// The process behind a pidfd, which must be the caller's.
@@ -136,6 +139,16 @@ mod tests {
         }
         assert_eq!(start_in_stat("42 (x) S 1"), None);
         assert_eq!(start_in_stat(""), None);
+    }
+
+    #[test]
+    fn the_uid_is_that_of_the_very_process() {
+        let stat = read("/proc/self/stat".to_owned()).unwrap();
+        let born = start_in_stat(&stat).unwrap();
+        let leader = |born| Leader { pid: std::process::id(), born, unit: None, system_unit: None };
+        assert_eq!(leader(born).uid(), Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(leader(born + 1).uid(), None, "another process had the id before");
+        assert_eq!(parent_of(std::process::id()), Some(std::os::unix::process::parent_id()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod fdstore;
 mod guest;
 mod happening;
 mod herald;
+mod host;
 mod inherited;
 mod jobs;
 mod keeper;
@@ -113,8 +114,9 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let herald = Herald::new(publisher.clone());
     let runner = Runner::new(publisher.clone());
     let systemd = Systemd::new(bus.clone());
+    let definitions = Arc::new(definitions(options));
     let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
-    let mut keeper = Keeper::new(publisher, machined, herald.clone());
+    let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
     let handle = keeper.handle();
@@ -123,7 +125,7 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         runner,
         reloader: Reloader::new(systemd.clone()),
         systemd,
-        definitions: Arc::new(Definitions::new(search_path(options))),
+        definitions,
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -192,18 +194,20 @@ async fn connect(options: &Options) -> anyhow::Result<Connection> {
     bus.with_context(|| format!("cannot connect to the {which} bus; is it running?"))
 }
 
-/// The directories of definitions.
-fn search_path(options: &Options) -> SearchPath {
+/// Where guests are defined.
+fn definitions(options: &Options) -> Definitions {
     if !options.user {
-        return SearchPath::system();
+        return Definitions::new(SearchPath::system(), Some(PathBuf::from("/run/glassbox")));
     }
     let path = |variable| std::env::var_os(variable).map(PathBuf::from);
-    SearchPath::user(&UserEnvironment {
+    let environment = UserEnvironment {
         home: path("HOME"),
         config_home: path("XDG_CONFIG_HOME"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
         data_home: path("XDG_DATA_HOME"),
-    })
+    };
+    let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
+    Definitions::new(SearchPath::user(&environment), runtime)
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).

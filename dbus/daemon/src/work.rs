@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use domain::DomainName;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -11,10 +12,13 @@ use crate::guest::Guest;
 use crate::jobs::Outcome;
 use crate::monitor::AskFault;
 use crate::services::Shared;
-use crate::systemd::Systemd;
+use crate::systemd::{Systemd, unit_of};
 
 /// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
 const QUIT: i32 = nix::libc::SIGQUIT;
+
+/// `SIGRTMIN+5`, with which glassbox-qemu(1) presses the power button and starts the guest anew when it has shut down.
+const REBOOT: i32 = 5;
 
 impl From<Result<(), AskFault>> for Outcome {
     fn from(result: Result<(), AskFault>) -> Self {
@@ -28,6 +32,30 @@ impl From<Result<(), AskFault>> for Outcome {
 /// Starts the unit of a guest that does not run.
 pub(crate) async fn start(systemd: Systemd, unit: String, cancel: Arc<Notify>) -> Outcome {
     systemd.start(&unit, &cancel).await
+}
+
+/// Defines a guest for as long as it runs, and starts its unit.
+pub(crate) async fn create(
+    services: Shared,
+    name: DomainName,
+    xml: String,
+    cancel: Arc<Notify>,
+) -> Outcome {
+    let key = name.clone();
+    let change = move |files: &Definitions| files.define_transient(&key, &xml);
+    let mut outcome = change_definitions(services.clone(), change).await;
+    let written = services.definitions.is_transient(&name);
+    if outcome == Outcome::Done {
+        outcome = services.systemd.start(&unit_of(&name), &cancel).await;
+    }
+    // Of one that runs it goes with the claim.
+    if outcome != Outcome::Done
+        && written
+        && let Err(fault) = services.definitions.forget(&name)
+    {
+        tracing::warn!("the definition of guest '{name}', which did not start, stays: {fault}");
+    }
+    outcome
 }
 
 /// Changes the files that define guests, and has systemd read them.
@@ -58,11 +86,26 @@ pub(crate) async fn command(guest: Arc<Guest>, command: &'static str, arguments:
 ///
 /// Its shim does it, so that the unit ends well and not as one that failed.
 pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    signal(&guest, &systemd, QUIT).await
+}
+
+/// Has a guest shut down and be started anew, which is its shim's to do: who sees it shut down must not take that for
+/// its end.
+pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    // One that is too old to hand in a monitor is too old for the signal as well, and would end.
+    if guest.monitor().socket().is_none() {
+        return Err(AskFault::NoMonitor).into();
+    }
+    signal(&guest, &systemd, nix::libc::SIGRTMIN() + REBOOT).await
+}
+
+/// Signals a guest's shim, by its unit: the daemon has no right to.
+async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
     if guest.unit().is_empty() {
         let pid = guest.leader().pid;
-        return Outcome::Failed(format!("it lives in no unit; end its process {pid} by hand"));
+        return Outcome::Failed(format!("it lives in no unit; signal its process {pid} by hand"));
     }
-    match systemd.signal(guest.unit(), QUIT).await {
+    match systemd.signal(guest.unit(), signal).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use domain::{CpuSet, MemorySize};
+use domain::{CpuSet, MemorySize, UnitInstance};
 use qemu::{HostNuma, HugePageFolder};
 
 /// Where the kernel shows its nodes (Documentation/ABI/stable/sysfs-devices-node).
@@ -24,19 +24,25 @@ pub(super) fn nodes() -> HostNuma {
     HostNuma { nodes, automatic: None, cpus }
 }
 
-/// The mounts of large pages, the one of the default size first. In each a folder `glassbox` goes before the mount
-/// itself, so that the administrator can give it to the guests' account.
-pub(super) fn huge_pages() -> Vec<HugePageFolder> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let default = fs::read_to_string("/proc/meminfo").ok().and_then(|text| default_page(&text));
-    let mut folders = hugetlbfs(&mounts, default);
+/// The mounts of large pages, the one of the default size first. In each the guest's own folder goes before the folder
+/// `glassbox`, which the administrator can give to an account, and that before the mount itself.
+pub(super) fn huge_pages(instance: &UnitInstance) -> Vec<HugePageFolder> {
+    let mut folders = mounted_huge_pages();
     for folder in &mut folders {
-        let own = format!("{}/glassbox", folder.path);
-        if Path::new(&own).is_dir() {
-            folder.path = own;
+        let common = format!("{}/glassbox", folder.path);
+        let own = format!("{common}/{}", instance.directory());
+        if let Some(path) = [own, common].into_iter().find(|path| Path::new(path).is_dir()) {
+            folder.path = path;
         }
     }
     folders
+}
+
+/// The mounts of large pages, the one of the default size first.
+pub(crate) fn mounted_huge_pages() -> Vec<HugePageFolder> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let default = fs::read_to_string("/proc/meminfo").ok().and_then(|text| default_page(&text));
+    hugetlbfs(&mounts, default)
 }
 
 /// The size of the kernel's usual large page, of proc_meminfo(5).

@@ -68,7 +68,11 @@ impl Guest {
             _ if self.phase == Phase::Dumping => Vec::new(),
             _ if self.phase == Phase::PoweringOff => self.quit(Fate::Stopped),
             "guest-reset" | "host-qmp-system-reset" => {
+                self.rebooting = false;
                 self.act(self.actions.on_reboot, "rebooted", Fate::Stopped)
+            }
+            _ if std::mem::take(&mut self.rebooting) => {
+                self.act(self.actions.on_reboot, "shut down to reboot", Fate::Stopped)
             }
             _ => self.act(self.actions.on_poweroff, "shut down", Fate::Stopped),
         }

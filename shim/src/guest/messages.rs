@@ -19,6 +19,8 @@ pub(crate) enum Request {
     },
     /// The guest's power button is pressed, and that is all.
     Poweroff,
+    /// The guest's power button is pressed, and once it has shut down it is started anew.
+    Reboot,
     /// The guest's reset button is pressed.
     Reset,
     /// As `Stop`; the second time QEMU is quit at once.

@@ -20,7 +20,10 @@ impl Guest {
                 self.stop(timeout)
             }
             (Request::Stop { timeout }, _) => self.stop(timeout),
+            (Request::Reboot, Phase::Running | Phase::Paused) if self.started => self.reboot(),
+            (Request::Reboot, _) => Vec::new(),
             (Request::Poweroff, Phase::Running) => {
+                self.rebooting = false;
                 vec![Effect::Status("powering off".to_owned()), Effect::Send(Command::Powerdown)]
             }
             (Request::Poweroff, Phase::Paused) if self.started => self.wake_for_powerdown(),
@@ -34,6 +37,14 @@ impl Guest {
             (Request::Poweroff, _) => self.quit(Fate::Stopped),
             (Request::Reset, _) => Vec::new(),
         }
+    }
+
+    /// An orderly reboot as libvirt has it: to the guest it is a power button, and only its end makes it a reboot.
+    fn reboot(&mut self) -> Vec<Effect> {
+        self.rebooting = true;
+        let wake = (self.phase == Phase::Paused).then_some(Effect::Send(Command::Cont));
+        let press = [Effect::Status("rebooting".to_owned()), Effect::Send(Command::Powerdown)];
+        wake.into_iter().chain(press).collect()
     }
 
     /// Who does not answer cannot be asked to quit.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qmp::{CommandError, CommandId, Event, Message, ProtocolError, Session};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -111,6 +111,8 @@ enum Whose {
     Caller(oneshot::Sender<Result<Value, CommandError>>),
     /// What is known of the guest.
     Known(Question),
+    /// Those who follow the guest's channels: the name of the one that was opened or closed.
+    Channel { alias: String, open: bool },
     /// The negotiation at the beginning.
     Negotiation,
 }
@@ -180,7 +182,7 @@ impl Talk {
                 Message::Greeting(_) => {
                     self.know(|known| known.on_greeting(std::time::Instant::now()));
                 }
-                Message::Event(event) => self.event(&event),
+                Message::Event(event) => self.event(&event, link),
                 Message::Reply { id, result } => self.reply(id, result, link),
             }
         }
@@ -188,12 +190,29 @@ impl Talk {
         Ok(())
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event, link: &mut Link) {
         self.know(|known| known.on_event(&event.name, &event.data, std::time::Instant::now()));
+        if event.name == "VSERPORT_CHANGE" {
+            return self.channel(event, link);
+        }
         let state = self.monitor.face().state;
         if let Some(what) = Happening::of(&event.name, &event.data, state) {
             self.subject.happened(what);
         }
+    }
+
+    /// QEMU tells of a channel by its alias, which says nothing of what it is for: that is asked.
+    fn channel(&mut self, event: &Event, link: &mut Link) {
+        let alias = event.text("id").unwrap_or_default().to_owned();
+        let open = event.data.get("open").and_then(Value::as_bool) == Some(true);
+        // One that opens and closes without pause must not make the list of what is asked grow.
+        if !self.session.is_in_step() || self.unanswered.len() >= MOST_UNANSWERED {
+            return self.subject.happened(Happening::of_channel(&alias, None, open));
+        }
+        let device = format!("/machine/peripheral/{alias}");
+        let id = self.session.execute("qom-get", json!({ "path": device, "property": "name" }));
+        self.await_answer(id, Whose::Channel { alias, open });
+        self.send(None, link);
     }
 
     fn reply(&mut self, id: CommandId, result: Result<Value, CommandError>, link: &mut Link) {
@@ -203,6 +222,10 @@ impl Talk {
         match whose {
             // A caller may have given up.
             Whose::Caller(reply) => drop(reply.send(result)),
+            Whose::Channel { alias, open } => {
+                let name = result.as_ref().ok().and_then(Value::as_str);
+                self.subject.happened(Happening::of_channel(&alias, name, open));
+            }
             // An error says that the former daemon negotiated already.
             Whose::Negotiation => self.ask_all(link),
             Whose::Known(question) => {

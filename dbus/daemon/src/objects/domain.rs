@@ -13,7 +13,7 @@ use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, interface};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::jobs::{JobKind, Outcome};
-use crate::monitor::Figure;
+use crate::monitor::{Face, Figure};
 use crate::runner::Begun;
 use crate::services::Shared;
 use crate::work;
@@ -30,20 +30,19 @@ pub(crate) struct Domain {
     pub(crate) services: Shared,
 }
 
-/// What a property says is no older than a second, or is asked for by reading it.
-macro_rules! face {
-    ($self:ident) => {{
-        $self.guest.monitor().refresh_later();
-        $self.guest.monitor().face()
-    }};
-}
-
 #[interface(name = "org.glassbox.Glassbox1.Domain", introspection_docs = false)]
 impl Domain {
     /// Presses the power button; whether and when the guest obeys is its own affair.
     #[zbus(out_args("job"))]
     async fn shutdown(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
         self.command(&header, JobKind::Shutdown, "system_powerdown", Value::Null).await
+    }
+
+    /// Presses the power button, and starts the guest anew once it has shut down.
+    #[zbus(out_args("job"))]
+    async fn reboot(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        let work = work::reboot(self.guest.clone(), self.services.systemd.clone());
+        self.begin(&header, JobKind::Reboot, work).await
     }
 
     /// Presses the reset button.
@@ -111,10 +110,10 @@ impl Domain {
         &self,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(OwnedObjectPath, OwnedFd), Failure> {
+        self.services.authority.admit(&header, Some(&self.guest)).await?;
         let (read, write) = picture().map_err(|error| {
             Failure::Failed(format!("there is no memory for a picture: {error}"))
         })?;
-        self.services.authority.admit(&header, Some(&self.guest)).await?;
         let work = work::screenshot(self.guest.clone(), write);
         let runner = &self.services.runner;
         let job = runner.begin_plainly(self.guest.name(), JobKind::Screenshot, work).await?;
@@ -176,7 +175,14 @@ impl Domain {
     /// Whether the guest's definition is kept when the guest has ended.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn persistent(&self) -> bool {
-        !self.guest.claim().transient
+        let name = self.guest.name();
+        !self.guest.claim().transient && !self.services.definitions.is_transient(name)
+    }
+
+    /// Whether the guest starts at boot by an entry of the autostart directory.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn autostart(&self) -> bool {
+        self.services.definitions.is_autostart(self.guest.name())
     }
 
     /// The name in machinectl; "" for a guest that is not registered with machined.
@@ -188,31 +194,31 @@ impl Domain {
     /// The state, by libvirt's word for it.
     #[zbus(property)]
     async fn state(&self) -> &str {
-        face!(self).state.word()
+        self.face().state.word()
     }
 
     /// Why it is in that state, by libvirt's word for it.
     #[zbus(property)]
     async fn reason(&self) -> &str {
-        face!(self).state.reason()
+        self.face().state.reason()
     }
 
     /// How many CPUs it has.
     #[zbus(property, name = "VCPUs")]
     async fn vcpus(&self) -> u32 {
-        face!(self).vcpus
+        self.face().vcpus
     }
 
     /// How much memory it has, in bytes.
     #[zbus(property)]
     async fn memory(&self) -> u64 {
-        face!(self).memory
+        self.face().memory
     }
 
     /// Whether its QEMU answers.
     #[zbus(property)]
     async fn responding(&self) -> bool {
-        face!(self).responding
+        self.face().responding
     }
 
     /// How old is what is known of it, in microseconds.
@@ -223,6 +229,12 @@ impl Domain {
 }
 
 impl Domain {
+    /// What is known of the guest. Who reads it when it is old has it asked for, for the next reader.
+    fn face(&self) -> Face {
+        self.guest.monitor().refresh_later();
+        self.guest.monitor().face()
+    }
+
     /// Begins a job with this guest, if the caller may.
     async fn begin<F>(&self, header: &Header<'_>, kind: JobKind, work: F) -> Result<Begun, Failure>
     where

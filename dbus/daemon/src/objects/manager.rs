@@ -1,13 +1,16 @@
 //! The manager: which guests, jobs and events there are, and what begins without a guest.
 
+use std::collections::HashMap;
+
 use domain::{DomainName, DomainUuid};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{ObjectPath, OwnedObjectPath, interface};
+use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant, interface};
 
 use crate::definitions::{self, Defined, Definitions, DefinitionsFault};
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::host::HostInformation;
 use crate::jobs::JobKind;
 use crate::keeper::Key;
 use crate::leader;
@@ -73,12 +76,25 @@ impl Manager {
     ) -> Result<Begun, Failure> {
         let name = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
         self.0.authority.admit(&header, None).await?;
-        if self.0.keeper.find(Key::Name(name.clone())).await?.is_some() {
-            return Err(Failure::Running(format!("guest '{name}' runs already")));
-        }
+        self.is_not_running(&name).await?;
         let (systemd, unit) = (self.0.systemd.clone(), unit_of(&name));
         let work = |cancel| work::start(systemd, unit, cancel);
         self.0.runner.begin(&name, JobKind::Start, work).await
+    }
+
+    /// Defines a guest for as long as it runs, and starts it; what its reader refuses is refused at once.
+    #[zbus(out_args("job"))]
+    async fn create(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+    ) -> Result<Begun, Failure> {
+        self.0.authority.admit(&header, None).await?;
+        let name = definitions::check(xml).map_err(Failure::InvalidArgs)?;
+        self.is_not_running(&name).await?;
+        let (services, key, xml) = (self.0.clone(), name.clone(), xml.to_owned());
+        let work = |cancel| work::create(services, key, xml, cancel);
+        self.0.runner.begin(&name, JobKind::Create, work).await
     }
 
     /// Writes the definition of a guest; what its reader refuses is refused at once.
@@ -145,6 +161,7 @@ impl Manager {
             DefinitionsFault::NotDefined(_) => Failure::NoSuchDomain(fault.to_string()),
             DefinitionsFault::NoDirectory
             | DefinitionsFault::Masked { .. }
+            | DefinitionsFault::Defined { .. }
             | DefinitionsFault::Elsewhere { .. }
             | DefinitionsFault::File { .. } => Failure::Failed(fault.to_string()),
         })
@@ -167,6 +184,22 @@ impl Manager {
         let ring = self.0.herald.ring();
         let since = ring.since(sequence);
         (since.gap, since.events.into_iter().map(event_row).collect())
+    }
+
+    /// What the host is.
+    #[zbus(out_args("information"))]
+    async fn get_host_information(&self) -> HashMap<&'static str, OwnedVariant> {
+        let HostInformation { name, architecture, kernel, cpus, memory, uptime } =
+            HostInformation::now();
+        let text = |text: String| OwnedVariant::from(zbus::Str::from(text));
+        HashMap::from([
+            ("name", text(name)),
+            ("architecture", text(architecture)),
+            ("kernel", text(kernel)),
+            ("cpus", cpus.into()),
+            ("memory", memory.into()),
+            ("uptime", uptime.into()),
+        ])
     }
 
     /// A guest claimed its name.
@@ -215,7 +248,7 @@ impl Manager {
         domain: &str,
         kind: &str,
         event: &str,
-        details: std::collections::HashMap<&str, zbus::Variant<'_>>,
+        details: HashMap<&str, Variant<'_>>,
     ) -> zbus::Result<()>;
 
     /// The version of the daemon.
@@ -232,6 +265,13 @@ impl Manager {
 }
 
 impl Manager {
+    async fn is_not_running(&self, name: &DomainName) -> Result<(), Failure> {
+        match self.0.keeper.find(Key::Name(name.clone())).await? {
+            Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
+            None => Ok(()),
+        }
+    }
+
     /// Begins a job that changes the files that define guests.
     async fn redefine<F>(
         &self,

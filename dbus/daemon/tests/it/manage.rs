@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
 use crate::host::{
-    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, error_parts, lifeline, pidfd, register_with, run,
-    uuid,
+    DOMAIN, Host, MANAGER, NAME, PATIENCE, ROOT, end, error_parts, lifeline, pidfd, register_with,
+    run, uuid,
 };
 use crate::qemu::StandIn;
 use crate::registry::property;
@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_millis(250);
 struct Guest {
     qemu: StandIn,
     path: OwnedObjectPath,
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
 }
 
 impl Guest {
@@ -32,7 +32,7 @@ impl Guest {
         let options = HashMap::from([("monitor", qemu.handed())]);
         let peer = host.peer().await;
         let path = register_with(&peer, name, &uuid(number), pidfd(), handed, options).await;
-        Self { qemu, path: path.unwrap(), _lifeline: kept }
+        Self { qemu, path: path.unwrap(), lifeline: kept }
     }
 
     async fn text(&self, bus: &Connection, name: &str) -> String {
@@ -170,6 +170,7 @@ fn a_qemu_that_hangs_holds_up_nobody() {
             "guest 'guest-1' has the job {number} (suspend) running; wait for its end, or cancel it"
         );
         assert_eq!(busy, ("org.glassbox.Glassbox1.Error.Busy".to_owned(), text));
+        eprintln!("a job of a QEMU that hangs, and a second one refused: {:?}", start.elapsed());
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
         stuck.wait(&bus, "Responding", false).await;
         let took = start.elapsed();
@@ -225,6 +226,80 @@ fn who_was_away_asks_for_what_was_missed() {
 }
 
 #[test]
+fn the_agent_is_known_by_its_channel_s_name() {
+    let host = Host::start();
+    run(async {
+        let bus = host.bus().await;
+        let mut told = signals(&bus, "Event").await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        web.qemu.happen("VSERPORT_CHANGE", &json!({ "id": "channel0", "open": true }));
+        let _started = next(&mut told).await;
+        let event: Event = next(&mut told).await.body().deserialize().unwrap();
+        assert_eq!((&*event.3, &*event.4), ("agent", "connected"));
+        assert_eq!(event.5["id"], zbus::Str::from("channel0").into());
+    });
+}
+
+/// How many events a guest floods with: more than the ring keeps.
+const FLOOD: usize = 20_000;
+
+#[test]
+fn a_flood_and_a_stuck_subscriber_cost_nobody_else() {
+    let host = Host::start();
+    let pid = host.daemon.as_ref().unwrap().id();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // Its runtime is not driven from then on, so it reads nothing of what it subscribed to.
+    let stuck = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _kept = stuck.block_on(async {
+        let bus = host.bus().await;
+        let events = signals(&bus, "Event").await;
+        (bus, events)
+    });
+    run(async {
+        let bus = host.bus().await;
+        let (web, db) =
+            (Guest::register(&host, "web", 1).await, Guest::register(&host, "db", 2).await);
+        web.wait(&bus, "VCPUs", 2u32).await;
+        db.wait(&bus, "VCPUs", 2u32).await;
+        let before = memory();
+        let flood = std::thread::spawn(move || {
+            for _ in 0..FLOOD / 2 {
+                web.qemu.happen("STOP", &Value::Null);
+                web.qemu.happen("RESUME", &Value::Null);
+            }
+            web
+        });
+        let mut slowest = Duration::ZERO;
+        while !flood.is_finished() {
+            let start = Instant::now();
+            db.text(&bus, "State").await;
+            slowest = slowest.max(start.elapsed());
+        }
+        let web = flood.join().unwrap();
+        web.wait(&bus, "Reason", word("unpaused")).await;
+        let start = Instant::now();
+        let (gap, events) = events_since(&bus, 0).await;
+        eprintln!(
+            "{FLOOD} events: calls for another guest took at most {slowest:?}, EventsSince {:?}, \
+             {before} KiB before and {} KiB after",
+            start.elapsed(),
+            memory()
+        );
+        assert!(gap && events.len() == 2048, "{} are kept", events.len());
+        let numbers = events.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
+        assert!(numbers, "numbers have no hole");
+        // The flood takes all of a CPU, so this is more than a call takes otherwise.
+        assert!(slowest < 4 * AT_ONCE, "{slowest:?}");
+        assert!(memory() < before + 8 * 1024, "it grew from {before} KiB to {} KiB", memory());
+    });
+}
+
+#[test]
 fn a_killed_daemon_s_monitors_are_taken_over() {
     let mut host = Host::start();
     let (web, last) = run(async {
@@ -252,6 +327,8 @@ fn a_killed_daemon_s_monitors_are_taken_over() {
         web.job(&bus, "Suspend").await.unwrap();
         web.wait(&bus, "State", word("paused")).await;
     });
+    end(&web.lifeline);
+    host.manager.wait_for_stored(&[]);
 }
 
 #[test]

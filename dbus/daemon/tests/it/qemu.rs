@@ -128,6 +128,7 @@ fn answer(command: &Value, state: &mut State) -> Value {
             json!({})
         }
         "system_reset" => json!({}),
+        "qom-get" => json!("org.qemu.guest_agent.0"),
         _ => return refusal(id, "GenericError", "the stand-in does not know it"),
     };
     json!({ "return": returned, "id": id })

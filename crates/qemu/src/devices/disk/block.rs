@@ -49,6 +49,9 @@ pub(super) struct Layer<'a> {
     pub(super) data: Option<Box<Layer<'a>>>,
     /// Whether it is the disk's own image.
     pub(super) top: bool,
+    /// What tells it from the other images of its disk: nothing for the disk's own, `.1` for the one that this is
+    /// a layer of, and so on; `.data` follows for a file of data.
+    pub(super) suffix: String,
 }
 
 impl Layer<'_> {
@@ -85,16 +88,21 @@ fn layers_of<'a>(facts: &StorageFacts, disk: &'a Disk, number: u32) -> Option<Ve
     let mut format = disk.driver.format;
     let mut metadata_cache = disk.metadata_cache;
     let mut numbers = number..;
-    for source in disk.source.chain() {
-        let top = layers.is_empty();
-        let mut layer = |source: &'a DiskSource, format, metadata_cache| {
+    for (depth, source) in disk.source.chain().enumerate() {
+        let top = depth == 0;
+        let suffix = if top { String::new() } else { format!(".{depth}") };
+        let mut layer = |source: &'a DiskSource, format, metadata_cache, suffix| {
             let image = Image { source, name: format!("libvirt-{}", numbers.next()?) };
             let kind = facts.resolve(source)?;
-            Some(Layer { disk, image, kind, format, metadata_cache, data: None, top })
+            Some(Layer { disk, image, kind, format, metadata_cache, data: None, top, suffix })
         };
-        let own = layer(source, format.unwrap_or(DiskFormat::Raw), metadata_cache)?;
+        let data_suffix = format!("{suffix}.data");
+        let own = layer(source, format.unwrap_or(DiskFormat::Raw), metadata_cache, suffix)?;
         let data = match &source.data {
-            Some(data) => Some(Box::new(layer(&data.source, data.format, data.metadata_cache)?)),
+            Some(data) => {
+                let cache = data.metadata_cache;
+                Some(Box::new(layer(&data.source, data.format, cache, data_suffix)?))
+            }
             None => None,
         };
         layers.push(Layer { data, ..own });

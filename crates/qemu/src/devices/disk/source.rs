@@ -67,29 +67,29 @@ fn opened(
     kind: fn(Access) -> Opened,
 ) -> String {
     let place = &layer.image.source.place;
-    if let Some(name) = descriptor(layer)
-        && let Some(set) = command.inherits_set(&name, &kind(layer.access()), place)
-    {
+    let name = descriptor(layer);
+    if let Some(set) = command.inherits_set(&name, &kind(layer.access()), place) {
         return set;
     }
     if let Some(group) = &layer.image.source.fd_group {
         let what = format!("no file descriptor '{group}' is inherited; pass one, or remove");
         command.refuse(place, format!("{what} 'fdgroup'"));
     }
-    needs(command, layer, path);
+    command.needs_openable(path, layer.access(), name, place);
     path.to_owned()
 }
 
-/// The name of what the caller may open for an image: its group, else the target of the disk whose image it is.
-fn descriptor(layer: &Layer<'_>) -> Option<String> {
-    let target = || layer.top.then(|| layer.disk.target.to_string());
-    layer.image.source.fd_group.clone().or_else(target)
+/// The name of what the caller may open for an image: its group, else the target of the disk, with what tells the
+/// images apart that the disk's own lies on.
+fn descriptor(layer: &Layer<'_>) -> String {
+    let target = || format!("{}{}", layer.disk.target, layer.suffix);
+    layer.image.source.fd_group.clone().unwrap_or_else(target)
 }
 
 /// Whether the caller opened the image. QEMU takes of a set what is open as it wants it, and does not find a
 /// descriptor for reading first when the only one is for writing too.
 pub(super) fn is_inherited(command: &Command<'_>, layer: &Layer<'_>) -> bool {
-    descriptor(layer).is_some_and(|name| command.launch.inherited.has(&name))
+    command.launch.inherited.has(&descriptor(layer))
 }
 
 fn needs(command: &mut Command<'_>, layer: &Layer<'_>, path: &str) {
