@@ -82,7 +82,7 @@ pub(crate) fn launch(
     for line in host_files::left_out(&prepared) {
         log::warning(line);
     }
-    let claimed = Claimed::claim(prepared, cli)?;
+    let claimed = Claimed::claim(prepared, cli, asked.handed.as_ref())?;
     let given = Given {
         start: asked.start,
         inheritance: asked.inheritance,
@@ -133,11 +133,11 @@ struct Claimed {
 }
 
 impl Claimed {
-    fn claim(prepared: Prepared, cli: &Cli) -> Result<Self, LaunchError> {
+    fn claim(prepared: Prepared, cli: &Cli, handed: Option<&Handed>) -> Result<Self, LaunchError> {
         // Before the daemon is asked: the locks' holder has its word even while the daemon does not know of it.
         let locks = claiming::lock(&prepared, cli)?;
         let (for_daemon, daemon_monitor) = UnixStream::pair().context("socketpair")?;
-        let keeper = claiming::register(&prepared, cli, for_daemon)?;
+        let keeper = claiming::register(&prepared, cli, for_daemon, handed)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),

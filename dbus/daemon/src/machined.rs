@@ -24,7 +24,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
 use self::registration::Answer;
-use crate::claims::Claim;
+use crate::claims::{Claim, Network};
 use crate::control::{Control, Controls};
 use crate::guest::Guest;
 
@@ -51,6 +51,7 @@ pub(crate) struct Machine {
     pub(crate) name: MachineName,
     uuid: DomainUuid,
     leader: u32,
+    network: Network,
 }
 
 /// Why a guest is not registered at all.
@@ -81,7 +82,12 @@ impl Machine {
             return Err(NotAMachine::SharedUnit(unit.to_owned()));
         }
         let name = MachineName::try_from(&claim.name).map_err(NotAMachine::Name)?;
-        Ok(Self { name, uuid: claim.uuid, leader: claim.leader.pid })
+        Ok(Self {
+            name,
+            uuid: claim.uuid,
+            leader: claim.leader.pid,
+            network: claim.network.clone(),
+        })
     }
 }
 
@@ -302,6 +308,7 @@ mod tests {
                 system_unit: unit.map(str::to_owned),
             },
             transient: false,
+            network: Network::default(),
         }
     }
 

@@ -68,10 +68,10 @@ impl Machined {
     }
 
     async fn register_by_bus(&self, machine: &Machine) -> Result<Answer, Refusal> {
-        let Machine { name, uuid, leader } = machine;
-        let no_interfaces: &[i32] = &[];
+        let Machine { name, uuid, leader, network } = machine;
+        let interfaces = network.interfaces.as_slice();
         let id: &[u8] = uuid.as_bytes();
-        let body = (name.as_str(), id, SERVICE, "vm", *leader, "", no_interfaces);
+        let body = (name.as_str(), id, SERVICE, "vm", *leader, "", interfaces);
         match self.call("RegisterMachineWithNetwork", &body).await {
             Ok(_) => Ok(Answer::Registered),
             Err(error) if is_named(&error, EXISTS) => Ok(Answer::Exists),
@@ -103,6 +103,12 @@ fn arguments(machine: &Machine, control: Option<&str>) -> Value {
         "class": "vm",
         "leader": machine.leader,
     });
+    if !machine.network.interfaces.is_empty() {
+        arguments["ifIndices"] = machine.network.interfaces.as_slice().into();
+    }
+    if let Some(cid) = machine.network.vsock_cid {
+        arguments["vSockCid"] = cid.into();
+    }
     if let Some(address) = control {
         arguments[CONTROL_ADDRESS] = address.into();
     }
@@ -123,6 +129,7 @@ fn read(answer: varlink::Answer, with_control: bool) -> Result<Answer, Refusal> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::Network;
 
     fn answer(text: &str, with_control: bool) -> Result<Answer, String> {
         read(serde_json::from_str(text).unwrap(), with_control).map_err(|why| why.to_string())
@@ -149,11 +156,12 @@ mod tests {
             name: (&"web".parse::<domain::DomainName>().unwrap()).try_into().unwrap(),
             uuid: uuid.parse().unwrap(),
             leader: 42,
+            network: Network { interfaces: vec![7], vsock_cid: Some(9) },
         };
         let told = arguments(&machine, Some("/run/glassbox/machine/web"));
         let expected = json!({
             "name": "web", "id": uuid, "service": "glassbox", "class": "vm", "leader": 42,
-            "controlAddress": "/run/glassbox/machine/web",
+            "ifIndices": [7], "vSockCid": 9, "controlAddress": "/run/glassbox/machine/web",
         });
         assert_eq!(told, expected);
         assert_eq!(arguments(&machine, None)[CONTROL_ADDRESS], Value::Null);
