@@ -184,7 +184,9 @@ fn another_user_reads_and_does_not_manage(host: &Host, path: &str) -> Result<()>
     let bus = as_alice(host, ROOT, "org.glassbox.Glassbox1.Registry", "Register", &register)?;
     ensure!(bus.status != 0 && bus.stderr.to_lowercase().contains("denied"), "{}", bus.stderr);
 
-    host.write_file("/etc/polkit-1/rules.d/50-alice.rules", GRANT)?;
+    // polkitd reads a file the moment that it appears, and not again when it is whole.
+    host.write_file("/tmp/50-alice.rules", GRANT)?;
+    host.sh("mv /tmp/50-alice.rules /etc/polkit-1/rules.d/")?;
     host.wait_for("polkit to grant", PATIENCE, || {
         as_alice(host, path, DOMAIN, "SetVCPUs", &["u", "2"])
             .is_ok_and(|granted| granted.status == 0)
