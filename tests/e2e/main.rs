@@ -20,6 +20,7 @@ mod input;
 mod lan;
 mod launcher;
 mod libvirt;
+mod machined;
 mod machines;
 mod manage;
 mod network;
