@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Cli, Register};
+use crate::handed::Handed;
 use crate::keeper::Keeper;
 use crate::launch::LaunchError;
 use crate::locks::Locks;
@@ -23,11 +24,12 @@ pub(crate) fn lock(identified: &Identified, cli: &Cli) -> Result<Locks, LaunchEr
 
 /// Claims name and UUID with the daemon, or sees to it that they are claimed as soon as there is one.
 ///
-/// `monitor` is the daemon's end of a monitor of QEMU's.
+/// `monitor` is the daemon's end of a monitor of QEMU's; `handed` has the guest's network devices.
 pub(crate) fn register(
     prepared: &Prepared,
     cli: &Cli,
     monitor: UnixStream,
+    handed: Option<&Handed>,
 ) -> Result<Keeper, LaunchError> {
     if cli.standalone || cli.register == Register::No {
         return Ok(Keeper::off());
@@ -38,6 +40,8 @@ pub(crate) fn register(
         uuid: prepared.uuid,
         transient: cli.transient,
         monitor,
+        interfaces: handed.map(Handed::interfaces).into_iter().flatten().copied().collect(),
+        vsock_cid: handed.and_then(Handed::vsock_cid),
     };
     match registry.claim(&registrant, Occasion::Start) {
         Answer::Held(claim) => Ok(Keeper::held(registry, registrant, claim)),

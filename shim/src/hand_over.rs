@@ -148,6 +148,7 @@ impl Handing {
                 }
             }
         }
+        self.notes.interfaces = taps.indexes().clone();
         let names: Vec<String> =
             taps.into_made().into_iter().map(crate::tap::MadeLink::leave).collect();
         note_links(&prepared.instance, &names)

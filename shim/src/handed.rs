@@ -9,7 +9,7 @@
 //! Names that begin with [`PREFIX`] are known here only. All others are what any caller may open for a device, see
 //! [`qemu::Inherited`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
@@ -52,6 +52,9 @@ const LONGEST_PATH: usize = 160;
 pub(crate) struct Notes {
     /// What could not be opened and why, by name.
     pub(crate) faults: BTreeMap<String, String>,
+    /// The guest's network devices on the host, by the kernel's numbers.
+    #[serde(default)]
+    pub(crate) interfaces: BTreeSet<i32>,
     /// `TimeoutStopSec=` of the unit, in microseconds.
     pub(crate) stop_timeout: Option<u64>,
 }
@@ -118,6 +121,11 @@ impl Handed {
     pub(crate) fn vsock_cid(&self) -> Option<u32> {
         let mut vsocks = self.fds.keys().filter_map(|label| label.strip_prefix("glassbox.vsock."));
         vsocks.find_map(|cid| cid.split('.').next()?.parse().ok())
+    }
+
+    /// The guest's network devices on the host, by the kernel's numbers, which are not seen from within the sandbox.
+    pub(crate) fn interfaces(&self) -> &BTreeSet<i32> {
+        &self.notes.interfaces
     }
 
     /// Whether the kernel's help for network devices was opened.

@@ -85,7 +85,7 @@ pub(crate) fn launch(
     for line in host_files::left_out(&prepared) {
         log::warning(line);
     }
-    let claimed = Claimed::claim(prepared, locks, cli)?;
+    let claimed = Claimed::claim(prepared, locks, cli, asked.handed.as_ref())?;
     let given = Given {
         start: asked.start,
         inheritance: asked.inheritance,
@@ -138,9 +138,14 @@ struct Claimed {
 impl Claimed {
     /// Claims with the daemon what is locked already: the locks' holder has its word even while the daemon does not
     /// know of it.
-    fn claim(prepared: Prepared, locks: Locks, cli: &Cli) -> Result<Self, LaunchError> {
+    fn claim(
+        prepared: Prepared,
+        locks: Locks,
+        cli: &Cli,
+        handed: Option<&Handed>,
+    ) -> Result<Self, LaunchError> {
         let (for_daemon, daemon_monitor) = UnixStream::pair().context("socketpair")?;
-        let keeper = claiming::register(&prepared, cli, for_daemon)?;
+        let keeper = claiming::register(&prepared, cli, for_daemon, handed)?;
         let directory =
             RuntimeDir::make(&prepared.place, &prepared.instance).map_err(|error| match error {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),

@@ -76,6 +76,10 @@ pub(crate) struct Registrant {
     /// The daemon's end of a monitor of QEMU's. It is kept for the daemon that comes after one that was stopped, and
     /// what QEMU says between the two waits in it.
     pub(crate) monitor: UnixStream,
+    /// The kernel's numbers of the guest's network devices on the host, as far as they were made before the claim.
+    pub(crate) interfaces: Vec<i32>,
+    /// The number of the guest's vsock, if that was opened before the claim.
+    pub(crate) vsock_cid: Option<u32>,
 }
 
 /// What a daemon is told beside the claim. An older one refuses the options that it does not know.
@@ -83,6 +87,7 @@ pub(crate) struct Registrant {
 struct Extras {
     monitor: bool,
     transient: bool,
+    network: bool,
 }
 
 /// The way to the daemon.
@@ -112,7 +117,11 @@ impl Registry {
     }
 
     async fn register(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
-        let mut extras = Extras { monitor: true, transient: registrant.transient };
+        let mut extras = Extras {
+            monitor: true,
+            transient: registrant.transient,
+            network: !registrant.interfaces.is_empty() || registrant.vsock_cid.is_some(),
+        };
         loop {
             let answer = self.call(registrant, extras, occasion).await;
             let Answer::Refused(words) = &answer else { return answer };
@@ -139,6 +148,13 @@ impl Registry {
         if extras.monitor {
             let monitor = Fd::from(registrant.monitor.as_fd());
             options.insert(dbus_api::OPTION_MONITOR, monitor.into());
+        }
+        if extras.network {
+            let Registrant { interfaces, vsock_cid, .. } = registrant;
+            let interfaces =
+                (!interfaces.is_empty()).then(|| (dbus_api::OPTION_INTERFACES, interfaces.into()));
+            let vsock_cid = vsock_cid.map(|cid| (dbus_api::OPTION_VSOCK_CID, cid.into()));
+            options.extend(interfaces.into_iter().chain(vsock_cid));
         }
         let body = (
             registrant.name.as_str(),
@@ -224,6 +240,8 @@ impl Extras {
         let refused = |key| unknown.contains(&format!("'{key}'"));
         let monitor = self.monitor && refused(dbus_api::OPTION_MONITOR);
         let transient = self.transient && refused(dbus_api::OPTION_TRANSIENT);
+        let network = self.network
+            && (refused(dbus_api::OPTION_INTERFACES) || refused(dbus_api::OPTION_VSOCK_CID));
         if monitor {
             log::warning(
                 "the management daemon is too old to take a monitor; it lists this guest and cannot manage it",
@@ -234,9 +252,15 @@ impl Extras {
                 "the management daemon is too old to know a transient guest; it takes this one for a persistent one",
             );
         }
-        (monitor || transient).then_some(Self {
+        if network {
+            log::info(
+                "the management daemon is too old to know of network devices; machinectl does not show them",
+            );
+        }
+        (monitor || transient || network).then_some(Self {
             monitor: self.monitor && !monitor,
             transient: self.transient && !transient,
+            network: self.network && !network,
         })
     }
 }

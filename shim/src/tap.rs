@@ -4,7 +4,7 @@
 //! A macvtap device outlives whoever opened it, so it is removed when the guest has ended; its name is made of the
 //! guest's address, so that the next start finds one that was left behind, and makes it anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,6 +33,8 @@ const HOST_SIDE: u8 = 0xfe;
 pub(crate) struct Taps {
     /// What was opened for an interface's first pair of queues, by the interface's alias.
     names: BTreeMap<String, String>,
+    /// The kernel's numbers of what was opened.
+    indexes: BTreeSet<i32>,
     made: Vec<MadeLink>,
 }
 
@@ -57,6 +59,7 @@ impl Taps {
         let wanted = first.or(interface.target.dev.as_ref()).map_or(ANY_NAME, String::as_str);
         let existing = existing(&netlink, interface, wanted)?;
         if let Some(link) = existing.as_ref().filter(|link| link.is_macvtap()) {
+            self.indexes.insert(link.index);
             return macvtap::open(interface, wanted, link.index).map(OwnedFd::from);
         }
         let tun = interface.backend.tap.as_deref().unwrap_or("/dev/net/tun");
@@ -67,6 +70,7 @@ impl Taps {
         if queue == 0 && is_managed(interface) {
             configure(&netlink, interface, bridge, &name, existing.is_none())?;
         }
+        self.indexes.insert(present(&netlink, interface, &name)?.index);
         self.names.insert(alias.to_owned(), name);
         Ok(file.into())
     }
@@ -79,6 +83,7 @@ impl Taps {
             macvtap::make(&netlink, interface, &name)?;
         }
         let index = present(&netlink, interface, &name)?.index;
+        self.indexes.insert(index);
         if queue == 0 {
             self.made.push(MadeLink { name: name.clone(), index });
         }
@@ -96,6 +101,11 @@ impl Taps {
             Some(link) => netlink.remove(link.index),
             None => Ok(()),
         }
+    }
+
+    /// The kernel's numbers of what was opened.
+    pub(crate) fn indexes(&self) -> &BTreeSet<i32> {
+        &self.indexes
     }
 
     /// What is to be removed when the guest has ended.

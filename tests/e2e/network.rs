@@ -1,6 +1,6 @@
 //! The host's side of guests' interfaces: tap devices on a bridge, and macvtap devices.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tests::{Definition, Host, Root, definition};
 
 use crate::lan::{self, LEASE};
@@ -74,9 +74,21 @@ fn a_guest_has_its_tap_device_made(root: Root) -> Result<()> {
     for part in [&*host_side, "mtu 1400", "master br0", "LOWER_UP", "multi_queue", "vnet_hdr on"] {
         assert!(made.contains(part), "{part} is not in {made}");
     }
+    machined_knows(&host, &made)?;
     host.systemctl(["stop", "qemu@web"])?.success()?;
     assert_eq!(unit.outcome()?, ("success".to_owned(), 0));
     assert_eq!(lan::link(&host, "vnet0")?, "", "it is gone with the guest");
+    Ok(())
+}
+
+/// The guest's device on the host, as `ip` shows it in one line, is the machine's.
+fn machined_knows(host: &Host, link: &str) -> Result<()> {
+    let machine = "/org/freedesktop/machine1/machine/web";
+    let property = ["org.freedesktop.machine1.Machine", "NetworkInterfaces"];
+    let ask = ["busctl", "get-property", "org.freedesktop.machine1", machine];
+    let told = host.run(ask.into_iter().chain(property))?.success()?.stdout;
+    let (index, _) = link.split_once(':').context("the link has a number")?;
+    assert_eq!(told.trim(), format!("ai 1 {index}"));
     Ok(())
 }
 

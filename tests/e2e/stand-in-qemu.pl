@@ -10,8 +10,8 @@ exit 1 if grep { /^none,accel=/ } @ARGV;
 
 my $monitor;
 for my $i (1 .. $#ARGV) {
-    # The shim's monitor is the one that is connected already.
-    next unless $ARGV[$i - 1] eq '-chardev' && $ARGV[$i] =~ /^socket,/ && $ARGV[$i] !~ /server=on/;
+    # The shim's monitor; the management daemon's is connected already, too.
+    next unless $ARGV[$i - 1] eq '-chardev' && $ARGV[$i] =~ /^socket,id=charshim,/;
     ($monitor) = $ARGV[$i] =~ /,fd=(\d+)/;
 }
 die "no monitor in: @ARGV\n" unless defined $monitor;

@@ -45,6 +45,12 @@ pub const ERROR_NO_SUCH_DOMAIN: &str = "org.glassbox.Glassbox1.Error.NoSuchDomai
 /// Key of the options of `Register`: the daemon's end of a socket pair whose other end is a monitor of QEMU's.
 pub const OPTION_MONITOR: &str = "monitor";
 
+/// Key of the options of `Register`: the guest's network devices on the host, as an array of the kernel's numbers (`ai`).
+pub const OPTION_INTERFACES: &str = "interfaces";
+
+/// Key of the options of `Register`: the number of the guest's vsock (`u`).
+pub const OPTION_VSOCK_CID: &str = "vsock-cid";
+
 /// The interface of each job's own object.
 pub const JOB_INTERFACE: &str = "org.glassbox.Glassbox1.Job";
 

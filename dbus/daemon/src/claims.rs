@@ -42,6 +42,17 @@ pub(crate) struct Claim {
     pub(crate) leader: Leader,
     /// Whether the guest's definition is gone with the guest.
     pub(crate) transient: bool,
+    /// What of the host's networks is the guest's.
+    pub(crate) network: Network,
+}
+
+/// What of the host's networks is a guest's, for machined to show. It decides nothing here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// The kernel's numbers of its network devices on the host.
+    pub(crate) interfaces: Vec<i32>,
+    /// The number of its vsock.
+    pub(crate) vsock_cid: Option<u32>,
 }
 
 /// How a claim was granted.
@@ -82,7 +93,7 @@ pub(crate) enum Taken {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { name, uuid, leader, transient: _ } = &*self.holder;
+        let Claim { name, uuid, leader, transient: _, network: _ } = &*self.holder;
         match self.what {
             Taken::Name => write!(f, "the name '{name}' is held by {leader}"),
             Taken::Uuid => write!(f, "the UUID {uuid} is held by guest '{name}', {leader}"),
@@ -175,6 +186,7 @@ mod tests {
             uuid: UUIDS[uuid].parse().unwrap(),
             leader: Leader { pid, born: 7, unit: unit.clone(), system_unit: unit },
             transient: false,
+            network: Network::default(),
         }
     }
 

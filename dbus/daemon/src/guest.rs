@@ -125,9 +125,9 @@ pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
     }
 }
 
-/// Registers the guest with each machined that appears. Does not return.
+/// Registers the guest with each machined that appears, and serves its control socket. Does not return.
 async fn enroll(
-    guest: &Guest,
+    guest: &Arc<Guest>,
     machine: &Machine,
     machined: &mut Machined,
     former: Option<JoinHandle<()>>,
@@ -137,9 +137,10 @@ async fn enroll(
         // However it ended, and if it hangs, machined is about to say what is wrong.
         drop(tokio::time::timeout(FORMER_PATIENCE, former).await);
     }
+    let control = machined.control(guest, machine);
     let mut enrolled = Some(enrolled);
     loop {
-        match machined.register(machine).await {
+        match machined.register(machine, control.as_ref()).await {
             Ok(()) => tracing::info!("guest '{}' is machine {}", guest.name(), machine.name),
             Err(refusal) => {
                 tracing::warn!(

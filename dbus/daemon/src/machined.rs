@@ -11,7 +11,10 @@
 //!      +--- machined is new ----+   (a new owner of its bus name: all guests register again)
 //! ```
 
+mod registration;
+
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{DomainUuid, MachineName, NameError};
@@ -20,7 +23,10 @@ use tokio::sync::watch;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use crate::claims::Claim;
+use self::registration::Answer;
+use crate::claims::{Claim, Network};
+use crate::control::{Control, Controls};
+use crate::guest::Guest;
 
 const BUS_NAME: &str = "org.freedesktop.machine1";
 const PATH: &str = "/org/freedesktop/machine1";
@@ -45,6 +51,7 @@ pub(crate) struct Machine {
     pub(crate) name: MachineName,
     uuid: DomainUuid,
     leader: u32,
+    network: Network,
 }
 
 /// Why a guest is not registered at all.
@@ -75,7 +82,12 @@ impl Machine {
             return Err(NotAMachine::SharedUnit(unit.to_owned()));
         }
         let name = MachineName::try_from(&claim.name).map_err(NotAMachine::Name)?;
-        Ok(Self { name, uuid: claim.uuid, leader: claim.leader.pid })
+        Ok(Self {
+            name,
+            uuid: claim.uuid,
+            leader: claim.leader.pid,
+            network: claim.network.clone(),
+        })
     }
 }
 
@@ -104,9 +116,12 @@ pub(crate) enum Refusal {
     /// A machine of an ended guest does not go.
     #[error("machined does not forget the former machine of that name; see machinectl status")]
     Stale,
-    /// The call failed.
+    /// The call on D-Bus failed.
     #[error("systemd-machined: {0}")]
     Call(zbus::Error),
+    /// The call over Varlink failed.
+    #[error("systemd-machined: {0}")]
+    Varlink(String),
 }
 
 impl From<zbus::Error> for Refusal {
@@ -125,6 +140,8 @@ impl From<zbus::Error> for Refusal {
 #[derive(Debug, Clone)]
 pub(crate) struct Machined {
     bus: Connection,
+    /// Serves the machines' control sockets; none where there is no place for them.
+    controls: Option<Controls>,
     /// Counts the times that machined appeared on the bus.
     arrivals: watch::Receiver<u64>,
 }
@@ -138,7 +155,7 @@ struct Known {
 
 impl Machined {
     /// Watches for machined on the system bus, without starting it.
-    pub(crate) async fn watch(bus: Connection) -> zbus::Result<Self> {
+    pub(crate) async fn watch(bus: Connection, controls: Option<Controls>) -> zbus::Result<Self> {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender("org.freedesktop.DBus")
@@ -149,7 +166,7 @@ impl Machined {
         let changes = MessageStream::for_match_rule(rule, &bus, None).await?;
         let (counter, arrivals) = watch::channel(0);
         tokio::spawn(count_arrivals(changes, counter));
-        Ok(Self { bus, arrivals })
+        Ok(Self { bus, controls, arrivals })
     }
 
     /// Returns when a machined appears that does not know our guests.
@@ -160,17 +177,31 @@ impl Machined {
         }
     }
 
+    /// Serves the control socket of a guest, if it can have one.
+    pub(crate) fn control(&self, guest: &Arc<Guest>, machine: &Machine) -> Option<Control> {
+        let opened = self.controls.as_ref()?.open(guest.clone(), machine);
+        opened
+            .inspect_err(|error| {
+                let name = guest.name();
+                tracing::warn!("guest '{name}' has no control socket for machinectl: {error}");
+            })
+            .ok()
+    }
+
     /// Registers a guest, or finds that it is registered already.
-    pub(crate) async fn register(&mut self, machine: &Machine) -> Result<(), Refusal> {
+    pub(crate) async fn register(
+        &mut self,
+        machine: &Machine,
+        control: Option<&Control>,
+    ) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS {
-            match self.call_register(machine).await {
-                Ok(_) => {
+            match self.try_register(machine, control.map(Control::path)).await? {
+                Answer::Registered => {
                     // Our own call may have started machined; that arrival is not news.
                     self.arrivals.mark_unchanged();
                     return Ok(());
                 }
-                Err(error) if is_named(&error, EXISTS) => {}
-                Err(error) => return Err(error.into()),
+                Answer::Exists | Answer::Unknown => {}
             }
             match self.look_up(machine).await? {
                 Some(known) if known.is(machine) => return Ok(()),
@@ -219,14 +250,6 @@ impl Machined {
         let body = (MACHINE, name);
         let reply = self.bus.call_method(Some(BUS_NAME), path, properties, "Get", &body).await?;
         reply.body().deserialize()
-    }
-
-    async fn call_register(&self, machine: &Machine) -> zbus::Result<Message> {
-        let Machine { name, uuid, leader } = machine;
-        let no_interfaces: &[i32] = &[];
-        let id: &[u8] = uuid.as_bytes();
-        let body = (name.as_str(), id, SERVICE, "vm", *leader, "", no_interfaces);
-        self.call("RegisterMachineWithNetwork", &body).await
     }
 
     async fn call_unregister(&self, machine: &Machine) -> zbus::Result<()> {
@@ -285,6 +308,7 @@ mod tests {
                 system_unit: unit.map(str::to_owned),
             },
             transient: false,
+            network: Network::default(),
         }
     }
 

@@ -12,6 +12,7 @@ mod caller;
 mod claims;
 mod cli;
 mod clock;
+mod control;
 mod definitions;
 mod failure;
 mod fdstore;
@@ -40,6 +41,7 @@ mod services;
 mod state;
 mod stream;
 mod systemd;
+mod varlink;
 mod vcpus;
 mod work;
 
@@ -63,6 +65,7 @@ use zbus::fdo::ObjectManager;
 use crate::authority::Authority;
 use crate::caller::Admission;
 use crate::cli::Options;
+use crate::control::Controls;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
@@ -110,13 +113,13 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let (publisher, publications) = mpsc::unbounded_channel();
     let herald = Herald::new(publisher.clone());
     let runner = Runner::new(publisher.clone());
+    let systemd = Systemd::new(bus.clone());
     let definitions = Arc::new(definitions(options));
-    let machined = machined(options, &bus).await?;
+    let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
     let handle = keeper.handle();
-    let systemd = Systemd::new(bus.clone());
     let services = Arc::new(Services {
         keeper: handle.clone(),
         runner,
@@ -207,8 +210,18 @@ fn definitions(options: &Options) -> Definitions {
     Definitions::new(SearchPath::user(&environment), runtime)
 }
 
+/// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
+fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)?;
+    Some(Controls { directory, runner: runner.clone(), systemd: systemd.clone(), own: geteuid() })
+}
+
 /// The machined that guests are registered with.
-async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<Machined>> {
+async fn machined(
+    options: &Options,
+    bus: &Connection,
+    controls: Option<Controls>,
+) -> anyhow::Result<Option<Machined>> {
     if options.user {
         tracing::info!(
             "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
@@ -216,7 +229,7 @@ async fn machined(options: &Options, bus: &Connection) -> anyhow::Result<Option<
         );
         return Ok(None);
     }
-    let machined = Machined::watch(bus.clone()).await;
+    let machined = Machined::watch(bus.clone(), controls).await;
     Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 

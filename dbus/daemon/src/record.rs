@@ -6,14 +6,17 @@
 use domain::{DomainName, DomainUuid, NameError};
 use serde::{Deserialize, Serialize};
 
-use crate::claims::Claim;
+use crate::claims::{Claim, Network};
 use crate::leader::Leader;
 
 /// The version of a record that the first daemon read.
 const FIRST: u32 = 1;
 
+/// The version of a record that may say that the guest is transient.
+const WITH_TRANSIENT: u32 = 2;
+
 /// The version of a record that says more; the last one that this daemon reads.
-const LAST: u32 = 2;
+const LAST: u32 = 3;
 
 /// What is written. It is no domain type: the names in it are fixed by what older daemons wrote.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +32,11 @@ struct Record {
     /// Since version 2.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transient: bool,
+    /// Since version 3, as the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    interfaces: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vsock_cid: Option<u32>,
 }
 
 /// A record cannot be read.
@@ -47,10 +55,14 @@ pub(crate) enum RecordFault {
 
 /// Writes the record of a claim.
 pub(crate) fn write(claim: &Claim) -> Vec<u8> {
-    let Claim { name, uuid, leader, transient } = claim;
+    let Claim { name, uuid, leader, transient, network } = claim;
     let record = Record {
         // An older daemon need not lose what it can hold.
-        version: if *transient { LAST } else { FIRST },
+        version: match (network == &Network::default(), *transient) {
+            (true, false) => FIRST,
+            (true, true) => WITH_TRANSIENT,
+            (false, _) => LAST,
+        },
         name: name.to_string(),
         uuid: uuid.to_string(),
         leader_pid: leader.pid,
@@ -58,6 +70,8 @@ pub(crate) fn write(claim: &Claim) -> Vec<u8> {
         unit: leader.unit.clone(),
         system_unit: leader.system_unit.clone(),
         transient: *transient,
+        interfaces: network.interfaces.clone(),
+        vsock_cid: network.vsock_cid,
     };
     serde_json::to_vec(&record).expect("a record has string keys only, and nothing in it can fail")
 }
@@ -85,6 +99,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
             system_unit: record.system_unit,
         },
         transient: record.transient,
+        network: Network { interfaces: record.interfaces, vsock_cid: record.vsock_cid },
     })
 }
 
@@ -114,10 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_s_network_is_kept() {
+        let text = WRITTEN
+            .replace(r#""version":1"#, r#""version":3"#)
+            .replace('}', r#","interfaces":[7,8],"vsock_cid":9}"#);
+        let claim = read(text.as_bytes()).unwrap();
+        assert_eq!(claim.network, Network { interfaces: vec![7, 8], vsock_cid: Some(9) });
+        assert_eq!(String::from_utf8(write(&claim)).unwrap(), text);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         let refusal = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
-        let newer = WRITTEN.replace(r#""version":1"#, r#""version":3,"monitor":true"#);
-        assert_eq!(refusal(&newer), "the record has version 3, this daemon knows 1 to 2");
+        let newer = WRITTEN.replace(r#""version":1"#, r#""version":4,"monitor":true"#);
+        assert_eq!(refusal(&newer), "the record has version 4, this daemon knows 1 to 3");
         let extended = WRITTEN.replace(r#""version":1"#, r#""version":1,"monitor":true"#);
         assert!(refusal(&extended).starts_with("the record is malformed: unknown field `monitor`"));
         assert!(
@@ -135,10 +160,13 @@ mod tests {
             (pid, born) in any::<(u32, u64)>(),
             unit in proptest::option::of(".{0,12}"),
             transient in any::<bool>(),
+            (interfaces, vsock_cid) in any::<(Vec<i32>, Option<u32>)>(),
         ) {
             let Ok(name) = DomainName::try_from(name.as_str()) else { return Ok(()) };
             let leader = Leader { pid, born, system_unit: unit.clone(), unit };
-            let claim = Claim { name, uuid: DomainUuid::from_random(bytes), leader, transient };
+            let network = Network { interfaces, vsock_cid };
+            let uuid = DomainUuid::from_random(bytes);
+            let claim = Claim { name, uuid, leader, transient, network };
             prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
         }
     }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use dbus_api::{OPTION_MONITOR, OPTION_TRANSIENT};
+use dbus_api::{OPTION_INTERFACES, OPTION_MONITOR, OPTION_TRANSIENT, OPTION_VSOCK_CID};
 use domain::{DomainName, DomainUuid};
 use zbus::message::Header;
 use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, Variant, interface};
 
 use crate::caller::{Admission, Caller, ask_bus};
-use crate::claims::Claim;
+use crate::claims::{Claim, Network};
 use crate::failure::Failure;
 use crate::keeper::{KeeperHandle, Request};
 use crate::leader::Leader;
@@ -67,6 +67,7 @@ impl Registry {
         let options = RegisterOptions::read(options)?;
         let mut request = read(name, uuid, leader, lifeline, caller)?;
         request.claim.transient = options.transient;
+        request.claim.network = options.network;
         request.monitor = options.monitor;
         let admitted = self.keeper.claim(request).await?;
         let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
@@ -97,7 +98,7 @@ fn read(
         .map_err(|fault| Failure::argument("leader", &fault))?;
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
-    let claim = Claim { name, uuid, leader, transient: false };
+    let claim = Claim { name, uuid, leader, transient: false, network: Network::default() };
     Ok(Request { claim, pidfd, lifeline, monitor: None })
 }
 
@@ -108,6 +109,8 @@ struct RegisterOptions {
     transient: bool,
     /// The daemon's end of a monitor.
     monitor: Option<Link>,
+    /// What of the host's networks is the guest's.
+    network: Network,
 }
 
 impl RegisterOptions {
@@ -116,13 +119,15 @@ impl RegisterOptions {
     fn read(mut options: HashMap<String, OwnedVariant>) -> Result<Self, Failure> {
         let transient = options.remove(OPTION_TRANSIENT).map(flag).transpose()?.unwrap_or(false);
         let monitor = options.remove(OPTION_MONITOR).map(|value| monitor(&value)).transpose()?;
+        let network = network(&mut options)?;
         let mut unknown: Vec<String> = options.into_keys().collect();
         if unknown.is_empty() {
-            return Ok(Self { transient, monitor });
+            return Ok(Self { transient, monitor, network });
         }
         unknown.sort_unstable();
         Err(Failure::InvalidArgs(format!(
-            "options: unknown key '{}'; glassboxd {} knows '{OPTION_TRANSIENT}' and '{OPTION_MONITOR}'",
+            "options: unknown key '{}'; glassboxd {} knows '{OPTION_TRANSIENT}', '{OPTION_MONITOR}', \
+             '{OPTION_INTERFACES}' and '{OPTION_VSOCK_CID}'",
             unknown.join("', '"),
             env!("CARGO_PKG_VERSION")
         )))
@@ -134,6 +139,25 @@ fn flag(value: OwnedVariant) -> Result<bool, Failure> {
         let text = format!("options: '{OPTION_TRANSIENT}' is of another type; give a boolean");
         Failure::InvalidArgs(text)
     })
+}
+
+/// Reads what machined is told of the guest's networks, in a form that it does not refuse.
+fn network(options: &mut HashMap<String, OwnedVariant>) -> Result<Network, Failure> {
+    let wrong = |key, what| Failure::InvalidArgs(format!("options: '{key}' {what}"));
+    let mut network = Network::default();
+    if let Some(value) = options.remove(OPTION_INTERFACES) {
+        let given = Vec::<i32>::try_from(value).ok();
+        network.interfaces = given
+            .filter(|given| given.iter().all(|index| *index > 0))
+            .ok_or_else(|| wrong(OPTION_INTERFACES, "is something else; give positive int32s"))?;
+    }
+    if let Some(value) = options.remove(OPTION_VSOCK_CID) {
+        // Below are the hypervisor, this host and one that is reserved, and the largest is any (vsock(7)).
+        let given = u32::try_from(value).ok().filter(|cid| (3..u32::MAX).contains(cid));
+        let what = "is something else; give a uint32 from 3 on";
+        network.vsock_cid = Some(given.ok_or_else(|| wrong(OPTION_VSOCK_CID, what))?);
+    }
+    Ok(network)
 }
 
 fn monitor(value: &OwnedVariant) -> Result<Link, Failure> {
@@ -165,6 +189,11 @@ mod tests {
             (&[("b", &one), ("a", &one)][..], "options: unknown key 'a', 'b'; glassboxd "),
             (&[("monitor", &one)], "options: 'monitor' is of another type; give a file descriptor"),
             (&[("transient", &one)], "options: 'transient' is of another type; give a boolean"),
+            (&[("interfaces", &one)], "options: 'interfaces' is something else; give positive"),
+            (
+                &[("vsock-cid", &one)],
+                "options: 'vsock-cid' is something else; give a uint32 from 3 on",
+            ),
         ] {
             let Err(Failure::InvalidArgs(text)) = options(pairs) else { panic!("refused") };
             assert!(text.starts_with(words), "{text}");

@@ -91,6 +91,15 @@ impl Systemd {
         reloaded.map(drop).map_err(|error| words(&error))
     }
 
+    /// Begins to stop a unit as `systemctl stop` does.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub(crate) async fn stop(&self, unit: &str) -> Result<(), String> {
+        let begun = self.call(MANAGER, "StopUnit", &(unit, "replace")).await;
+        begun.map(drop).map_err(|error| words(&error))
+    }
+
     /// Sends a signal to a unit's main process.
     ///
     /// # Errors

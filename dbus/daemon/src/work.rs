@@ -111,6 +111,15 @@ async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
     }
 }
 
+/// Begins to stop the unit of a guest that is a machine, which presses its power button first.
+pub(crate) async fn stop_unit(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    let unit = guest.leader().system_unit.as_deref().unwrap_or_default();
+    match systemd.stop(unit).await {
+        Ok(()) => Outcome::Done,
+        Err(words) => Outcome::Failed(format!("{unit}: {words}")),
+    }
+}
+
 /// Gives the guest's balloon a size in bytes.
 pub(crate) async fn set_memory(guest: Arc<Guest>, bytes: u64) -> Outcome {
     command(guest, "balloon", json!({ "value": bytes })).await

@@ -210,7 +210,8 @@ fn malformed(other: &Child) -> Vec<Malformed> {
     let no_socket = format!("lifeline: it is not a socket; {pair}");
     let wrong_kind = format!("lifeline: it is a socket of the wrong kind; {pair}");
     let no_pidfd = "leader: it is not a pidfd; get one from pidfd_open(2)";
-    let option = "options: unknown key 'screen'; glassboxd 0.1.0 knows 'transient' and 'monitor'";
+    let option = "options: unknown key 'screen'; glassboxd 0.1.0 knows 'transient', 'monitor', \
+                  'interfaces' and 'vsock-cid'";
     let screen = HashMap::from([("screen", OwnedVariant::from(1u32))]);
     let no_monitor = "options: 'monitor': it is not a stream socket; give one end of \
                       socketpair(AF_UNIX, SOCK_STREAM), the other being QEMU's";
