@@ -295,8 +295,8 @@ fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsF
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
-    // Whatever the daemon's umask: the guest's own account reads it.
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    // A definition may hold passwords of displays. Who is to read it is of the daemon's own account.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.sync_all()
 }
 
@@ -373,7 +373,7 @@ mod tests {
         place.definitions.define(&name(), &again).unwrap();
         assert_eq!(fs::read_to_string(place.path(file)).unwrap(), again);
         assert_eq!(place.definitions.read(&name()).unwrap(), again);
-        assert_eq!(fs::metadata(place.path(file)).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::metadata(place.path(file)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(place.files("etc/glassbox/qemu"), ["web.xml"]);
         place.definitions.set_autostart(&name(), true).unwrap();
         let defined = Defined { file: place.path(file), autostart: true };
