@@ -75,6 +75,10 @@ impl Sandbox {
             match element.name {
                 "kernel" | "initrd" | "dtb" | "shim" => self.reads(&element.text()),
                 "loader" if !flash => self.reads(&element.text()),
+                // The guest's own copy of the variables is made by its own account.
+                "nvram" => {
+                    attribute(element, "template").into_iter().for_each(|path| self.reads(path));
+                }
                 "acpi" => children(element, "table").for_each(|table| self.reads(&table.text())),
                 _ => {}
             }

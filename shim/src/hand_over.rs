@@ -26,6 +26,7 @@ use crate::handed::{self, Notes, forget};
 use crate::lending::Account;
 use crate::prepare::{self, Prepared};
 use crate::provide::{copy, make_folder};
+use crate::runtime_dir::is_units_own;
 use crate::service_manager::unit_stop_timeout;
 use crate::tap::Taps;
 use crate::vsock::HostPort;
@@ -117,10 +118,13 @@ impl Handing {
     /// Images and firmware.
     fn open_files(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
         let LaunchPlan { files, copies, .. } = &prepared.plan;
+        // What is in the guest's own folders its account opens by itself, with the account's rights.
         let opened = files
             .iter()
+            .filter(|file| !is_units_own(Path::new(&file.path)))
             .filter_map(|file| Some((file.descriptor.clone()?, host_files::open(file))));
-        let copied = copies.iter().map(|copied| {
+        let copies = copies.iter().filter(|copied| !is_units_own(Path::new(&copied.path)));
+        let copied = copies.map(|copied| {
             let open = copy(copied).and_then(|()| host_files::open_copy(copied));
             (copied.descriptor.clone(), open)
         });

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Definition;
 use crate::host;
 use crate::inheritance::Inheritance;
+use crate::runtime_dir::is_units_own;
 use crate::service_manager::ServiceManager;
 
 /// What the names of things begin with that are no device's.
@@ -173,10 +174,16 @@ fn label(kind: &FdKind, guest: &Path) -> Option<String> {
         FdKind::Device { paths, .. } => {
             Some(format!("device.{}", word(paths.first().map_or("", String::as_str))))
         }
+        FdKind::Output { path, .. } | FdKind::Connection { path }
+            if is_units_own(Path::new(path)) =>
+        {
+            None
+        }
         FdKind::Output { path, .. } => Some(format!("output.{}", word(path))),
         FdKind::Connection { path } => Some(format!("connection.{}", word(path))),
         FdKind::Listener { path } => {
-            (!Path::new(path).starts_with(guest)).then(|| format!("listener.{}", word(path)))
+            let own = Path::new(path).starts_with(guest) || is_units_own(Path::new(path));
+            (!own).then(|| format!("listener.{}", word(path)))
         }
         // Systemd shows the unit's credentials in the sandbox, too.
         FdKind::ShimMonitor

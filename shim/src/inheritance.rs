@@ -71,6 +71,11 @@ impl Inheritance {
         fds.filter_map(|(name, fd)| Some((name.clone(), identify(fd.as_ref()?)))).collect()
     }
 
+    /// The file descriptor of this name, the first of several, to be looked at.
+    pub(crate) fn peek(&self, name: &str) -> Option<&OwnedFd> {
+        self.0.get(name)?.first()?.as_ref()
+    }
+
     /// The names of what there is.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -38,7 +38,7 @@ use crate::supervise::{Running, signals, supervise};
 use crate::sys::{SignalSource, Spawn};
 use crate::tap::MadeLink;
 use crate::thread_groups::ThreadGroups;
-use crate::{actions, claiming, fds, host_files, log, pinning};
+use crate::{actions, claiming, fds, host_files, layers, log, pinning};
 
 /// Why no guest was started.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,9 @@ pub(crate) fn launch(
     }
     asked.handed.as_ref().map_or(Ok(()), |_| host_files::check_account(&prepared))?;
     host_files::check(&prepared, asked.handed.as_ref())?;
+    if asked.handed.is_some() {
+        layers::check(&prepared, &asked.inheritance)?;
+    }
     pinning::check(&prepared)?;
     for line in host_files::left_out(&prepared) {
         log::warning(line);

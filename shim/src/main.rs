@@ -33,6 +33,7 @@ mod identity;
 mod inheritance;
 mod keeper;
 mod launch;
+mod layers;
 mod lending;
 mod locks;
 mod log;

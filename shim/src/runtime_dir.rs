@@ -77,6 +77,17 @@ pub(crate) fn granted(variable: &str) -> Option<PathBuf> {
     folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
+/// Whether a path leads into a folder that systemd made for the unit's account: whoever broke out of QEMU may have put a
+/// link there, which root must not follow.
+pub(crate) fn is_units_own(path: &Path) -> bool {
+    let folders = ["RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY"];
+    let real = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    folders.iter().filter_map(|variable| granted(variable)).any(|own| {
+        let within = |real: &PathBuf| fs::canonicalize(&own).is_ok_and(|own| real.starts_with(own));
+        path.starts_with(&own) || real.as_ref().is_some_and(within)
+    })
+}
+
 /// The folder of what lasts until the next boot, or until the user's last logout.
 pub(crate) fn base() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {

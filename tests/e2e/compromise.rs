@@ -18,6 +18,7 @@ tests::on_root!(
     a_qemu_that_was_broken_into_reaches_nothing,
     images_stay_their_owners_and_are_open_to_their_guests,
     guests_are_exposed_as_little_as_their_definitions_allow,
+    root_goes_by_nothing_that_a_guest_may_have_written,
     a_guest_that_systemd_does_not_know_yet_is_refused,
 );
 
@@ -193,6 +194,52 @@ pub(crate) fn exposure(host: &Host, unit: &str) -> Result<f64> {
     let line = told.lines().last().context("it says nothing")?;
     let figure = line.split(&format!("{unit}: ")).nth(1).and_then(|rest| rest.split(' ').next());
     figure.with_context(|| line.to_owned())?.parse().with_context(|| line.to_owned())
+}
+
+/// A guest that broke out of its QEMU can write its image and its state. At its next start root reads neither.
+fn root_goes_by_nothing_that_a_guest_may_have_written(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    host.sh("echo secret >/root/secret; chmod 0600 /root/secret")?;
+    host.sh("truncate -s 4M /usr/share/code-image /usr/share/vars-image")?;
+    let firmware = "<loader readonly=\"yes\" type=\"pflash\">/usr/share/code-image</loader>
+        <nvram template=\"/usr/share/vars-image\"/></os>";
+    let web = Definition::new("web")?.replace("</os>", firmware)?;
+    web.install(&host)?;
+    host.reload()?;
+    let unit = host.start_guest("web")?;
+    let vars = "/var/lib/glassbox/guest/web/nvram/web_VARS.fd";
+    let owner = host.run(["stat", "--format=%u", vars])?.success()?.stdout;
+    assert_ne!(owner, "0\n", "the guest's account made its own copy");
+    unit.quit()?;
+
+    // Links to what only root may open, in the place of the variables and of a copy in the making.
+    for link in [vars.to_owned(), format!("{vars}.new")] {
+        host.sh(&format!("rm -f {vars}; ln -sfn /root/secret {link}"))?;
+        let started = host.systemctl(["start", unit.name()])?.status == 0;
+        if started {
+            let (_, qemu) = unit.processes()?;
+            let open = host.sh(&format!("readlink /proc/{qemu}/fd/*"))?.stdout;
+            assert!(!open.contains("/root/secret"), "{link}: {open}");
+            unit.quit()?;
+        }
+        let secret = host.sh("cat /root/secret; stat -c '%u %a' /root/secret")?.stdout;
+        assert_eq!(secret, "secret\n0 600\n", "{link}");
+        host.sh(&format!("rm -f {link}"))?;
+    }
+
+    // An image that says itself that it is a layer of something.
+    host.sh(&format!(
+        "rm {0}; qemu-img create -q -f qcow2 -F raw -b /root/secret {0}; chmod 0600 {0}",
+        web.disk()
+    ))?;
+    assert_eq!(host.systemctl(["start", unit.name()])?.status, 1);
+    let told = unit.status_line()?;
+    let start = format!(
+        "/etc/glassbox/qemu/web.xml:{}: /domain/devices/disk/source: the image is a layer of '/root/secret', which",
+        web.place("<source file")?
+    );
+    assert!(told.starts_with(&start), "{told}");
+    Ok(())
 }
 
 fn a_guest_that_systemd_does_not_know_yet_is_refused(root: Root) -> Result<()> {

@@ -295,7 +295,7 @@ fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsF
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
-    // A definition may hold passwords of displays. Who is to read it is of the daemon's own account.
+    // A definition may hold passwords of displays. Only the daemon's own account reads it.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.sync_all()
 }
