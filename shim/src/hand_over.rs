@@ -1,8 +1,8 @@
 //! `--hand-over`: the privileged step of a unit's start, run as root before the shim and outside of its sandbox.
 //!
 //! It plans the guest as the shim will, opens what the shim and QEMU have no right to, and hands the file descriptors
-//! to the service manager, which passes them to the shim. Nothing changes its owner: an image of root's is open
-//! to the one guest that has it in its definition, for as long as that guest runs.
+//! to the service manager, which passes them to the shim. No image changes its owner: one of root's is open to
+//! the one guest that has it in its definition, for as long as that guest runs.
 //!
 //! It starts no program, not even to ask QEMU something, and refuses nothing: what cannot be opened is told to the
 //! shim, which knows whether its guest needs it, and has one voice for all that is wrong with a start.

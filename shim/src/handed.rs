@@ -156,12 +156,11 @@ fn definition(fd: OwnedFd) -> anyhow::Result<Definition> {
 /// The privileged step and the shim plan the same definition on the same host, so that their names are equal.
 pub(crate) fn labels(plan: &LaunchPlan, guest: &Path) -> Vec<Option<String>> {
     let mut seen: HashMap<String, u32> = HashMap::new();
-    let numbered = |label: String| {
+    let mut numbered = |label: String| {
         let count = seen.entry(label.clone()).or_default();
         *count += 1;
         format!("{PREFIX}{label}.{}", *count - 1)
     };
-    let mut numbered = numbered;
     plan.fds.iter().map(|passed| label(&passed.kind, guest).map(&mut numbered)).collect()
 }
 

@@ -69,17 +69,14 @@ fn handed_files(prepared: &Prepared, handed: &Handed) -> Vec<String> {
         .filter(|(_, label)| label.as_ref().is_some_and(|label| handed.has(label)))
         .flat_map(|(passed, _)| devices(&passed.kind))
         .collect();
-    let mut files = plan.files.iter().filter(|file| !opened.contains(&file.path.as_str()));
-    let mut faults = Vec::new();
-    for file in &mut files {
-        let told = handed.fault(&seen_from_outside(file));
-        faults.extend(match (told, unusable(file)) {
-            (_, None) => None,
-            (Some(told), Some(_)) => Some(told.to_owned()),
-            (None, Some(_)) => Some(invisible(file).in_file(&prepared.file)),
-        });
-    }
-    faults
+    let files = plan.files.iter().filter(|file| !opened.contains(&file.path.as_str()));
+    let unusable = files.filter(|file| unusable(file).is_some());
+    unusable
+        .map(|file| match handed.fault(&seen_from_outside(file)) {
+            Some(told) => told.to_owned(),
+            None => invisible(file).in_file(&prepared.file),
+        })
+        .collect()
 }
 
 /// The devices that a file descriptor is opened of.
