@@ -55,11 +55,7 @@ fn lowest(disk: &Disk) -> Option<(String, &domain::Place)> {
     if source.backing != Backing::Unknown || format != Some(DiskFormat::Qcow2) {
         return None;
     }
-    let target = || match depth {
-        0 => disk.target.to_string(),
-        depth => format!("{}.{depth}", disk.target),
-    };
-    Some((source.fd_group.clone().unwrap_or_else(target), &source.place))
+    Some((qemu::image_descriptor(disk, source, depth), &source.place))
 }
 
 /// What an image says that it is a layer of.

@@ -70,6 +70,7 @@ mod vcpu;
 pub use arch::emulator;
 pub use complete::complete;
 pub use credentials::Credential;
+pub use devices::disk::image_descriptor;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
     HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, SocketPath,

@@ -18,6 +18,8 @@ mod frontend;
 mod remote;
 mod source;
 
+pub use source::image_descriptor;
+
 pub(crate) use check::check;
 pub(crate) use remote::firmware_storage;
 pub(crate) use source::managed_reservations;

@@ -90,7 +90,7 @@ fn layers_of<'a>(facts: &StorageFacts, disk: &'a Disk, number: u32) -> Option<Ve
     let mut numbers = number..;
     for (depth, source) in disk.source.chain().enumerate() {
         let top = depth == 0;
-        let suffix = if top { String::new() } else { format!(".{depth}") };
+        let suffix = source::suffix(depth);
         let mut layer = |source: &'a DiskSource, format, metadata_cache, suffix| {
             let image = Image { source, name: format!("libvirt-{}", numbers.next()?) };
             let kind = facts.resolve(source)?;

@@ -1,6 +1,6 @@
 //! The storage of images: files, devices, directories. Servers are in `remote`.
 
-use domain::devices::{DiskDevice, DiskFormat, Reservations, SourceKind};
+use domain::devices::{Disk, DiskDevice, DiskFormat, DiskSource, Reservations, SourceKind};
 
 use crate::command::Command;
 use crate::inherited::Opened;
@@ -82,8 +82,23 @@ fn opened(
 /// The name of what the caller may open for an image: its group, else the target of the disk, with what tells the
 /// images apart that the disk's own lies on.
 fn descriptor(layer: &Layer<'_>) -> String {
-    let target = || format!("{}{}", layer.disk.target, layer.suffix);
-    layer.image.source.fd_group.clone().unwrap_or_else(target)
+    named(layer.disk, layer.image.source, &layer.suffix)
+}
+
+/// The name under which the caller may open the image `source` of a disk, which stands `depth` images below the disk's
+/// own; see [`crate::Inherited`].
+#[must_use]
+pub fn image_descriptor(disk: &Disk, source: &DiskSource, depth: usize) -> String {
+    named(disk, source, &suffix(depth))
+}
+
+/// What tells the images of a disk apart by how far they stand below its own.
+pub(super) fn suffix(depth: usize) -> String {
+    if depth == 0 { String::new() } else { format!(".{depth}") }
+}
+
+fn named(disk: &Disk, source: &DiskSource, suffix: &str) -> String {
+    source.fd_group.clone().unwrap_or_else(|| format!("{}{suffix}", disk.target))
 }
 
 /// Whether the caller opened the image. QEMU takes of a set what is open as it wants it, and does not find a
