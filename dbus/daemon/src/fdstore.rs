@@ -1,4 +1,5 @@
-//! Claims in systemd's file descriptor store (sd_notify(3), `FDSTORE=1`), so that the daemon may die and lose none.
+//! Claims and events in systemd's file descriptor store (sd_notify(3), `FDSTORE=1`), so that the daemon may die and lose
+//! none.
 //!
 //! Three file descriptors make a claim: the record, the leader's pidfd, and the lifeline; a fourth one is the monitor
 //! of a guest that has one. Systemd is told not to
@@ -9,8 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use domain::DomainUuid;
@@ -24,12 +25,16 @@ use crate::keeper::Request;
 use crate::lifeline::Lifeline;
 use crate::monitor::Link;
 use crate::record;
+use crate::ring::{Ring, Told};
 
 /// No record is longer: name and units are 255 bytes at most, and JSON may write six for one.
 const LONGEST_RECORD: usize = 8192;
 
 /// The parts of a claim, as the store names them.
 const PARTS: [&str; 4] = ["record", "leader", "lifeline", "monitor"];
+
+/// The events, as the store names them.
+const EVENTS: &str = "events";
 
 /// Stores a claim. A failure is logged: the guest runs all the same.
 pub(crate) fn keep(guest: &Guest, lifeline: &Lifeline) {
@@ -40,10 +45,7 @@ pub(crate) fn keep(guest: &Guest, lifeline: &Lifeline) {
         let fds = [Some(record.as_fd()), Some(guest.pidfd()), Some(lifeline.as_fd()), monitor];
         for (part, fd) in PARTS.iter().zip(fds) {
             let Some(fd) = fd else { continue };
-            let name = fd_name(&claim.uuid, part);
-            let state =
-                [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
-            sd_notify::notify_with_fds(&state, &[fd])?;
+            store(&fd_name(&claim.uuid, part), fd)?;
         }
         Ok(())
     });
@@ -53,6 +55,34 @@ pub(crate) fn keep(guest: &Guest, lifeline: &Lifeline) {
             "guest '{name}' must register again when glassboxd restarts: cannot store its claim: {error}"
         );
     }
+}
+
+/// Goes on with the events of the former daemon, if it left some, or begins anew and stores those.
+///
+/// # Errors
+/// When the kernel has no memory for events.
+pub(crate) fn events(passed: &mut Vec<Inherited>, start: u64) -> io::Result<(Ring, Told)> {
+    let stored = passed.iter().position(|one| one.name == EVENTS).map(|at| passed.remove(at).fd);
+    match stored.map(Ring::take_over) {
+        Some(Ok(taken)) => return Ok(taken),
+        Some(Err(fault)) => {
+            tracing::warn!("the former daemon's events are lost: {fault}");
+            forget_part(EVENTS);
+        }
+        None => {}
+    }
+    let ring = Ring::new(start)?;
+    if let Err(error) = store(EVENTS, ring.file()) {
+        tracing::warn!(
+            "events will be lost when glassboxd restarts: they cannot be stored: {error}"
+        );
+    }
+    Ok((ring, Told::default()))
+}
+
+fn store(name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let state = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+    sd_notify::notify_with_fds(&state, &[fd])
 }
 
 /// Takes a claim out of the store.
@@ -110,7 +140,7 @@ fn restore(uuid: &str, mut parts: BTreeMap<&str, OwnedFd>) -> anyhow::Result<Req
     Ok(Request { claim, pidfd, lifeline: Lifeline::watch(lifeline)?, monitor })
 }
 
-fn record_file(claim: &Claim) -> std::io::Result<File> {
+fn record_file(claim: &Claim) -> io::Result<File> {
     let mut file = File::from(memfd_create("glassbox-claim", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&record::write(claim))?;
     Ok(file)

@@ -10,7 +10,7 @@
 //!                         +-------------------+
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
 use crate::definitions::Definitions;
+use crate::event;
 use crate::failure::Failure;
 use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
@@ -30,6 +31,7 @@ use crate::lifeline::Lifeline;
 use crate::machined::{Machine, Machined};
 use crate::monitor::{Link, Monitor};
 use crate::publisher::Publication;
+use crate::ring::Told;
 
 /// How many messages wait for the keeper before their senders do.
 const QUEUE: usize = 64;
@@ -128,6 +130,10 @@ pub(crate) struct Keeper {
     machined: Option<Machined>,
     herald: Herald,
     definitions: Arc<Definitions>,
+    /// What the former daemon told, while its claims are taken over.
+    told: Arc<Told>,
+    /// The guests whose end it told.
+    ended: HashSet<DomainUuid>,
 }
 
 /// What keeps one claim, beside its entry in the table.
@@ -157,6 +163,8 @@ impl Keeper {
             machined,
             herald,
             definitions,
+            told: Arc::default(),
+            ended: HashSet::new(),
         }
     }
 
@@ -194,10 +202,18 @@ impl Keeper {
     /// Takes over the claims of the former daemon, before anybody can ask for one.
     ///
     /// Gives what resolves when the objects of the guests are on the bus.
-    pub(crate) fn restore(&mut self, requests: Vec<Request>) -> Vec<oneshot::Receiver<()>> {
+    pub(crate) fn restore(
+        &mut self,
+        requests: Vec<Request>,
+        told: Told,
+    ) -> Vec<oneshot::Receiver<()>> {
+        self.told = Arc::new(told);
         let mut published = Vec::new();
         for request in requests {
             let name = request.claim.name.clone();
+            if request.lifeline.has_ended() && self.told.has_ended(&request.claim.uuid) {
+                self.ended.insert(request.claim.uuid);
+            }
             match self.admit(request) {
                 Ok(admitted) => published.push(admitted.published),
                 Err(conflict) => {
@@ -206,6 +222,7 @@ impl Keeper {
                 }
             }
         }
+        self.told = Arc::default();
         self.tell_status();
         published
     }
@@ -231,7 +248,7 @@ impl Keeper {
         let guest = Arc::new(Guest::new(claim, machine, pidfd, self.monitor(grant)));
         let subject = self.herald.of(guest.name(), guest.uuid());
         if let Some(link) = monitor {
-            guest.monitor().attach(link, subject);
+            guest.monitor().attach(link, subject, self.told.clone());
         }
         let (done, published) = oneshot::channel();
         let former = match grant {
@@ -319,6 +336,11 @@ impl Keeper {
     fn release(&mut self, token: Token) {
         let Some(claim) = self.claims.release(token) else { return };
         tracing::info!("guest '{}' ended, its name and UUID are free", claim.name);
+        if !self.ended.remove(&claim.uuid) {
+            // Before the store forgets the guest, or a daemon that is killed in between would never tell.
+            let stopped = Happening::plain(Kind::Lifecycle, event::ENDED);
+            self.herald.of(&claim.name, &claim.uuid).happened(stopped);
+        }
         fdstore::forget(&claim.uuid);
         self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
@@ -326,8 +348,6 @@ impl Keeper {
         if let Err(fault) = self.definitions.forget(&claim.name) {
             tracing::warn!("the definition of transient guest '{}' stays: {fault}", claim.name);
         }
-        let stopped = Happening::plain(Kind::Lifecycle, "stopped");
-        self.herald.of(&claim.name, &claim.uuid).happened(stopped);
         self.publish(Publication::Removed(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);

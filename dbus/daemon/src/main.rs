@@ -4,7 +4,7 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event`, `digest` and `vcpus`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod authority;
@@ -14,6 +14,8 @@ mod cli;
 mod clock;
 mod control;
 mod definitions;
+mod digest;
+mod event;
 mod failure;
 mod fdstore;
 mod guest;
@@ -105,20 +107,22 @@ fn run(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
 }
 
 /// Serves until a signal ends the daemon, or the bus does.
-async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
+async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
     let bus = connect(options).await?;
     let (publisher, publications) = mpsc::unbounded_channel();
-    let herald = Herald::new(publisher.clone());
+    let events = fdstore::events(&mut inherited, clock::realtime());
+    let (ring, told) = events.context("there is no memory for events")?;
+    let herald = Herald::new(ring, publisher.clone());
     let runner = Runner::new(publisher.clone());
     let systemd = Systemd::new(bus.clone());
     let definitions = Arc::new(definitions(options));
     let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
-    let restored = keeper.restore(claims);
+    let restored = keeper.restore(claims, told);
     let handle = keeper.handle();
     let services = Arc::new(Services {
         keeper: handle.clone(),

@@ -17,6 +17,7 @@ use super::{Monitor, lock};
 use crate::clock;
 use crate::happening::{Happening, Kind};
 use crate::herald::Subject;
+use crate::ring::Told;
 use crate::state::{State, WhyRunning};
 
 /// How long QEMU may owe an answer before it counts as not responding.
@@ -48,9 +49,9 @@ pub(super) async fn attend(
     mut orders: mpsc::Receiver<Order>,
     monitor: Arc<Monitor>,
     subject: Subject,
+    told: Arc<Told>,
 ) {
-    let mut talk = Talk::begin(&mut link, monitor, subject);
-    let mut buffer = vec![0; 4096];
+    let mut talk = Talk::begin(&mut link, monitor, subject, told);
     loop {
         let overdue = talk.overdue();
         let step = tokio::select! {
@@ -58,9 +59,9 @@ pub(super) async fn attend(
                 Some(order) => { talk.take(order, &mut link); Ok(()) }
                 None => return,
             },
-            read = link.turn(&mut buffer) => match read {
-                Ok(0) => Err(End::Closed),
-                Ok(length) => talk.receive(&buffer[..length], &mut link),
+            read = link.turn() => match read {
+                Ok(bytes) if bytes.is_empty() => Err(End::Closed),
+                Ok(bytes) => talk.receive(&bytes, &mut link),
                 Err(error) => Err(End::Broken(error)),
             },
             () = sleep_until(overdue) => { talk.fell_silent(); Ok(()) }
@@ -97,6 +98,8 @@ struct Talk {
     silent: bool,
     /// When QEMU last answered.
     answered: Instant,
+    /// What the former daemon told, until what it read last is read again.
+    told: Arc<Told>,
 }
 
 /// A command that QEMU owes the answer to.
@@ -118,7 +121,7 @@ enum Whose {
 }
 
 impl Talk {
-    fn begin(link: &mut Link, monitor: Arc<Monitor>, subject: Subject) -> Self {
+    fn begin(link: &mut Link, monitor: Arc<Monitor>, subject: Subject, told: Arc<Told>) -> Self {
         // The former daemon's commands had smaller numbers, for its host ran less long.
         let session = Session::take_over(LONGEST_LINE, clock::boottime());
         let mut talk = Self {
@@ -128,6 +131,7 @@ impl Talk {
             subject,
             silent: false,
             answered: Instant::now(),
+            told,
             session,
         };
         talk.await_answer(talk.session.last_command(), Whose::Negotiation);
@@ -186,6 +190,9 @@ impl Talk {
                 Message::Reply { id, result } => self.reply(id, result, link),
             }
         }
+        // What is told is in the ring, and need not be read again, whatever becomes of this daemon.
+        link.consume(bytes.len()).map_err(End::Broken)?;
+        self.told = Arc::default();
         self.subject.changed(&self.monitor);
         Ok(())
     }
@@ -197,7 +204,10 @@ impl Talk {
         }
         let state = self.monitor.face().state;
         if let Some(what) = Happening::of(&event.name, &event.data, state) {
-            self.subject.happened(what);
+            let digest = self.subject.digest(event);
+            if !self.told.has(digest) {
+                self.subject.qemu_said(event, what, digest);
+            }
         }
     }
 

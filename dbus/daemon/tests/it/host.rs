@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
+use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -207,6 +207,14 @@ impl ServiceManager {
             assert!(start.elapsed() < PATIENCE, "expected {expected:?}, the store has {names:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Puts a file with other content in the place of what is stored under this name.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) {
+        self.stored.lock().unwrap().retain(|(stored, _)| stored != name);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        self.store(name, file.into());
     }
 
     /// Puts something in the store.
