@@ -27,6 +27,7 @@ mod jobs;
 mod keeper;
 mod leader;
 mod lifeline;
+mod limits;
 mod log;
 mod machined;
 mod monitor;
@@ -108,6 +109,7 @@ fn run(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
 
 /// Serves until a signal ends the daemon, or the bus does.
 async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Result<()> {
+    limits::raise();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
