@@ -21,6 +21,7 @@ mod input;
 mod lan;
 mod launcher;
 mod libvirt;
+mod load;
 mod machined;
 mod machines;
 mod manage;

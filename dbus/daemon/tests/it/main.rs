@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod host;
+mod load;
 mod machined;
 mod manage;
 mod qemu;

@@ -390,6 +390,39 @@ fn every_event_is_told_once_though_the_daemon_is_killed() {
     });
 }
 
+#[test]
+fn an_end_is_told_once_though_the_store_forgets_it_late() {
+    let mut host = Host::start();
+    let (before, stored) = run(async {
+        let bus = host.bus().await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "State", word("running")).await;
+        let before = events_since(&bus, 0).await.1.last().unwrap().0;
+        let stored = host.manager.stored();
+        end(&web.lifeline);
+        wait_for_events(&bus, before, 1).await;
+        (before, stored)
+    });
+    host.manager.wait_for_stored(&names(&[]));
+    host.kill_daemon();
+    // As if the daemon had died when it had told of the end, before it had the store forget the guest.
+    for (name, fd) in stored.into_iter().filter(|(name, _)| name != "events") {
+        host.manager.store(&name, fd);
+    }
+    host.restart_daemon(None);
+    host.manager.wait_for_stored(&names(&[]));
+    run(async {
+        let bus = host.bus().await;
+        assert_eq!(words(&events_since(&bus, before).await), (false, vec!["stopped"]));
+        let other = Guest::register(&host, "web", 1).await;
+        other.wait(&bus, "State", word("running")).await;
+        end(&other.lifeline);
+        wait_for_events(&bus, before, 3).await;
+        let all = words(&events_since(&bus, before).await).1.len();
+        assert_eq!(all, 3, "the next guest of that UUID has an end of its own");
+    });
+}
+
 /// Waits until there are so many events after the one with this number.
 async fn wait_for_events(bus: &Connection, number: u64, count: usize) {
     let start = Instant::now();

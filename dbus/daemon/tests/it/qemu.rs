@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::StandInQemu;
 
 /// A stand-in QEMU, with a thread that answers until its other end is closed.
 pub(crate) struct StandIn {
@@ -19,9 +20,8 @@ pub(crate) struct StandIn {
 
 #[derive(Default)]
 struct State {
-    negotiated: bool,
     hangs: bool,
-    status: &'static str,
+    qemu: StandInQemu,
     commands: Vec<String>,
 }
 
@@ -29,11 +29,9 @@ impl StandIn {
     /// A QEMU whose guest runs, which greets as one that was just started.
     pub(crate) fn running() -> Self {
         let (socket, handed) = UnixStream::pair().unwrap();
-        let state = Arc::new(Mutex::new(State { status: "running", ..State::default() }));
+        let state = Arc::<Mutex<State>>::default();
         let stand_in = Self { socket, state, handed };
-        stand_in.say(
-            &json!({ "QMP": { "version": { "qemu": { "major": 10, "minor": 0, "micro": 0 } } } }),
-        );
+        stand_in.say(&StandInQemu::greeting());
         let (socket, state) = (stand_in.socket.try_clone().unwrap(), stand_in.state.clone());
         std::thread::spawn(move || serve(socket, &state));
         stand_in
@@ -96,44 +94,12 @@ fn serve(socket: UnixStream, state: &Mutex<State>) {
             );
         }
         let command: Value = serde_json::from_slice(&line[bad..]).unwrap();
-        answers.push_str(&format!("{}\r\n", answer(&command, &mut state.lock().unwrap())));
+        let mut state = state.lock().unwrap();
+        state.commands.push(command["execute"].as_str().unwrap().to_owned());
+        answers.push_str(&format!("{}\r\n", state.qemu.answer(&command)));
+        drop(state);
         if writer.write_all(answers.as_bytes()).is_err() {
             return;
         }
     }
-}
-
-fn answer(command: &Value, state: &mut State) -> Value {
-    let id = &command["id"];
-    let name = command["execute"].as_str().unwrap();
-    state.commands.push(name.to_owned());
-    let returned = match name {
-        "qmp_capabilities" if state.negotiated => {
-            return refusal(id, "CommandNotFound", "negotiated");
-        }
-        "qmp_capabilities" => {
-            state.negotiated = true;
-            json!({})
-        }
-        "query-status" => json!({ "status": state.status }),
-        "query-cpus-fast" => json!([{}, {}]),
-        "query-memory-size-summary" => json!({ "base-memory": 1 << 20 }),
-        "query-blockstats" => json!([]),
-        "stop" => {
-            state.status = "paused";
-            json!({})
-        }
-        "cont" => {
-            state.status = "running";
-            json!({})
-        }
-        "system_reset" => json!({}),
-        "qom-get" => json!("org.qemu.guest_agent.0"),
-        _ => return refusal(id, "GenericError", "the stand-in does not know it"),
-    };
-    json!({ "return": returned, "id": id })
-}
-
-fn refusal(id: &Value, class: &str, desc: &str) -> Value {
-    json!({ "error": { "class": class, "desc": desc }, "id": id })
 }
