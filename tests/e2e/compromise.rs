@@ -126,7 +126,7 @@ fn images_stay_their_owners_and_are_open_to_their_guests(root: Root) -> Result<(
 }
 
 /// A disk of the host's, which a container does not make by itself. Other containers look for free ones as well.
-fn loop_device(host: &Host, file: &str) -> Result<String> {
+pub(crate) fn loop_device(host: &Host, file: &str) -> Result<String> {
     let script = format!(
         "for number in $(seq 0 7); do
              device=/dev/loop$number
