@@ -49,6 +49,7 @@ define FILES
 0644 units/swtpm@.service $(systemunits)/swtpm@.service
 0644 units/virtiofsd@.service $(systemunits)/virtiofsd@.service
 0644 units/passt@.service $(systemunits)/passt@.service
+0644 units/vhost-device-vsock@.service $(systemunits)/vhost-device-vsock@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target

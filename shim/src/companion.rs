@@ -4,6 +4,7 @@
 //! ExecStartPre=+glassbox-qemu --companion web:fs0 --hand-over    hand_over: plans the guest, finds the program in it
 //!    | systemd's file descriptor store
 //! ExecStart=glassbox-qemu --companion web:fs0                    serve: makes the socket, becomes the program
+//! ExecStartPost=glassbox-qemu --companion web:vsock0 --listening await_socket: for a program that makes it by itself
 //! ```
 //!
 //! The definition stays with the privileged step, for it may have passwords. The program runs under the guest's
@@ -14,6 +15,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use domain::UnitInstance;
@@ -36,6 +38,12 @@ const ORDER: &str = "glassbox.companion";
 /// Where the folders of guests are, each with one folder for each of its companions (`RuntimeDirectory=`).
 const FOLDER: &str = "/run/glassbox/companion";
 
+/// What a companion's socket is called there.
+const SOCKET: &str = "socket";
+
+/// How often it is looked whether a program listens that tells nobody.
+const GLANCE: Duration = Duration::from_millis(20);
+
 /// The folder of a guest's companions.
 pub(crate) fn folder(guest: &UnitInstance) -> String {
     format!("{FOLDER}/{}", guest.directory())
@@ -44,7 +52,9 @@ pub(crate) fn folder(guest: &UnitInstance) -> String {
 /// The unit of a companion; none for a program that no unit runs yet.
 pub(crate) fn unit(helper: &Helper, guest: &UnitInstance) -> Option<String> {
     let service = match helper.service {
-        Service::Swtpm | Service::Virtiofsd | Service::Passt => helper.service.as_str(),
+        Service::Swtpm | Service::Virtiofsd | Service::Passt | Service::Vsock => {
+            helper.service.as_str()
+        }
         Service::Reservations => return None,
     };
     Some(format!("{service}@{guest}:{}.service", helper.device))
@@ -67,6 +77,8 @@ struct Order {
     /// What runs, and ends, before.
     before: Vec<Invocation>,
     program: Invocation,
+    /// What to do where there is no such program.
+    advice: String,
     /// Where a socket is made that the program finds listening.
     socket: Option<String>,
     files: Vec<NeededFile>,
@@ -116,6 +128,7 @@ impl Order {
         Self {
             before: helper.before.clone(),
             program: helper.program.clone(),
+            advice: advice(helper.service).to_owned(),
             socket: helper.service.listener().map(|_| helper.socket.clone()),
             files: files.collect(),
         }
@@ -142,7 +155,34 @@ pub(crate) fn serve() -> anyhow::Result<Infallible> {
         sd_notify::notify(&[NotifyState::Ready])?;
     }
     let error = sys::become_program(&order.program, listener.map(Into::into));
-    bail!("{} cannot be run: {error}; install it", order.program.program)
+    bail!("{} cannot be run: {error}; {}", order.program.program, order.advice)
+}
+
+/// Waits until the program of a companion's service has made the socket that it makes by itself, and so listens.
+///
+/// # Errors
+/// When the program has ended.
+pub(crate) fn await_socket(instance: &str) -> anyhow::Result<()> {
+    let (guest, device) = parse(instance).map_err(anyhow::Error::msg)?;
+    let folder = folder(&UnitInstance::from(&guest.name));
+    let socket = Path::new(&folder).join(device).join(SOCKET);
+    // systemd tells it to the commands of a unit whose main process it has started (systemd.exec(5)).
+    let program = std::env::var("MAINPID").context("this is for ExecStartPost= of a unit")?;
+    let program = Path::new("/proc").join(program);
+    while !socket.exists() {
+        ensure!(program.exists(), "the program has ended; its own messages say why");
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+fn advice(service: Service) -> &'static str {
+    match service {
+        Service::Vsock => "install it, or load the module vhost_vsock",
+        Service::Swtpm | Service::Virtiofsd | Service::Passt | Service::Reservations => {
+            "install it"
+        }
+    }
 }
 
 fn usable(file: &NeededFile) -> anyhow::Result<()> {

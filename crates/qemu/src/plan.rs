@@ -46,6 +46,18 @@ pub struct LaunchPlan {
     pub quotas: ThreadQuotas,
     /// What the guest says when it is ready; none of a guest that is when its CPUs run.
     pub ready: Option<GuestReady>,
+    /// The number of a vsock that a program serves: no other guest of the host is to have it, and there is no kernel
+    /// to see to that.
+    pub vsock: Option<VsockNumber>,
+}
+
+/// The number of a guest's vsock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VsockNumber {
+    /// The number.
+    pub cid: u32,
+    /// The element that gives it.
+    pub place: Place,
 }
 
 /// How the guest says that it is ready, with a line `READY=1`.
@@ -378,18 +390,20 @@ pub enum Service {
     Virtiofsd,
     /// A network, `passt(1)`.
     Passt,
+    /// A vsock, vhost-device-vsock.
+    Vsock,
     /// Reservations of SCSI disks, `qemu-pr-helper(8)`.
     Reservations,
 }
 
 impl Service {
     /// The file descriptor at which a program of this kind finds its socket listening; none for one that makes the
-    /// socket by itself, and goes to the background when it listens.
+    /// socket by itself.
     #[must_use]
     pub fn listener(self) -> Option<i32> {
         match self {
             Self::Swtpm | Self::Virtiofsd => Some(LISTENER),
-            Self::Passt | Self::Reservations => None,
+            Self::Passt | Self::Vsock | Self::Reservations => None,
         }
     }
 
@@ -400,6 +414,7 @@ impl Service {
             Self::Swtpm => "swtpm",
             Self::Virtiofsd => "virtiofsd",
             Self::Passt => "passt",
+            Self::Vsock => "vhost-device-vsock",
             Self::Reservations => "qemu-pr-helper",
         }
     }

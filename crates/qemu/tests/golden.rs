@@ -1,6 +1,7 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
 //! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
-//! line; `credentials.txt` those of the unit, a name and a number of bytes a line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! line; `credentials.txt` those of the unit, a name and a number of bytes a line; `host-lacks.txt` devices of the kernel
+//! that the host does not have, one a line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
@@ -86,6 +87,12 @@ fn credentials(case: &Path) -> Vec<Credential> {
     text.lines().map(|line| credential(line.split_once(' ').unwrap())).collect()
 }
 
+/// Whether a case's host is without this device.
+fn lacks(case: &Path, device: &str) -> bool {
+    let text = std::fs::read_to_string(case.join("host-lacks.txt")).unwrap_or_default();
+    text.lines().any(|line| line == device)
+}
+
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let faults = Faults::new();
@@ -96,6 +103,7 @@ fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let mut facts = host(domain.name.as_str());
         facts.credentials = credentials(case);
+        facts.network.vhost_vsock = !lacks(case, "/dev/vhost-vsock");
         qemu::complete(&mut domain, &facts, &faults);
         if !faults.any_refused() {
             lasts(&domain, &facts);
@@ -173,6 +181,9 @@ fn show(plan: &LaunchPlan) -> String {
     if let Some(ready) = &plan.ready {
         writeln!(text, "ready in {} s at {}", ready.timeout.as_secs(), show_ready(&ready.at))
             .unwrap();
+    }
+    if let Some(vsock) = &plan.vsock {
+        writeln!(text, "cid {} by {}", vsock.cid, vsock.place.path).unwrap();
     }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
