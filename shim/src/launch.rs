@@ -307,6 +307,10 @@ fn awaited(
             let what = format!("this host cannot listen at port {port} of its vsock: {error}");
             PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
         }
+        ReadyAt::VsockProgram { path, place } => {
+            let what = format!("the guest cannot be heard at '{path}': {error}");
+            PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
+        }
     })
 }
 

@@ -41,3 +41,4 @@ mod unruly;
 mod user;
 mod virtual_networks;
 mod vm;
+mod vsock;

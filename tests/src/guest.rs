@@ -76,13 +76,14 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     // The classes of the PCI Code and ID Assignment Specification: SCSI, IDE, AHCI, NVMe, other storage (QEMU's
-    // virtio-fs), Ethernet.
+    // virtio-fs), Ethernet, other communication (a vsock).
     ("0x010000", &["virtio_scsi", "sd_mod", "sr_mod"]),
     ("0x010180", &["ata_piix", "sd_mod", "sr_mod"]),
     ("0x010601", &["ahci", "sd_mod", "sr_mod"]),
     ("0x010802", &["nvme"]),
     ("0x018000", &["virtiofs"]),
     ("0x020000", &["e1000", "e1000e"]),
+    ("0x078000", &["vmw_vsock_virtio_transport"]),
 ];
 
 /// The overlay layer that has the image in [`IMAGES`] for containers on `root`; made when the cache lacks it.

@@ -21,6 +21,7 @@
 
 pub mod cache;
 mod cgroups;
+mod crate_layer;
 pub mod definition;
 pub mod demo;
 mod each_root;

@@ -88,6 +88,14 @@ pub enum ReadyAt {
         /// The element that says so.
         place: Place,
     },
+    /// At a Unix stream socket, where the shim listens: the program that serves the guest's vsock connects to it for
+    /// each connection of the guest's. It does not pass on that the guest has closed only its half of one.
+    VsockProgram {
+        /// The socket's path.
+        path: String,
+        /// The element that says so.
+        place: Place,
+    },
 }
 
 /// The password of a display.

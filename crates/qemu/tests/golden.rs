@@ -197,6 +197,7 @@ fn show_ready(at: &ReadyAt) -> String {
         ReadyAt::Vsock { cid, port, place } => {
             format!("host's port {port} for cid {cid} by {}", place.path)
         }
+        ReadyAt::VsockProgram { path, place } => format!("socket {path} by {}", place.path),
     }
 }
 

@@ -84,6 +84,7 @@ fn by_program(command: &mut Command<'_>, vsock: &Vsock, cid: u32) {
     let device = virtio(&vsock.virtio, device).set("chardev", id);
     command.device(&placed(command, &vsock.info, device));
     command.vsock = Some(VsockNumber { cid, place: vsock.place.clone() });
+    ready::note_vsock_program(command, &ports);
     let options =
         [("--guest-cid", cid.to_string()), ("--socket", socket.clone()), ("--uds-path", ports)];
     let arguments = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
