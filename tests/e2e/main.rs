@@ -34,6 +34,7 @@ mod sandbox;
 mod sector;
 mod shutdown;
 mod stop;
+mod system;
 mod templates;
 mod thread_groups;
 mod tools;

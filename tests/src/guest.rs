@@ -95,9 +95,14 @@ pub fn prepare(root: Root) -> Result<PathBuf> {
     Ok(artifact(root)?.join("layer"))
 }
 
+/// The folder of all modules of the guest's kernel, as they lie below `/usr/lib/modules/RELEASE`.
+pub(crate) fn modules(root: Root) -> Result<PathBuf> {
+    Ok(artifact(root)?.join("modules"))
+}
+
 /// Puts all modules of the kernel below `tree`, where a whole system looks for them.
 pub(crate) fn put_modules(root: Root, tree: &Path) -> Result<()> {
-    let modules = artifact(root)?.join("modules");
+    let modules = modules(root)?;
     let release = fs::read_to_string(modules.join("release"))?;
     let folder = tree.join("usr/lib/modules");
     fs::create_dir_all(&folder)?;

@@ -40,6 +40,7 @@ pub mod second_process;
 mod setup;
 mod skip;
 mod state;
+mod system_guest;
 pub mod tally;
 pub mod unit;
 mod vm;
