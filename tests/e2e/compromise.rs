@@ -153,10 +153,17 @@ fn layered(name: &str, images: &str, block: Option<&str>) -> Result<Definition> 
          <nvram template=\"{images}/vars-template\">{images}/vars</nvram></os>"
     );
     let raw = format!(
-        "<disk type=\"block\"><driver name=\"qemu\" type=\"raw\"/><source dev=\"{block}\"/>
+        "<disk type=\"block\"><driver name=\"qemu\" type=\"raw\" cache=\"directsync\"/><source dev=\"{block}\"/>
          <target dev=\"vdb\" bus=\"virtio\"/></disk><controller type=\"usb\""
     );
-    definition.replace("</os>", &firmware)?.replace("<controller type=\"usb\"", &raw)
+    // One uses the host's cache of what both lie on, and one does not.
+    definition
+        .replace(
+            "<driver name=\"qemu\" type=\"qcow2\"",
+            "<driver name=\"qemu\" type=\"qcow2\" cache=\"none\" io=\"native\"",
+        )?
+        .replace("</os>", &firmware)?
+        .replace("<controller type=\"usb\"", &raw)
 }
 
 /// The most that `systemd-analyze security` may say, and what a definition has for it.

@@ -84,9 +84,9 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
-    HostFile, Invocation, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt,
-    Service, ThreadCpus, ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink, VsockNumber,
-    WrittenFile,
+    HostCache, HostFile, Invocation, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread,
+    ReadyAt, Service, ThreadCpus, ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink,
+    VsockNumber, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

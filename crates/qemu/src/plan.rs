@@ -207,7 +207,20 @@ pub enum FdKind {
         name: String,
         /// Which of those of this name it is.
         index: usize,
+        /// For an image, how the host's cache is to be used.
+        cache: Option<HostCache>,
     },
+}
+
+/// Whether what is read and written goes by the host's cache, which is a flag of an open file (`O_DIRECT`, open(2)).
+///
+/// QEMU 9.1 and newer find an image by that flag among what they inherited, and older ones set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCache {
+    /// Whether it does not.
+    pub bypassed: bool,
+    /// The element that names the image.
+    pub place: Place,
 }
 
 impl FdKind {

@@ -228,8 +228,16 @@ fn show_fd(kind: &FdKind) -> String {
         | FdKind::Output { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
-        | FdKind::Credential { .. }
-        | FdKind::Inherited { .. } => format!("{kind:?}"),
+        | FdKind::Credential { .. } => format!("{kind:?}"),
+        FdKind::Inherited { name, index, cache } => {
+            let cache = cache.as_ref().map(|cache| (cache.bypassed, &cache.place.path));
+            let how = match cache {
+                None => String::new(),
+                Some((true, image)) => format!(" past the host's cache, for {image}"),
+                Some((false, image)) => format!(" by the host's cache, for {image}"),
+            };
+            format!("Inherited {name} {index}{how}")
+        }
     }
 }
 

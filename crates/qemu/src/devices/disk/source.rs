@@ -5,9 +5,9 @@ use domain::devices::{Disk, DiskDevice, DiskFormat, DiskSource, Reservations, So
 use crate::command::Command;
 use crate::inherited::Opened;
 use crate::json::Object;
-use crate::plan::{Access, FdKind, Helper, Invocation, PassedPci, Service};
+use crate::plan::{Access, FdKind, Helper, HostCache, Invocation, PassedPci, Service};
 
-use super::block::Layer;
+use super::block::{Layer, bypasses_cache};
 use super::remote;
 
 /// The driver and options of an image's storage node; nothing when it is refused.
@@ -68,7 +68,8 @@ fn opened(
 ) -> String {
     let place = &layer.image.source.place;
     let name = descriptor(layer);
-    if let Some(set) = command.inherits_set(&name, &kind(layer.access()), place) {
+    let cache = HostCache { bypassed: bypasses_cache(layer.disk), place: place.clone() };
+    if let Some(set) = command.inherits_image(&name, &kind(layer.access()), &cache) {
         return set;
     }
     if let Some(group) = &layer.image.source.fd_group {
