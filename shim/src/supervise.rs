@@ -27,7 +27,6 @@ use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
 use crate::sys::{self, Arrived, SignalSource};
 use crate::thread_groups::ThreadGroups;
-use crate::vsock::HostPort;
 use crate::watchdog::Watchdog;
 use crate::{caller, consoles, dump, log, pinning};
 
@@ -116,7 +115,6 @@ pub(crate) fn supervise(running: Running<'_>, guest: Guest) -> io::Result<Fate> 
         monitor_open: true,
         deadline,
         watchdog: None,
-        refusing: None,
         places: Vec::new(),
         status: None,
     };
@@ -142,8 +140,6 @@ struct Supervisor<'a> {
     deadline: Option<Instant>,
     /// While the guest is neither starting nor going down.
     watchdog: Option<Watchdog>,
-    /// Where a guest is told that nobody listens to it any more.
-    refusing: Option<HostPort>,
     /// Where the consoles are, for the status line.
     places: Vec<String>,
     /// What the service manager is to be told at the end of this turn: the last of a flood of states.
@@ -165,14 +161,13 @@ impl Supervisor<'_> {
     /// Waits until something happens or a time has come.
     fn wait(&self) -> io::Result<Ready> {
         let monitor = self.monitor_open.then(|| self.running.monitor.as_fd());
-        let readiness = self.running.readiness.as_ref().and_then(Readiness::fd);
         let sources = [
             Some(self.running.pidfd.as_fd()),
             Some(self.running.signals.file().as_fd()),
             monitor,
             self.running.keeper.fd(),
             self.running.caller.fd(),
-            readiness.or(self.refusing.as_ref().map(AsFd::as_fd)),
+            self.running.readiness.as_ref().and_then(Readiness::fd),
         ];
         let mut polled: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
@@ -218,7 +213,7 @@ impl Supervisor<'_> {
                 }
                 if let Some(request) = self.request(arrived) {
                     if request != Request::Reset {
-                        self.await_no_more();
+                        self.running.readiness = None;
                     }
                     self.feed(Input::Request(request))?;
                 }
@@ -331,7 +326,7 @@ impl Supervisor<'_> {
                 Effect::Stopping => {
                     // From here on the service manager has a limit of its own, and QEMU one of the guest's.
                     self.watchdog = None;
-                    self.listen_no_more();
+                    self.running.readiness.iter_mut().for_each(Readiness::give_up);
                     self.running.manager.notify(&[NotifyState::Stopping]);
                 }
                 Effect::Status(status) => self.status = Some(status),
@@ -362,7 +357,7 @@ impl Supervisor<'_> {
     fn ready(&mut self, standing: Standing) {
         self.deadline = None;
         if standing != Standing::Running {
-            self.await_no_more();
+            self.running.readiness = None;
         }
         let Some(readiness) = &mut self.running.readiness else { return self.announce(standing) };
         let patience = readiness.begin(Instant::now()) + MANAGER_GRACE;
@@ -374,35 +369,20 @@ impl Supervisor<'_> {
 
     /// Takes what the guest says of itself.
     fn listen_to_guest(&mut self) -> io::Result<()> {
-        if let Some(port) = &self.refusing {
-            port.refuse();
-            return Ok(());
-        }
         let Some(readiness) = &mut self.running.readiness else { return Ok(()) };
         match readiness.listen() {
             Heard::Nothing | Heard::Something => {}
             Heard::Ready => {
-                self.await_no_more();
+                self.running.readiness = None;
                 self.announce(Standing::Running);
             }
             Heard::Closed => {
+                readiness.give_up();
                 let words = format!("QEMU closed the port before it said {readiness}");
-                self.listen_no_more();
                 self.feed(Input::NotReady(words))?;
             }
         }
         Ok(())
-    }
-
-    /// The guest has said what was awaited, or nobody waits for it any more.
-    fn await_no_more(&mut self) {
-        self.listen_no_more();
-        self.running.readiness = None;
-    }
-
-    fn listen_no_more(&mut self) {
-        let port = self.running.readiness.as_mut().and_then(Readiness::give_up);
-        self.refusing = self.refusing.take().or(port);
     }
 
     /// A guest that was awaited and did not come is one that was not started.

@@ -111,11 +111,6 @@ impl HostPort {
         }
     }
 
-    /// Closes what connections there are.
-    pub(crate) fn refuse(&self) {
-        while self.accept().is_some() {}
-    }
-
     /// Whether a guest that has closed its half of a connection is seen to have.
     pub(crate) fn passes_ends(&self) -> bool {
         match self {

@@ -19,8 +19,8 @@ const RECIPE_VERSION: u32 = 1;
 /// The disk's name in [`guest::IMAGES`]; its format is raw.
 pub(crate) const DISK: &str = "system.ext4";
 
-/// Beside the root's: the guest's kernel has its drivers as modules, which its systemd loads.
-const PACKAGES: [&str; 2] = ["kmod", "openssh-server"];
+/// Beside the root's: the guest's kernel has its drivers as modules, which its systemd loads, and networkd waits for udev.
+const PACKAGES: [&str; 3] = ["kmod", "openssh-server", "udev"];
 
 /// Files of the system's own. An empty machine id is one that systemd chooses, without taking the system for new.
 const FILES: [(&str, &str); 5] = [
