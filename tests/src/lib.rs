@@ -21,6 +21,7 @@
 
 pub mod cache;
 mod cgroups;
+mod crate_layer;
 pub mod definition;
 pub mod demo;
 mod each_root;
@@ -40,6 +41,7 @@ mod setup;
 mod skip;
 mod stand_in;
 mod state;
+mod system_guest;
 pub mod tally;
 pub mod unit;
 mod vm;
