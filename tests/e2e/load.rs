@@ -32,13 +32,16 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 const REAL: [&str; 4] = ["web", "db", "mail", "build"];
 
-/// Kills the daemon so often, each time when the next one serves.
+/// Kills the daemon so often, each time when the next one serves. State and process are asked for at once, or the one
+/// would be of the daemon that was killed and the other none.
 const KILLS: &str = "
+    serving() { systemctl show --property=ActiveState,MainPID glassboxd | sort | tr '\\n' ' '; }
+    former=
     for turn in $(seq 100); do
-        old=$(systemctl show --value --property=MainPID glassboxd)
-        kill -KILL $old
-        until [ \"$(systemctl show --value --property=ActiveState glassboxd)\" = active ] &&
-            [ \"$(systemctl show --value --property=MainPID glassboxd)\" != $old ]; do sleep 0.02; done
+        until now=$(serving) && [ \"${now#ActiveState=active MainPID=}\" != \"$now\" ] &&
+            [ \"$now\" != \"$former\" ]; do sleep 0.02; done
+        kill -KILL ${now#ActiveState=active MainPID=}
+        former=$now
     done";
 
 fn nothing_is_lost_though_the_daemon_is_killed_a_hundred_times(root: Root) -> Result<()> {
