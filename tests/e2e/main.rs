@@ -28,6 +28,7 @@ mod network;
 mod path;
 mod pinning;
 mod pod;
+mod privileges;
 mod probe;
 mod resources;
 mod sandbox;

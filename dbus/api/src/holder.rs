@@ -54,6 +54,15 @@ impl Placement {
         by_systemd.or_else(|| in_hierarchy("")).unwrap_or_default()
     }
 
+    /// Whether stopping the unit would end more than what was started in it: pam_systemd(8), user@.service(5), and the
+    /// service manager's own scope (systemd.special(7)).
+    #[must_use]
+    pub fn is_shared(unit: &str) -> bool {
+        unit == "init.scope"
+            || (unit.starts_with("session-") && unit.ends_with(".scope"))
+            || (unit.starts_with("user@") && unit.ends_with(".service"))
+    }
+
     /// The units in the path of a control group.
     fn at(path: &str) -> Self {
         let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");

@@ -71,6 +71,9 @@ pub(crate) enum DefinitionsFault {
         /// The file that counts.
         file: PathBuf,
     },
+    /// The daemon's account may not read it.
+    #[error("{file}: glassboxd may not read it; let its group: chgrp glassboxd FILE && chmod g+r FILE", file = .0.display())]
+    Unreadable(PathBuf),
     /// The system refuses.
     #[error("{path}: {source}", path = .path.display())]
     File {
@@ -226,7 +229,12 @@ impl Definitions {
             File::open(&defined.file)?.take(LARGEST_DEFINITION as u64).read_to_string(&mut text)?;
             Ok(text)
         };
-        read().map_err(at(&defined.file))
+        read().map_err(|error: io::Error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return DefinitionsFault::Unreadable(defined.file);
+            }
+            at(&defined.file)(error)
+        })
     }
 
     /// The first file of that name that is one; none when that is masked.
@@ -295,7 +303,7 @@ fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsF
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
-    // A definition may hold passwords of displays. Only the daemon's own account reads it.
+    // A definition may hold passwords of displays. Only the daemon's own account reads it, and root.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.sync_all()
 }

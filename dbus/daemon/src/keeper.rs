@@ -26,7 +26,7 @@ use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
 use crate::happening::{Happening, Kind};
 use crate::herald::Herald;
-use crate::lifeline::Lifeline;
+use crate::lifeline::{CurrentLifeline, Lifeline};
 use crate::machined::{Machine, Machined};
 use crate::monitor::{Link, Monitor};
 use crate::publisher::Publication;
@@ -228,7 +228,10 @@ impl Keeper {
         let Request { claim, pidfd, lifeline, monitor } = request;
         let grant = self.grant(&claim)?;
         let machine = self.machine(&claim);
-        let guest = Arc::new(Guest::new(claim, machine, pidfd, self.monitor(grant)));
+        let (current, monitor_of_it) = self.lasting(grant);
+        let lifeline = Arc::new(lifeline);
+        current.is_now(&lifeline);
+        let guest = Arc::new(Guest::new(claim, machine, pidfd, current, monitor_of_it));
         let subject = self.herald.of(guest.name(), guest.uuid());
         if let Some(link) = monitor {
             guest.monitor().attach(link, subject);
@@ -253,11 +256,15 @@ impl Keeper {
         Ok(Admitted { guest, published, enrolled })
     }
 
-    /// The monitor of a guest; one whose claim is renewed keeps its own.
-    fn monitor(&self, grant: Grant) -> Arc<Monitor> {
+    /// What a guest keeps when its claim is renewed, for the object on the bus has it: what tells its lifeline, and its
+    /// monitor.
+    fn lasting(&self, grant: Grant) -> (Arc<CurrentLifeline>, Arc<Monitor>) {
         match grant {
-            Grant::New(_) => Arc::default(),
-            Grant::Renewed { former, .. } => self.kept[&former].guest.monitor().clone(),
+            Grant::New(_) => (Arc::default(), Arc::default()),
+            Grant::Renewed { former, .. } => {
+                let guest = &self.kept[&former].guest;
+                (guest.lifeline().clone(), guest.monitor().clone())
+            }
         }
     }
 
@@ -266,11 +273,10 @@ impl Keeper {
         &mut self,
         token: Token,
         guest: Arc<Guest>,
-        lifeline: Lifeline,
+        lifeline: Arc<Lifeline>,
         former: Option<JoinHandle<()>>,
     ) -> oneshot::Receiver<()> {
         let (enrolled, answer) = oneshot::channel();
-        let lifeline = Arc::new(lifeline);
         let upkeep = Upkeep {
             lifeline: lifeline.clone(),
             token,

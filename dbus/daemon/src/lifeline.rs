@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +18,22 @@ const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP)
 /// A connected lifeline. Tokio's stream serves packet sockets as well: waiting and reading are the same.
 #[derive(Debug)]
 pub(crate) struct Lifeline(UnixStream);
+
+/// The lifeline that a guest has now: a claim that is renewed has a new one. It keeps none open.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentLifeline(Mutex<Weak<Lifeline>>);
+
+impl CurrentLifeline {
+    /// Takes note of a new one.
+    pub(crate) fn is_now(&self, lifeline: &Arc<Lifeline>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lifeline);
+    }
+
+    /// The lifeline; none of a guest that has ended.
+    pub(crate) fn get(&self) -> Option<Arc<Lifeline>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+}
 
 /// A file descriptor is not the lifeline that `Register` asks for.
 #[derive(Debug, thiserror::Error)]

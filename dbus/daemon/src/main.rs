@@ -8,6 +8,7 @@
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod authority;
+mod broker;
 mod caller;
 mod claims;
 mod cli;
@@ -63,6 +64,7 @@ use zbus::Connection;
 use zbus::fdo::ObjectManager;
 
 use crate::authority::Authority;
+use crate::broker::Broker;
 use crate::caller::Admission;
 use crate::cli::Options;
 use crate::control::Controls;
@@ -113,9 +115,10 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let (publisher, publications) = mpsc::unbounded_channel();
     let herald = Herald::new(publisher.clone());
     let runner = Runner::new(publisher.clone());
-    let systemd = Systemd::new(bus.clone());
+    let broker = (!options.user).then(|| Broker::new(bus.clone()));
+    let systemd = Systemd::new(bus.clone(), broker.clone());
     let definitions = Arc::new(definitions(options));
-    let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
+    let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
@@ -218,18 +221,18 @@ fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
 
 /// The machined that guests are registered with.
 async fn machined(
-    options: &Options,
     bus: &Connection,
+    broker: Option<Broker>,
     controls: Option<Controls>,
 ) -> anyhow::Result<Option<Machined>> {
-    if options.user {
+    let Some(broker) = broker else {
         tracing::info!(
             "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
              and this daemon does not ask it to"
         );
         return Ok(None);
-    }
-    let machined = Machined::watch(bus.clone(), controls).await;
+    };
+    let machined = Machined::watch(bus.clone(), broker, controls).await;
     Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 
