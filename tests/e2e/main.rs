@@ -35,6 +35,7 @@ mod sandbox;
 mod sector;
 mod shutdown;
 mod stop;
+mod strangers;
 mod templates;
 mod thread_groups;
 mod tools;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use domain::{
-    Domain, DomainName, Faults, LARGEST_DEFINITION, SearchPath, Severity, definition_text,
+    Domain, DomainName, Faults, LARGEST_DEFINITION, SearchPath, Severity, TemplateInstance,
+    definition_text,
 };
 
 /// The beginning of the name of a file that is being written. It has no `.xml` at its end, so nobody takes it for one.
@@ -242,6 +243,16 @@ impl Definitions {
         let files = self.search.directories().iter().map(|directory| path_in(directory, name));
         let file = files.into_iter().find(|file| file.exists())?;
         (!is_masked(&file)).then(|| Defined { file, autostart: self.is_autostart(name) })
+    }
+
+    /// The file that gives a guest its name, whether it is masked or not: its own, or that of its template.
+    pub(crate) fn naming(&self, name: &DomainName) -> Option<PathBuf> {
+        let template = TemplateInstance::of(name).map(|it| it.template().to_string());
+        let names = std::iter::once(name.to_string()).chain(template);
+        let mut files = names.flat_map(|name| {
+            self.search.directories().iter().map(move |it| it.join(format!("{name}.xml")))
+        });
+        files.find(|file| file.symlink_metadata().is_ok())
     }
 
     /// Whether a guest has an entry in the autostart directory, and no link to /dev/null that takes its place.

@@ -299,6 +299,7 @@ mod tests {
                 unit: Some("inner.service".to_owned()),
                 system_unit: unit.map(str::to_owned),
             },
+            user: None,
             transient: false,
             network: crate::claims::Network::default(),
         }

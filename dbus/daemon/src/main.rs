@@ -4,9 +4,10 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
+mod allowance;
 mod authority;
 mod broker;
 mod caller;
@@ -39,6 +40,7 @@ mod ring;
 mod runner;
 mod sasl;
 mod services;
+mod sparing;
 mod state;
 mod stream;
 mod systemd;
@@ -120,7 +122,7 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let definitions = Arc::new(definitions(options));
     let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
-    let (claims, inherited) = fdstore::take_back(inherited);
+    let (claims, inherited) = fdstore::take_back(inherited, admission);
     let restored = keeper.restore(claims);
     let handle = keeper.handle();
     let services = Arc::new(Services {

@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 
+use dbus_api::Placement;
 use domain::{DomainName, UnitInstance};
 use futures_core::Stream;
 use tokio::sync::Notify;
@@ -154,6 +155,13 @@ impl Systemd {
             }
         };
         sent.map_err(|error| words(&error))
+    }
+
+    /// Whether a guest lives in a unit of this service manager's that is its own.
+    pub(crate) fn knows_unit_of(&self, guest: &Guest) -> bool {
+        let leader = guest.leader();
+        let unit = if self.broker.is_some() { &leader.system_unit } else { &leader.unit };
+        unit.as_deref().is_some_and(|unit| !Placement::is_shared(unit))
     }
 
     /// A number among the properties of a service, such as `CPUUsageNSec`; none when systemd does not count it.

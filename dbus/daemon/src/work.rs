@@ -80,7 +80,12 @@ pub(crate) async fn command(guest: Arc<Guest>, command: &'static str, arguments:
 /// Ends a guest whether it agrees or not, also one whose QEMU does not answer.
 ///
 /// Its shim does it, so that the unit ends well and not as one that failed.
+///
+/// Of one that shares a unit, as a user's in a session, that unit's main process is another: QEMU itself is told.
 pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
+    if !systemd.knows_unit_of(&guest) {
+        return command(guest, "quit", Value::Null).await;
+    }
     signal(&guest, &systemd, Order::Quit).await
 }
 

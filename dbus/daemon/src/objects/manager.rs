@@ -267,6 +267,8 @@ impl Manager {
 impl Manager {
     async fn is_not_running(&self, name: &DomainName) -> Result<(), Failure> {
         match self.0.keeper.find(Key::Name(name.clone())).await? {
+            // A user's own of that name gives way.
+            Some(guest) if guest.claim().user.is_some() => Ok(()),
             Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
             None => Ok(()),
         }

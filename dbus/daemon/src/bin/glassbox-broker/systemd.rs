@@ -1,5 +1,6 @@
 //! Orders to the service manager (org.freedesktop.systemd1(5)).
 
+use dbus_api::Placement;
 use domain::{DomainName, UnitInstance};
 use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant};
 
@@ -21,15 +22,7 @@ fn unit_of(name: &DomainName) -> String {
 /// Whether the guest of this unit may have this name: one of `qemu@` has the name that the unit has, whatever way it is
 /// written; others have any.
 pub(crate) fn may_have(unit: &str, name: &DomainName) -> bool {
-    let Some(instance) = instance(unit) else { return true };
-    UnitInstance::try_from(instance)
-        .and_then(|instance| instance.domain_name())
-        .is_ok_and(|named| named == *name)
-}
-
-/// What is between `qemu@` and `.service`.
-fn instance(unit: &str) -> Option<&str> {
-    unit.strip_prefix("qemu@")?.strip_suffix(".service")
+    Placement::instance(unit).is_none() || Placement::guest_of(unit).as_ref() == Some(name)
 }
 
 /// The number of a signal that glassbox-qemu(1) takes for an order.
@@ -68,7 +61,7 @@ pub(crate) async fn cancel(bus: &Connection, job: &OwnedObjectPath) -> Result<()
     let reply = bus.call_method(Some(BUS_NAME), job, properties, "Get", &(JOB, "Unit")).await;
     let unit: OwnedVariant = reply.map_err(failed)?.body().deserialize()?;
     let (unit, _): (String, OwnedObjectPath) = unit.try_into().map_err(|_| refused("no job"))?;
-    if instance(&unit).is_none() {
+    if Placement::instance(&unit).is_none() {
         return Err(refused(format!("a job with {unit} is none with a guest")));
     }
     bus.call_method(Some(BUS_NAME), job, Some(JOB), "Cancel", &()).await.map_err(failed).map(drop)
