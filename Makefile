@@ -50,6 +50,8 @@ define FILES
 0644 units/swtpm@.service $(systemunits)/swtpm@.service
 0644 units/virtiofsd@.service $(systemunits)/virtiofsd@.service
 0644 units/passt@.service $(systemunits)/passt@.service
+0644 units/nbdkit@.service $(systemunits)/nbdkit@.service
+0644 units/qemu-pr-helper@.service $(systemunits)/qemu-pr-helper@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/glassbox-broker.service $(systemunits)/glassbox-broker.service

@@ -1,5 +1,5 @@
 complete -c glassbox-qemu -l instance -d 'Start the guest of unit qemu@INSTANCE.service, whose NAME.xml is looked for in the directories of definitions' -r
-complete -c glassbox-qemu -l companion -d 'Be a program beside a guest instead, the one that serves this device: what --hand-over found in the guest\'s plan; for swtpm@.service, virtiofsd@.service and passt@.service' -r
+complete -c glassbox-qemu -l companion -d 'Be a program beside a guest instead, the one that serves this device: what --hand-over found in the guest\'s plan; for swtpm@.service, virtiofsd@.service and others like them' -r
 complete -c glassbox-qemu -l xml-fd -d 'Read the domain XML from this inherited file descriptor to its end' -r
 complete -c glassbox-qemu -l name -d 'The guest\'s name, instead of the definition\'s' -r
 complete -c glassbox-qemu -l uuid -d 'The guest\'s UUID, instead of the definition\'s' -r

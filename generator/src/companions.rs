@@ -2,22 +2,29 @@
 //!
 //! ```text
 //! qemu@web.service  Wants= After=  swtpm@web:tpm0.service  virtiofsd@web:fs0.service  passt@web:net0.service
+//!                                  nbdkit@web:vda.service  qemu-pr-helper@web:pr-helper0.service
 //! ```
 //!
 //! What a program is called with is not said here: its unit has glassbox-qemu plan the guest and become the program.
-//! Devices are counted as the planner counts them: each kind by itself, in the order of the definition.
+//! Devices are counted as the planner counts them: each kind by itself, in the order of the definition. Disks have
+//! their targets.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use domain::tree::Element;
-use domain::{DomainName, DomainUuid, UnitInstance};
+use domain::{DomainName, DomainUuid, NbdkitParts, UnitInstance};
 
 use crate::directive::Directive;
 use crate::facts::{attribute, children};
+use crate::ordering;
 use crate::output::Unit;
 use crate::sandbox;
 use crate::value::UnitValue;
+
+mod storage;
+
+pub(crate) use storage::is_served as is_served_image;
 
 /// A program beside a guest.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +41,10 @@ pub(crate) struct Companion {
     written: BTreeSet<String>,
     /// Whether it has a state of its own that outlives the guest.
     has_state: bool,
+    /// Whether it reaches a server.
+    network: bool,
+    /// Credentials that it is given where the host has them.
+    credentials: BTreeSet<String>,
 }
 
 /// The guest that a companion is for.
@@ -48,14 +59,15 @@ pub(crate) struct Guest<'a> {
 }
 
 /// The companions of a definition with this root.
-pub(crate) fn of(root: &Element<'_>) -> Vec<Companion> {
+pub(crate) fn of(root: &Element<'_>, nbdkit: NbdkitParts) -> Vec<Companion> {
     let devices = |name| children(root, "devices").flat_map(move |it| children(it, name));
     let tpm = devices("tpm").take(1).filter_map(tpm);
     let filesystems = devices("filesystem").enumerate();
     let filesystems = filesystems.filter_map(|(index, it)| filesystem(index, it));
     let interfaces = devices("interface").enumerate();
     let interfaces = interfaces.filter_map(|(index, it)| interface(index, it));
-    tpm.chain(filesystems).chain(interfaces).collect()
+    let storage = storage::of(devices("disk"), nbdkit);
+    tpm.chain(filesystems).chain(interfaces).chain(storage).collect()
 }
 
 fn tpm(tpm: &Element<'_>) -> Option<Companion> {
@@ -104,8 +116,9 @@ pub(crate) fn is_passt(backend: &Element<'_>) -> bool {
 
 impl Companion {
     fn new(service: &'static str, purpose: &'static str, device: String) -> Self {
-        let (read, written) = Default::default();
-        Self { service, purpose, device, read, written, has_state: false }
+        let (read, written, credentials) = Default::default();
+        let (has_state, network) = (false, false);
+        Self { service, purpose, device, read, written, has_state, network, credentials }
     }
 
     /// Its unit; none where the name is longer than systemd takes.
@@ -126,6 +139,9 @@ impl Companion {
         let files = self.read.union(&self.written);
         let files = files.filter_map(|file| UnitValue::path_word(Path::new(file)));
         unit.extend(files.map(|file| Directive::new("RequiresMountsFor", file)));
+        let files = self.read.union(&self.written).map(Path::new);
+        unit.extend(ordering::after_file_systems(files));
+        unit.extend(self.network.then(ordering::network_online).into_iter().flatten());
         unit
     }
 
@@ -140,6 +156,8 @@ impl Companion {
         }
         service.extend(self.read.iter().filter_map(|it| sandbox::bind("BindReadOnlyPaths", it)));
         service.extend(self.written.iter().filter_map(|it| sandbox::bind("BindPaths", it)));
+        let credentials = self.credentials.iter().filter_map(|it| UnitValue::credential(it));
+        service.extend(credentials.map(|it| Directive::new("LoadCredential", it)));
         let slice = guest.partition.and_then(UnitValue::slice);
         service.extend(slice.map(|slice| Directive::new("Slice", slice)));
         service
@@ -171,7 +189,11 @@ mod tests {
         let text = format!("<domain><devices>{devices}</devices></domain>");
         let root = tree::parse(&text).unwrap();
         let web = UnitInstance::from(&DomainName::try_from("web").unwrap());
-        of(&root).iter().filter_map(|it| it.unit(&web)).map(|it| it.to_string()).collect()
+        of(&root, NbdkitParts::default())
+            .iter()
+            .filter_map(|it| it.unit(&web))
+            .map(|it| it.to_string())
+            .collect()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::environment::Scope;
 use crate::facts::Facts;
 use crate::output::Unit;
 use crate::value::UnitValue;
-use crate::{resources, sandbox};
+use crate::{ordering, resources, sandbox};
 
 /// Which units there are for a drop-in to name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,23 +127,14 @@ pub(crate) fn of_network(
     directive::file([("Unit", &unit[..])])
 }
 
-/// What is mounted before the file systems of servers, so that no file below is on one.
-const OF_THE_HOST: [&str; 3] = ["/dev", "/run", "/usr"];
-
-/// A guest with disks that may be a server's is stopped before the host lets go of its servers. Where a path leads
-/// cannot be seen now, for at boot the generator runs before anything is mounted: `RequiresMountsFor=` goes by the
-/// names in a path and not by symbolic links, and a block device may be one of iSCSI, whose units log in before this
-/// target and out after it. On a host without such storage nothing waits.
+/// A guest with disks that may be a server's is stopped before the host lets go of its servers.
 fn remote_storage(facts: &Facts, scope: Scope) -> Option<Directive> {
-    let of_host = |file: &Path| OF_THE_HOST.iter().any(|folder| file.starts_with(folder));
-    let mut files = facts.files.iter().map(Path::new);
-    let anywhere = files.any(|file| file.is_absolute() && !of_host(file));
+    let files = facts.files.iter().map(Path::new);
+    let devices = (!facts.block_devices.is_empty()).then(ordering::remote_file_systems);
     match scope {
-        Scope::System if anywhere || !facts.block_devices.is_empty() => {
-            Some(Directive::new("After", UnitValue::word("remote-fs.target")))
-        }
+        Scope::System => devices.or_else(|| ordering::after_file_systems(files)),
         // A user's manager has no such target.
-        Scope::System | Scope::User => None,
+        Scope::User => None,
     }
 }
 
@@ -172,13 +163,10 @@ fn networks(facts: &Facts) -> impl Iterator<Item = Directive> {
     })
 }
 
-/// Disks on servers need the network up, and not only the network's programs. A user's manager has no such target.
+/// Disks on servers need the network. A user's manager has no such target.
 fn network(facts: &Facts, scope: Scope) -> Vec<Directive> {
-    let target = UnitValue::word("network-online.target");
     match scope {
-        Scope::System if facts.network => {
-            vec![Directive::new("Wants", target.clone()), Directive::new("After", target)]
-        }
+        Scope::System if facts.network => ordering::network_online().to_vec(),
         Scope::System | Scope::User => Vec::new(),
     }
 }

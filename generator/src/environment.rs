@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use domain::{DomainUuid, SearchPath, UserEnvironment};
+use domain::{DomainUuid, NbdkitParts, SearchPath, UserEnvironment};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -39,6 +39,8 @@ pub(crate) struct Environment {
     runtime: PathBuf,
     /// The id of the machine.
     machine: Option<[u8; 16]>,
+    /// What of nbdkit is installed for guests of this manager.
+    nbdkit: NbdkitParts,
 }
 
 /// The most that is read of a machine's id.
@@ -78,8 +80,10 @@ impl Environment {
             Scope::User => path("XDG_RUNTIME_DIR"),
         };
         let runtime = runtime.unwrap_or_else(|| "/run".into());
-        let environment = Self { scope, search, networks, root, devices, runtime, machine: None };
-        Self { machine: environment.machine_id(), ..environment }
+        let (machine, nbdkit) = (None, NbdkitParts::default());
+        let environment = Self { scope, search, networks, root, devices, runtime, machine, nbdkit };
+        let (machine, nbdkit) = (environment.machine_id(), environment.installed_nbdkit());
+        Self { machine, nbdkit, ..environment }
     }
 
     /// Where the manager has generated units, systemd.unit(5).
@@ -111,6 +115,21 @@ impl Environment {
         file.take(LONGEST_ID).read_to_string(&mut text).ok()?;
         let id: DomainUuid = text.trim().parse().ok()?;
         Some(*id.as_bytes())
+    }
+
+    /// What of nbdkit serves images of guests.
+    pub(crate) fn nbdkit(&self) -> NbdkitParts {
+        self.nbdkit
+    }
+
+    /// A user's manager starts no programs beside its guests.
+    fn installed_nbdkit(&self) -> NbdkitParts {
+        match self.scope {
+            Scope::System => {
+                NbdkitParts::found(|path| self.open(Path::new(path), OFlag::O_PATH).is_ok())
+            }
+            Scope::User => NbdkitParts::default(),
+        }
     }
 
     /// Where a directory of the system is found by this process: below `GLASSBOX_ROOT` if that is set.

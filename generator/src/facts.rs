@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use domain::tree::{self, Element};
 use domain::{
-    DomainName, DomainUuid, Fault, Faults, Header, Resources, TemplateInstance, definition_text,
+    DomainName, DomainUuid, Fault, Faults, Header, NbdkitParts, Resources, TemplateInstance,
+    definition_text,
 };
 
 use crate::companions::{self, Companion};
@@ -47,12 +48,13 @@ pub(crate) struct Facts {
 }
 
 /// The facts of the definition of `name`, and what is wrong with it; `template` is how the guest is one of the
-/// file's, if the file is no guest's own. When something is wrong, its unit waits for no file, so that a start
+/// file's, if the file is no guest's own, and `nbdkit` what of that is installed. When something is wrong, its unit waits for no file, so that a start
 /// fails for the true reason and at once.
 pub(crate) fn read(
     bytes: &[u8],
     name: &DomainName,
     template: Option<TemplateInstance<'_>>,
+    nbdkit: NbdkitParts,
 ) -> (Facts, Vec<Fault>) {
     let mut root = match definition_text(bytes).and_then(tree::parse) {
         Ok(root) => root,
@@ -72,8 +74,8 @@ pub(crate) fn read(
     }
     let mut facts = Facts { title: header.title, uuid: header.uuid, ..Facts::default() };
     facts.resources = Resources::read(&root);
-    facts.sandbox = Sandbox::of(&root);
-    facts.companions = companions::of(&root);
+    facts.sandbox = Sandbox::of(&root, nbdkit);
+    facts.companions = companions::of(&root, nbdkit);
     if facts.resources.memory_backing.hugepages.is_some() {
         facts.files.insert(HUGE_PAGES.to_owned());
     }
@@ -111,17 +113,42 @@ fn device_facts(devices: &Element<'_>, facts: &mut Facts) {
 
 /// The disk's image with what it is a layer of, on files, devices and servers.
 fn disk(disk: &Element<'_>, facts: &mut Facts) {
-    let mut layer = Some(disk);
-    while let Some(element) = layer {
-        sources(element, &mut facts.files);
-        for source in children(element, "source") {
-            facts.block_devices.extend(attribute(source, "dev").map(str::to_owned));
-            facts.network |= is_remote(source);
-            // A disk that is an NVMe device of the host.
-            facts.mapping_devices += u64::from(attribute(source, "type") == Some("pci"));
-        }
-        layer = children(element, "backingStore").next();
+    for Image { source, .. } in images(disk) {
+        files_of(source, &mut facts.files);
+        facts.block_devices.extend(attribute(source, "dev").map(str::to_owned));
+        facts.network |= is_remote(source);
+        // A disk that is an NVMe device of the host.
+        facts.mapping_devices += u64::from(attribute(source, "type") == Some("pci"));
     }
+}
+
+/// One of the images that a disk lies on.
+pub(crate) struct Image<'e> {
+    /// What tells it from the others of its disk, as the planner has it: nothing for the disk's own, `.1` for what that
+    /// is a layer of, and so on; `.data` follows for a file of data.
+    pub(crate) suffix: String,
+    /// Its `<source>`.
+    pub(crate) source: &'e Element<'e>,
+    /// The element that this stands in.
+    pub(crate) owner: &'e Element<'e>,
+}
+
+/// The images of a disk from its own down.
+pub(crate) fn images<'e>(disk: &'e Element<'e>) -> Vec<Image<'e>> {
+    let mut images = Vec::new();
+    let below = |element: &&'e Element<'e>| children(element, "backingStore").next();
+    for (depth, owner) in std::iter::successors(Some(disk), below).enumerate() {
+        let suffix = if depth == 0 { String::new() } else { format!(".{depth}") };
+        for source in children(owner, "source") {
+            images.push(Image { suffix: suffix.clone(), source, owner });
+            for owner in children(source, "dataStore") {
+                let suffix = format!("{suffix}.data");
+                let data = children(owner, "source");
+                images.extend(data.map(|source| Image { suffix: suffix.clone(), source, owner }));
+            }
+        }
+    }
+    images
 }
 
 /// Whether a source is a server that is reached over the network; one on a Unix socket is not.
@@ -149,13 +176,12 @@ fn may_be_missing(disk: &Element<'_>) -> bool {
 
 /// `<source file=''>` and `<source dir=''>`; block devices come from udev, not from a mount.
 fn sources(element: &Element<'_>, files: &mut BTreeSet<String>) {
-    for source in children(element, "source") {
-        for name in ["file", "dir"] {
-            if let Some(path) = attribute(source, name) {
-                files.insert(path.to_owned());
-            }
-        }
-    }
+    children(element, "source").for_each(|source| files_of(source, files));
+}
+
+fn files_of(source: &Element<'_>, files: &mut BTreeSet<String>) {
+    let paths = ["file", "dir"].into_iter().filter_map(|name| attribute(source, name));
+    files.extend(paths.map(str::to_owned));
 }
 
 pub(crate) fn children<'e, 'x>(
@@ -178,7 +204,12 @@ mod tests {
     use super::*;
 
     fn facts(text: &str) -> (Facts, Vec<String>) {
-        let (facts, faults) = read(text.as_bytes(), &DomainName::try_from("web").unwrap(), None);
+        let (facts, faults) = read(
+            text.as_bytes(),
+            &DomainName::try_from("web").unwrap(),
+            None,
+            NbdkitParts::default(),
+        );
         (facts, faults.iter().map(ToString::to_string).collect())
     }
 

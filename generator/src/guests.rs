@@ -58,12 +58,13 @@ impl Generator<'_> {
         directory: usize,
         networks: &Networks,
     ) -> bool {
+        let nbdkit = self.environment.nbdkit();
         let file_name = template.map_or_else(|| name.clone(), |template| template.template());
         let file = self.definition(&file_name, directory);
         let mut facts = match read::definition(self.environment, &file, &mut self.buffer) {
             Ok([]) => return false,
             Ok(bytes) => {
-                let (facts, faults) = facts::read(bytes, name, template);
+                let (facts, faults) = facts::read(bytes, name, template, nbdkit);
                 let told = |fault: &Fault| template.is_some() && self.told.contains(fault);
                 for fault in faults.iter().filter(|fault| !told(fault)) {
                     self.log.fault(&file, fault);
@@ -95,14 +96,14 @@ impl Generator<'_> {
 
     /// Says what is wrong with a template although perhaps nobody has named a guest of it.
     fn template(&mut self, name: &DomainName, directory: usize) {
-        let file = self.definition(name, directory);
+        let (file, nbdkit) = (self.definition(name, directory), self.environment.nbdkit());
         let Ok(sample) = DomainName::try_from(format!("{name}1").as_str()) else { return };
         // What cannot be read is told by each of its guests.
         let Ok(bytes) = read::definition(self.environment, &file, &mut self.buffer) else { return };
         if bytes.is_empty() {
             return;
         }
-        self.told = facts::read(bytes, &sample, TemplateInstance::of(&sample)).1;
+        self.told = facts::read(bytes, &sample, TemplateInstance::of(&sample), nbdkit).1;
         for fault in &self.told {
             self.log.fault(&file, fault);
         }

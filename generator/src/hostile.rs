@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use domain::{DomainName, Faults, Network, NetworkName, TemplateInstance, UnitInstance};
+use domain::{
+    DomainName, Faults, NbdkitParts, Network, NetworkName, TemplateInstance, UnitInstance,
+};
 use proptest::prelude::*;
 
 use crate::drop_in::{self, DropIn, Surroundings};
@@ -18,8 +20,11 @@ use definition::{filled, referenced, value, values};
 const AROUND: Surroundings =
     Surroundings { devices: true, scope: Scope::System, machine: Some([1; 16]) };
 
+/// A host with all of nbdkit.
+const NBDKIT: NbdkitParts = NbdkitParts { curl: true, ssh: true, readahead: true };
+
 /// All that a drop-in may have.
-const KEYS: [&str; 38] = [
+const KEYS: [&str; 39] = [
     "SourcePath",
     "Description",
     "RequiresMountsFor",
@@ -27,6 +32,7 @@ const KEYS: [&str; 38] = [
     "After",
     "Wants",
     "PartOf",
+    "LoadCredential",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
     "StateDirectory",
@@ -170,10 +176,10 @@ proptest! {
         values in values(),
     ) {
         let name = DomainName::try_from("web").expect("a plain name is one");
-        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name, None);
+        let (facts, faults) = facts::read(filled(&values).as_bytes(), &name, None, NBDKIT);
         prop_assert!(faults.is_empty(), "{:?}", faults);
         let all = drop_ins(&name, &facts);
-        prop_assert_eq!(all.len(), 4);
+        prop_assert_eq!(all.len(), 6);
         only_what_is_meant(&name, all)?;
     }
 
@@ -191,7 +197,7 @@ proptest! {
         // XML has no way to say such a name, so that it is refused.
         prop_assume!(guest.as_str().trim() == guest.as_str());
         let text = filled(&template).replace("<name>web</name>", "");
-        let (facts, faults) = facts::read(text.as_bytes(), &guest, Some(instance));
+        let (facts, faults) = facts::read(text.as_bytes(), &guest, Some(instance), NBDKIT);
         prop_assert!(faults.is_empty() || faults[0].what.contains("begin with a dot"), "{:?}", faults);
         only_what_is_meant(&guest, drop_ins(&guest, &facts))?;
     }
@@ -223,8 +229,15 @@ fn drop_ins(name: &DomainName, facts: &Facts) -> Vec<DropIn> {
 /// writes, nor a line that would be one.
 fn only_what_is_meant(name: &DomainName, all: Vec<DropIn>) -> Result<(), TestCaseError> {
     let guest = UnitInstance::from(name);
-    let meant = ["qemu@%", "swtpm@%:tpm0", "virtiofsd@%:fs0", "passt@%:net0"]
-        .map(|unit| unit.replace('%', guest.as_str()) + ".service");
+    let meant = [
+        "qemu@%",
+        "swtpm@%:tpm0",
+        "virtiofsd@%:fs0",
+        "passt@%:net0",
+        "nbdkit@%:vda",
+        "qemu-pr-helper@%:pr-helper0",
+    ];
+    let meant = meant.map(|unit| unit.replace('%', guest.as_str()) + ".service");
     for DropIn { unit, text } in all {
         prop_assert!(meant.contains(&unit.to_string()), "{}", unit);
         prop_assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{:?}", text);
@@ -259,7 +272,7 @@ fn every_kind_of_value_reaches_the_files_of_a_network() {
 #[test]
 fn every_kind_of_value_reaches_the_unit() {
     let name = DomainName::try_from("web").expect("a plain name is one");
-    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name, None);
+    let (facts, _) = facts::read(filled(&["1".to_owned()]).as_bytes(), &name, None, NBDKIT);
     let text: String = drop_ins(&name, &facts).into_iter().map(|it| it.text).collect();
     for part in [
         "(1)",

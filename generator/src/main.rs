@@ -23,6 +23,7 @@ mod hostile;
 mod log;
 mod networkd;
 mod networks;
+mod ordering;
 mod output;
 mod read;
 mod resources;

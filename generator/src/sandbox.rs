@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use domain::UnitInstance;
 use domain::tree::Element;
+use domain::{NbdkitParts, UnitInstance};
 
 use crate::companions;
 use crate::directive::Directive;
-use crate::facts::{attribute, children, is_remote};
+use crate::facts::{Image, attribute, children, images, is_remote};
 use crate::value::UnitValue;
 
 /// What the names of accounts of guests begin with.
@@ -52,12 +52,14 @@ pub(crate) struct Sandbox {
     network: bool,
     /// Whether its threads run in real time.
     real_time: bool,
+    /// What may speak on the network in its place.
+    nbdkit: NbdkitParts,
 }
 
 impl Sandbox {
     /// What the definition with this root asks for.
-    pub(crate) fn of(root: &Element<'_>) -> Self {
-        let mut sandbox = Self::default();
+    pub(crate) fn of(root: &Element<'_>, nbdkit: NbdkitParts) -> Self {
+        let mut sandbox = Self { nbdkit, ..Self::default() };
         children(root, "os").for_each(|os| sandbox.boot_files(os));
         children(root, "devices").flat_map(Element::elements).for_each(|it| sandbox.device(it));
         // Arguments of the user's own may be anything.
@@ -114,18 +116,14 @@ impl Sandbox {
         if matches!(kind, "dir" | "vhostuser" | "vhostvdpa") || bus == Some("sd") {
             self.sources(disk, &["dir", "path", "dev", "file"]);
         }
-        let mut layer = Some(disk);
-        while let Some(element) = layer {
-            for source in children(element, "source") {
-                self.opened.extend(attribute(source, "dev").map(str::to_owned));
-                self.network |= is_remote(source);
-                let helpers = children(source, "reservations").flat_map(Element::elements);
-                helpers.for_each(|helper| self.path_of(helper, "path"));
-                if attribute(source, "type") == Some("pci") {
-                    self.host_device("pci");
-                }
+        for Image { source, .. } in images(disk) {
+            self.opened.extend(attribute(source, "dev").map(str::to_owned));
+            self.network |= is_remote(source) && !companions::is_served_image(source, self.nbdkit);
+            let helpers = children(source, "reservations").flat_map(Element::elements);
+            helpers.for_each(|helper| self.path_of(helper, "path"));
+            if attribute(source, "type") == Some("pci") {
+                self.host_device("pci");
             }
-            layer = children(element, "backingStore").next();
         }
     }
 
@@ -299,7 +297,11 @@ mod tests {
     fn settings(inner: &str) -> Vec<String> {
         let text = format!("<domain type='kvm' xmlns:qemu='http://q'>{inner}</domain>");
         let root = tree::parse(&text).unwrap();
-        Sandbox::of(&root).settings().iter().map(ToString::to_string).collect()
+        Sandbox::of(&root, NbdkitParts::default())
+            .settings()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn device(xml: &str) -> Vec<String> {

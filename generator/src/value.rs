@@ -142,6 +142,13 @@ impl UnitValue {
         Self(format!("{prefix}{hash:016x}"))
     }
 
+    /// The name of a credential, as in `LoadCredential=`, whose content the manager looks for by this name; `None` for
+    /// one that has other characters than those of [`domain::secret_credential`].
+    pub(crate) fn credential(name: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        name.bytes().all(plain).then(|| Self(name.to_owned()))
+    }
+
     /// A path that is one of several words of a value, as in `RequiresMountsFor=`, where quotes group and
     /// backslashes are themselves.
     ///

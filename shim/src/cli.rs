@@ -25,7 +25,7 @@ pub(crate) struct Cli {
     pub(crate) instance: Option<String>,
 
     /// Be a program beside a guest instead, the one that serves this device: what --hand-over found in the guest's
-    /// plan; for swtpm@.service, virtiofsd@.service and passt@.service
+    /// plan; for swtpm@.service, virtiofsd@.service and others like them
     #[arg(long, value_name = "INSTANCE:DEVICE", groups = ["definition", "unit"],
         conflicts_with_all = ["print_args", "print_xml", "check", "user"])]
     pub(crate) companion: Option<String>,

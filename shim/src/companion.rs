@@ -12,13 +12,15 @@
 
 use std::convert::Infallible;
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use domain::UnitInstance;
 use nix::unistd::{AccessFlags, access};
-use qemu::{Access, Helper, Invocation, Service};
+use qemu::{Access, Helper, HelperInput, HostFile, Invocation};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +30,7 @@ use crate::hand_over::{sealed, settle, store};
 use crate::handed::{PREFIX, forget};
 use crate::inheritance::Inheritance;
 use crate::prepare::Prepared;
-use crate::{host, host_files, log, prepare, sys};
+use crate::{credentials, host, host_files, log, prepare, sys};
 
 /// The name under which the service manager keeps what is to be run.
 const ORDER: &str = "glassbox.companion";
@@ -41,14 +43,13 @@ pub(crate) fn folder(guest: &UnitInstance) -> String {
     format!("{FOLDER}/{}", guest.directory())
 }
 
-/// The unit of a companion; none for a program that no unit runs yet.
-pub(crate) fn unit(helper: &Helper, guest: &UnitInstance) -> Option<String> {
-    let service = match helper.service {
-        Service::Swtpm | Service::Virtiofsd | Service::Passt => helper.service.as_str(),
-        Service::Reservations => return None,
-    };
-    Some(format!("{service}@{guest}:{}.service", helper.device))
+/// The unit of a companion.
+pub(crate) fn unit(helper: &Helper, guest: &UnitInstance) -> String {
+    format!("{}@{guest}:{}.service", helper.service.as_str(), helper.device)
 }
+
+/// The largest file that a program is handed: a key, or a list of keys.
+const LARGEST_INPUT: u64 = 256 << 10;
 
 /// Which companion of which guest is meant: `web:fs0`, the instance of its unit.
 ///
@@ -69,7 +70,24 @@ struct Order {
     program: Invocation,
     /// Where a socket is made that the program finds listening.
     socket: Option<String>,
+    /// Whether the environment tells the program of it.
+    activated: bool,
+    /// What it reads from file descriptors.
+    inputs: Vec<Input>,
     files: Vec<NeededFile>,
+}
+
+/// What a program reads from a file descriptor.
+#[derive(Debug, Serialize, Deserialize)]
+enum Input {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// A credential of the companion's own unit.
+    Credential {
+        name: String,
+        /// Where it is asked for: `web.xml:14:7: /domain/devices/disk/source/auth`.
+        told: String,
+    },
 }
 
 /// A file or folder that the program opens.
@@ -103,23 +121,73 @@ fn order(asked: &Asked, device: &str) -> Result<Order, String> {
     let prepared = prepare::foresee(asked, &definition).ok_or_else(refused)?;
     let helper = prepared.plan.helpers.iter().find(|helper| helper.device == device);
     let absent = || format!("{}: there is no '{device}' that a program serves", definition.file);
-    helper.map(|helper| Order::of(helper, &prepared)).ok_or_else(absent)
+    Order::of(helper.ok_or_else(absent)?, &prepared)
 }
 
 impl Order {
-    fn of(helper: &Helper, prepared: &Prepared) -> Self {
+    fn of(helper: &Helper, prepared: &Prepared) -> Result<Self, String> {
         let files = helper.files.iter().map(|file| NeededFile {
             path: file.path.clone(),
             written: file.access != Access::Read,
             told: file.place.refused(format!("'{}'", file.path)).in_file(&prepared.file),
         });
-        Self {
+        let inputs = helper.inputs.iter().map(|input| Input::of(input, &prepared.file));
+        Ok(Self {
             before: helper.before.clone(),
             program: helper.program.clone(),
             socket: helper.service.listener().map(|_| helper.socket.clone()),
+            activated: helper.service.is_activated(),
+            inputs: inputs.collect::<Result<_, _>>()?,
             files: files.collect(),
+        })
+    }
+}
+
+impl Input {
+    /// Root reads a file, such as a key, so that the guest's account need not be allowed to.
+    fn of(input: &HelperInput, definition: &str) -> Result<Self, String> {
+        match input {
+            HelperInput::Text(text) => Ok(Self::Bytes(text.clone().into_bytes())),
+            HelperInput::File(HostFile { path, place, .. }) => {
+                let refused = |error: io::Error| {
+                    let what = format!("'{path}' cannot be read: {error}; correct the path");
+                    place.refused(what).in_file(definition)
+                };
+                read_bounded(path).map(Self::Bytes).map_err(refused)
+            }
+            HelperInput::Credential { name, place } => {
+                let what = format!(
+                    "the unit has no credential '{name}'; put the secret into /etc/credstore/{name}, or give the \
+                     unit LoadCredential= or SetCredential="
+                );
+                Ok(Self::Credential {
+                    name: name.clone(),
+                    told: place.refused(what).in_file(definition),
+                })
+            }
         }
     }
+
+    /// A file without a name that holds it.
+    fn open(&self) -> anyhow::Result<OwnedFd> {
+        match self {
+            Self::Bytes(bytes) => sealed(bytes),
+            Self::Credential { name, told } => {
+                let folder = credentials::directory();
+                let bytes = folder.and_then(|folder| std::fs::read(folder.join(name)).ok());
+                sealed(&bytes.with_context(|| told.clone())?)
+            }
+        }
+    }
+}
+
+fn read_bounded(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_INPUT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_INPUT {
+        return Err(io::Error::other(format!("it has more than {LARGEST_INPUT} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// The service itself: becomes the program.
@@ -136,12 +204,15 @@ pub(crate) fn serve() -> anyhow::Result<Infallible> {
     let order = order.map_err(anyhow::Error::msg)?;
     order.files.iter().try_for_each(usable)?;
     order.before.iter().try_for_each(run)?;
+    let inputs = order.inputs.iter().map(Input::open).collect::<anyhow::Result<Vec<_>>>()?;
     let listener = order.socket.as_deref().map(listen).transpose()?;
     if listener.is_some() {
         // QEMU may connect from now on: the kernel has it wait until the program accepts.
         sd_notify::notify(&[NotifyState::Ready])?;
     }
-    let error = sys::become_program(&order.program, listener.map(Into::into));
+    let activated = order.activated && listener.is_some();
+    let fds = listener.map(OwnedFd::from).into_iter().chain(inputs).collect();
+    let error = sys::become_program(&order.program, fds, activated);
     bail!("{} cannot be run: {error}; install it", order.program.program)
 }
 

@@ -6,21 +6,26 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use qemu::{Credential, CredentialForm};
 
-use crate::runtime_dir::granted;
-
 /// What the names of credentials begin with that no guest gets.
 const OURS: &str = "glassbox.";
+
+/// The directory that systemd made for the credentials of this process's unit. It is one, whose name has the unit's and
+/// may have colons.
+pub(crate) fn directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
 
 /// The guest's credentials, ordered by their names; none when the unit has none.
 ///
 /// # Errors
 /// Those of reading the directory that systemd made for them.
 pub(crate) fn of_unit() -> io::Result<Vec<Credential>> {
-    let Some(directory) = granted("CREDENTIALS_DIRECTORY") else { return Ok(Vec::new()) };
+    let Some(directory) = directory() else { return Ok(Vec::new()) };
     let mut credentials = Vec::new();
     for entry in fs::read_dir(&directory)? {
         let entry = entry?;

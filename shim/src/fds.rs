@@ -8,7 +8,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use domain::Fault;
-use qemu::{Access, FdKind};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use qemu::{Access, FdKind, HostCache};
 
 use crate::handed::{Handed, labels};
 use crate::inheritance::Inheritance;
@@ -66,9 +67,15 @@ pub(crate) fn open(prepared: &Prepared, given: Sources<'_>) -> Result<Opened, Op
             (FdKind::DaemonMonitor, ..) => {
                 daemon.take().context("the plan has two monitors of the daemon")?.into()
             }
-            (FdKind::Inherited { name, index }, ..) => inheritance
-                .release(name, *index)
-                .with_context(|| format!("the file descriptor '{name}' is used twice"))?,
+            (FdKind::Inherited { name, index, cache }, ..) => {
+                let released = inheritance.release(name, *index);
+                let fd = released
+                    .with_context(|| format!("the file descriptor '{name}' is used twice"))?;
+                if let Some(cache) = cache {
+                    use_cache(&fd, cache)?;
+                }
+                fd
+            }
             (_, Some(label), Some(handed)) => take(handed, &label)?,
             (kind, ..) => open_one(&mut taps, kind)?,
         });
@@ -85,6 +92,23 @@ pub(crate) struct Sources<'a> {
     pub(crate) handed: Option<&'a mut Handed>,
     /// QEMU's end of the management daemon's monitor.
     pub(crate) daemon: UnixStream,
+}
+
+/// Has what goes to and from an open image go by the host's cache or not, as QEMU will want it.
+fn use_cache(fd: &OwnedFd, wanted: &HostCache) -> Result<(), Fault> {
+    let set = || {
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+        if flags.contains(OFlag::O_DIRECT) == wanted.bypassed {
+            return Ok(());
+        }
+        fcntl(fd, FcntlArg::F_SETFL(flags ^ OFlag::O_DIRECT)).map(drop)
+    };
+    set().map_err(|error: nix::Error| {
+        wanted.place.refused(format!(
+            "the image cannot be used past the host's cache: {error}; its file system may not be able to, use a cache \
+             other than 'none' and 'directsync'"
+        ))
+    })
 }
 
 fn take(handed: &mut Handed, label: &str) -> Result<OwnedFd, OpenError> {

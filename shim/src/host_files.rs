@@ -209,19 +209,20 @@ fn tapped(plan: &LaunchPlan) -> impl Iterator<Item = &Interface> {
     })
 }
 
-/// Programs that are to serve the guest and do not: those that no unit starts, and those whose unit is not running.
+/// Programs that are to serve the guest and do not: no unit starts them, or it is not running.
 fn unserved(prepared: &Prepared) -> impl Iterator<Item = Fault> {
     prepared.plan.helpers.iter().filter_map(|helper| {
         let program = &helper.program.program;
-        let what = match companion::unit(helper, &prepared.instance) {
-            None => format!("the program {program} beside the guest is not supported yet by glassbox; remove it"),
-            Some(_) if !prepared.has_companions => format!(
-                "{program} is started for guests of the system's units only; start one and use its socket"
-            ),
-            Some(_) if Path::new(&helper.socket).exists() => return None,
-            Some(unit) => format!(
-                "{unit} is not running; see `systemctl status {unit}`, or run `systemctl daemon-reload` if this is new"
-            ),
+        let what = if !prepared.has_companions {
+            format!("{program} is started for guests of the system's units only; start one and use its socket")
+        } else if Path::new(&helper.socket).exists() {
+            return None;
+        } else {
+            let unit = companion::unit(helper, &prepared.instance);
+            format!(
+                "{unit} is not running; see `systemctl status {unit}`, or run `systemctl daemon-reload` if this or \
+                 {program} is new"
+            )
         };
         Some(helper.place.refused(what))
     })

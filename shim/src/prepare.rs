@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use domain::{
-    Domain, DomainName, DomainUuid, Fault, Faults, Header, ReadinessChannel, Severity,
+    Domain, DomainName, DomainUuid, Fault, Faults, Header, NbdkitParts, ReadinessChannel, Severity,
     TemplateInstance, UnitInstance, definition_text, tree,
 };
 use qemu::{Credential, HelperFacts, Launch, LaunchPlan};
@@ -235,7 +235,8 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     let mut facts = facts::of_host(&domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
     if asked.has_companions() {
-        facts.helpers = HelperFacts::of_units(&companion::folder(&instance));
+        let nbdkit = NbdkitParts::found(|path| Path::new(path).exists());
+        facts.helpers = HelperFacts::of_units(&companion::folder(&instance), nbdkit);
     }
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);

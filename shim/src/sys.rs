@@ -195,18 +195,35 @@ pub(crate) fn run(invocation: &Invocation) -> io::Result<ExitStatus> {
     command(invocation).status()
 }
 
-/// Becomes another program, which finds `listener` open as [`FIRST_FD`]. It returns only when that fails.
-pub(crate) fn become_program(invocation: &Invocation, listener: Option<OwnedFd>) -> io::Error {
-    let passed = listener.map_or(Ok(()), |listener| {
-        let source = above(listener, FIRST_FD + 1)?;
-        // SAFETY: dup2 has no condition on numbers. Nothing that this process holds open is used any more: it becomes
-        // another program, or reports the error and ends.
-        check(unsafe { libc::dup2(source.as_raw_fd(), FIRST_FD) }).map(drop)
-    });
-    match passed {
-        Ok(()) => command(invocation).exec(),
+/// Becomes another program, which finds `fds` open from [`FIRST_FD`] on; `activated` is whether its environment says of
+/// the first one that it is a listening socket (sd_listen_fds(3)). It returns only when that fails.
+pub(crate) fn become_program(
+    invocation: &Invocation,
+    fds: Vec<OwnedFd>,
+    activated: bool,
+) -> io::Error {
+    let mut command = command(invocation);
+    if activated {
+        command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", "1");
+    }
+    match pass(fds) {
+        Ok(()) => command.exec(),
         Err(error) => error,
     }
+}
+
+/// Gives these file descriptors the numbers from [`FIRST_FD`] on, which a program keeps that this process becomes.
+fn pass(fds: Vec<OwnedFd>) -> io::Result<()> {
+    let after = FIRST_FD + RawFd::try_from(fds.len()).map_err(io::Error::other)?;
+    // Above every target, so that no dup2 overwrites one that is still needed.
+    let sources: Vec<OwnedFd> =
+        fds.into_iter().map(|fd| above(fd, after)).collect::<Result<_, _>>()?;
+    for (target, source) in (FIRST_FD..).zip(&sources) {
+        // SAFETY: dup2 has no condition on numbers. Nothing that this process holds open is used any more: it becomes
+        // another program, or reports the error and ends.
+        check(unsafe { libc::dup2(source.as_raw_fd(), target) })?;
+    }
+    Ok(())
 }
 
 fn command(invocation: &Invocation) -> Command {

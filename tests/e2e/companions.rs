@@ -1,12 +1,20 @@
 //! Programs beside a guest, each a unit of its own: a TPM, a shared directory, and a network.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use tests::{Host, Root, Setup, Unit, guest};
+use tests::{Host, Root, Setup, Unit};
 
 use crate::compromise::exposure;
-use crate::lan;
+use crate::{directory, lan};
 
-tests::on_root!(trixie, Trixie, companions_serve_a_guest_and_end_with_it);
+tests::on_root!(
+    trixie,
+    Trixie,
+    companions_serve_a_guest_and_end_with_it,
+    a_guest_of_a_template_has_its_own,
+);
+tests::on_root!(forky, Forky, companions_serve_a_guest_and_end_with_it);
 
 /// The programs, and one for the guest, whose root is the directory that it shares.
 const PACKAGES: [&str; 5] = ["busybox-static", "passt", "swtpm", "swtpm-tools", "virtiofsd"];
@@ -51,6 +59,9 @@ const LEASE: &str = "#!/bin/busybox sh
 /bin/busybox ip route add default via \"$router\"
 ";
 
+/// The guest looks once a second.
+const SEVERAL_LOOKS: Duration = Duration::from_secs(4);
+
 /// A network of the host's with a way out, which passt gives to its guest, and a program that listens on a port of this
 /// host alone: the guest finds that at the address of the way out (`--map-host-loopback` of passt(1)).
 const NETWORK: &str = "ip link add ext0 type bridge
@@ -63,28 +74,9 @@ systemd-run --quiet --unit=greeter \
 ";
 
 fn definition() -> String {
-    let (images, log) = (guest::IMAGES, tests::definition::log("web"));
-    format!(
-        "<domain type='qemu'>
-  <name>web</name>
-  <uuid>{UUID}</uuid>
-  <memory unit='MiB'>256</memory>
-  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
-  <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{images}/vmlinuz</kernel>
-    <initrd>{images}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet no_timer_check glassbox.virtiofs=root</cmdline>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='maximum'/>
-  <devices>
-    <filesystem type='mount'>
-      <driver type='virtiofs'/>
-      <source dir='/srv/web'/>
-      <target dir='root'/>
-    </filesystem>
-    <interface type='user'>
+    let log = tests::definition::log("web");
+    let devices = format!(
+        "<interface type='user'>
       <backend type='passt'/>
       <model type='virtio'/>
     </interface>
@@ -93,12 +85,10 @@ fn definition() -> String {
       <model type='virtio'/>
     </interface>
     <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>
-    <serial type='pty'><log file='{log}'/></serial>
-    <memballoon model='none'/>
-  </devices>
-</domain>
-"
-    )
+    <serial type='pty'><log file='{log}'/></serial>"
+    );
+    let uuid = format!("<uuid>{UUID}</uuid>");
+    directory::definition("web", "dir='/srv/web'", "", &uuid, &devices)
 }
 
 fn companions_serve_a_guest_and_end_with_it(root: Root) -> Result<()> {
@@ -146,7 +136,7 @@ fn one_that_cannot_serve_is_told(
     virtiofsd: &Unit<'_>,
 ) -> Result<()> {
     assert_eq!(host.systemctl(["start", guest.name()])?.status, 1);
-    let place = "web.xml:15:5: /domain/devices/filesystem";
+    let place = "web.xml:14:5: /domain/devices/filesystem";
     let told = guest.status_line()?;
     assert!(told.contains(&format!("{place}: {} is not running", virtiofsd.name())), "{told}");
     let told = virtiofsd.journal()?;
@@ -155,15 +145,11 @@ fn one_that_cannot_serve_is_told(
     Ok(())
 }
 
-/// Makes the directory that is the guest's root. The guest writes to it: an account that lasts only as long as the
-/// guest owns nothing.
+/// Makes the directory that is the guest's root.
 fn share(host: &Host) -> Result<()> {
-    let folders = "mkdir -p /srv/web/bin /srv/web/proc /srv/web/sys /srv/web/dev";
-    host.sh(&format!("{folders}; cp /bin/busybox /srv/web/bin; chmod a+rwx /srv/web"))?;
-    for (name, text) in [("init", INIT), ("lease", LEASE), ("true", "#!/bin/busybox true\n")] {
-        host.write(&format!("/srv/web/{name}"), text, "0755", "root")?;
-    }
-    host.write_file("/srv/web/greeting", "hello")
+    directory::make(host, "/srv/web", INIT, "hello")?;
+    host.write("/srv/web/lease", LEASE, "0755", "root")?;
+    host.write("/srv/web/true", "#!/bin/busybox true\n", "0755", "root")
 }
 
 /// A network that dies comes back; others are gone until the guest is restarted.
@@ -172,7 +158,7 @@ fn a_guest_goes_on_without_them(
     guest: &Unit<'_>,
     companions: &[Unit<'_>; 4],
 ) -> Result<()> {
-    let [swtpm, _, passt, _] = companions;
+    let [swtpm, virtiofsd, passt, _] = companions;
     let [pid] = passt.show(["MainPID"])?;
     host.run(["kill", "-9", &pid])?.success()?;
     host.wait_for("passt to be started again", tests::PATIENCE, || {
@@ -183,7 +169,19 @@ fn a_guest_goes_on_without_them(
     })?;
     host.systemctl(["kill", "--signal=KILL", swtpm.name()])?.success()?;
     swtpm.wait("failed")?;
+    // Whoever looks into the directory waits, for QEMU has no way back to one that is started again.
+    let answers = || host.console("web").matches("AGAIN").count();
+    let before = answers();
+    host.systemctl(["kill", "--signal=KILL", virtiofsd.name()])?.success()?;
+    virtiofsd.wait("failed")?;
+    host.systemctl(["start", virtiofsd.name()])?.success()?;
+    host.write_file("/srv/web/ask", "")?;
+    std::thread::sleep(SEVERAL_LOOKS);
+    assert_eq!(answers(), before, "{}", host.console("web"));
+    host.sh("rm /srv/web/ask")?;
     assert_eq!(guest.state()?, "active");
+    let status = host.qmp("web", "query-status")?;
+    assert!(status.contains("\"running\": true"), "{status}");
     Ok(())
 }
 
@@ -232,6 +230,40 @@ fn they_run_under_the_guests_account(
         assert_eq!(process["Seccomp"], "2", "{}", companion.name());
         let (active, started): (u64, u64) = (active.parse()?, started.parse()?);
         assert!(active <= started, "{} came after its guest", companion.name());
+    }
+    Ok(())
+}
+
+/// What a guest of the template does: tells its greeting.
+const WORKER: &str = "#!/bin/busybox sh
+while :; do
+    echo \"WORKER $(/bin/busybox cat /greeting)\"
+    /bin/busybox sleep 1
+done
+";
+
+/// Each guest has the directory of its own name, also one that nothing named before it was started.
+fn a_guest_of_a_template_has_its_own(root: Root) -> Result<()> {
+    let host = Setup::new(root).product()?.packages("companions", &PACKAGES)?.guest()?.boot()?;
+    let log =
+        "<serial type='pty'><log file='/var/log/glassbox/qemu/worker@%i-serial0.log'/></serial>";
+    let worker = directory::definition("", "dir='/srv/%i'", "", "", log);
+    host.write_file("/etc/glassbox/qemu/worker@.xml", worker)?;
+    for number in ["1", "2"] {
+        directory::make(&host, &format!("/srv/{number}"), WORKER, &format!("of {number}"))?;
+    }
+    host.reload()?;
+    host.systemctl(["enable", "qemu@worker@1"])?.success()?;
+    for number in ["1", "2"] {
+        let name = format!("worker@{number}");
+        let guest = host.unit(&format!("qemu@{name}.service"));
+        lan::drop_in(&host, &name, "[Service]\nTimeoutStopSec=11s\n")?;
+        host.systemctl(["start", guest.name()])?.success()?;
+        host.wait_for_console(&name, &format!("WORKER of {number}"), 1)?;
+        let virtiofsd = host.unit(&format!("virtiofsd@{name}:fs0.service"));
+        they_run_under_the_guests_account(&host, &guest, std::slice::from_ref(&virtiofsd))?;
+        host.systemctl(["stop", guest.name()])?.success()?;
+        virtiofsd.wait("inactive")?;
     }
     Ok(())
 }

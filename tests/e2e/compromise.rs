@@ -126,7 +126,7 @@ fn images_stay_their_owners_and_are_open_to_their_guests(root: Root) -> Result<(
 }
 
 /// A disk of the host's, which a container does not make by itself. Other containers look for free ones as well.
-fn loop_device(host: &Host, file: &str) -> Result<String> {
+pub(crate) fn loop_device(host: &Host, file: &str) -> Result<String> {
     let script = format!(
         "for number in $(seq 0 7); do
              device=/dev/loop$number
@@ -153,10 +153,17 @@ fn layered(name: &str, images: &str, block: Option<&str>) -> Result<Definition> 
          <nvram template=\"{images}/vars-template\">{images}/vars</nvram></os>"
     );
     let raw = format!(
-        "<disk type=\"block\"><driver name=\"qemu\" type=\"raw\"/><source dev=\"{block}\"/>
+        "<disk type=\"block\"><driver name=\"qemu\" type=\"raw\" cache=\"directsync\"/><source dev=\"{block}\"/>
          <target dev=\"vdb\" bus=\"virtio\"/></disk><controller type=\"usb\""
     );
-    definition.replace("</os>", &firmware)?.replace("<controller type=\"usb\"", &raw)
+    // One uses the host's cache of what both lie on, and one does not.
+    definition
+        .replace(
+            "<driver name=\"qemu\" type=\"qcow2\"",
+            "<driver name=\"qemu\" type=\"qcow2\" cache=\"none\" io=\"native\"",
+        )?
+        .replace("</os>", &firmware)?
+        .replace("<controller type=\"usb\"", &raw)
 }
 
 /// The most that `systemd-analyze security` may say, and what a definition has for it.

@@ -24,7 +24,9 @@ const FILES: &str = "\
 644 usr/lib/systemd/system/glassbox-registry.target
 644 usr/lib/systemd/system/glassboxd.service
 644 usr/lib/systemd/system/glassboxd.socket
+644 usr/lib/systemd/system/nbdkit@.service
 644 usr/lib/systemd/system/passt@.service
+644 usr/lib/systemd/system/qemu-pr-helper@.service
 644 usr/lib/systemd/system/qemu@.service
 644 usr/lib/systemd/system/swtpm@.service
 644 usr/lib/systemd/system/virtiofsd@.service

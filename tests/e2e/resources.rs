@@ -94,6 +94,11 @@ fn what_a_definition_asks_for_is_shown_and_kept(_: Root) -> Result<()> {
     comes_to(&vm, all, [0.4, 3.0], |[tuned, one, three]| [tuned, three / one])?;
     a_property_that_is_set_stays(&vm, &three)?;
     comes_to(&vm, all, [0.4, 0.2], |[tuned, _, three]| [tuned, three])?;
+    // They know no power button, so that each has its QEMU quit.
+    let quit = ["kill", "--kill-whom=main", "--signal=QUIT"];
+    let names = [tuned.name(), one.name(), three.name()];
+    vm.systemctl(quit.into_iter().chain(names))?.success()?;
+    a_disk_is_as_slow_as_it_may_be(&vm)?;
     more_memory_than_the_limit_is_not_had(&vm)
 }
 
@@ -200,6 +205,50 @@ fn a_property_that_is_set_stays(vm: &Host, unit: &Unit<'_>) -> Result<()> {
     assert_eq!(unit.show(["CPUQuotaPerSecUSec", "CPUWeight"])?, ["200ms", "300"]);
     assert_eq!(vm.read(&format!("{}/cpu.max", group(unit)?))?, "50000 250000\n");
     Ok(())
+}
+
+/// Guests that read and write as fast as they may, of which the kernel counts bytes and requests.
+fn a_disk_is_as_slow_as_it_may_be(vm: &Host) -> Result<()> {
+    let limits = [
+        ("reader", Sector::Reads, "<read_bytes_sec>262144</read_bytes_sec>"),
+        ("writer", Sector::Writes, "<write_iops_sec>10</write_iops_sec>"),
+    ];
+    for (name, sector, limit) in limits {
+        let device =
+            format!("<blkiotune><device><path>/dev/vda</path>{limit}</device></blkiotune>");
+        define(vm, name, sector, &device)?;
+        // What goes by the host's cache is counted when the host writes it, or never.
+        let uncached = "s:type='raw':& cache='none':";
+        vm.run(["sed", "-i", uncached, &format!("{}/{name}.xml", definition::DEFINITIONS)])?
+            .success()?;
+    }
+    vm.reload()?;
+    vm.command(["systemctl", "start", "qemu@reader", "qemu@writer"])
+        .limit(PATIENCE * 2)
+        .output()?
+        .success()?;
+    let units = ["reader", "writer"].map(|name| vm.unit(&format!("qemu@{name}.service")));
+    let keys = ["IOReadBytes", "IOWriteOperations"];
+    let count = || -> Result<[f64; 3]> {
+        let [read] = units[0].show([keys[0]])?;
+        let [written] = units[1].show([keys[1]])?;
+        let uptime = vm.read("/proc/uptime")?;
+        let time = uptime.split(' ').next().unwrap_or_default();
+        Ok([read.parse().context(read)?, written.parse().context(written)?, time.parse()?])
+    };
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let before = count()?;
+        sleep(Duration::from_secs(10));
+        let after = count()?;
+        let [read, written, time] = [0, 1, 2].map(|at| after[at] - before[at]);
+        let found = [read / time / 262_144.0, written / time / 10.0];
+        if found.iter().all(|found| (found - 1.0).abs() < 0.1) {
+            return Ok(());
+        }
+        seen.push(found);
+    }
+    bail!("{seen:?} of the limits was seen")
 }
 
 /// A guest whose memory is allocated beforehand and does not fit ends before it runs.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tests::{Host, Output, Root, guest};
+use tests::{Host, Output, Root};
 
-use crate::embedding;
+use crate::{directory, embedding};
 
 tests::on_root!(trixie, Trixie, a_terminal_is_the_console_of_a_guest_in_a_unit);
 
@@ -14,33 +14,12 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// A kernel, an initial RAM disk, a directory, and the terminal.
 fn definition() -> String {
-    let images = guest::IMAGES;
-    format!(
-        "<domain type='qemu'>
-  <name>sandbox</name>
-  <memory unit='MiB'>256</memory>
-  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
-  <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{images}/vmlinuz</kernel>
-    <initrd>{images}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet no_timer_check panic=-1 glassbox.virtiofs=root</cmdline>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='maximum'/>
-  <on_reboot>destroy</on_reboot>
-  <devices>
-    <filesystem type='mount'>
-      <driver type='virtiofs'/>
-      <source socket='/run/sandbox-root'/>
-      <target dir='root'/>
-    </filesystem>
-    <console type='stdio'/>
-    <panic model='isa'/>
-    <memballoon model='none'/>
-  </devices>
-</domain>
-"
+    directory::definition(
+        "sandbox",
+        "socket='/run/sandbox-root'",
+        "panic=-1",
+        "<on_reboot>destroy</on_reboot>",
+        "<console type='stdio'/><panic model='isa'/>",
     )
 }
 
@@ -63,9 +42,7 @@ until [ -S /run/sandbox-root ]; do sleep 0.1; done
 
 fn a_terminal_is_the_console_of_a_guest_in_a_unit(root: Root) -> Result<()> {
     let host = embedding::setup(root)?.guest()?.boot()?;
-    host.sh("mkdir -p /srv/sandbox/bin /srv/sandbox/proc /srv/sandbox/dev; cp /bin/busybox /srv/sandbox/bin")?;
-    host.write("/srv/sandbox/init", INIT, "0755", "root")?;
-    host.write_file("/srv/sandbox/greeting", "hello")?;
+    directory::make(&host, "/srv/sandbox", INIT, "hello")?;
     host.write_file("/root/sandbox.xml", definition())?;
     host.write_file("/root/typed", format!("{}\u{4}", definition()))?;
 

@@ -19,6 +19,10 @@ pub(crate) enum Sector {
     ObeysLate,
     /// Uses all the time of its processor.
     Spins,
+    /// Reads from its disk for ever, 32 KiB at a time.
+    Reads,
+    /// Writes to its disk for ever, 32 KiB at a time.
+    Writes,
     /// Tells its `<panic>` device that it crashed.
     Panics,
     /// Resets the machine.
@@ -46,6 +50,21 @@ const FOUR_SECONDS: &[u8] = &[
     0xe2, 0xec, // loop to the first mov al
 ];
 const SPIN: &[u8] = &[0xeb, 0xfe]; // jmp -2
+/// The firmware's extended read of the boot disk over and over, by the packet at 7c00 plus 20.
+const READ: &[u8] = &[
+    0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0x20, 0x7c, // xor ax, ax; mov ds, ax; mov si, 7c20
+    0xb4, 0x42, 0xb2, 0x80, 0xcd, 0x13, 0xeb,
+    0xf8, // mov ah, 42; mov dl, 80; int 13; jmp to the mov ah
+];
+/// The same with the extended write.
+const WRITE: &[u8] = &[
+    0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0x20, 0x7c, // xor ax, ax; mov ds, ax; mov si, 7c20
+    0xb8, 0x00, 0x43, 0xb2, 0x80, 0xcd, 0x13, 0xeb,
+    0xf7, // mov ax, 4300; mov dl, 80; int 13; jmp to the mov ax
+];
+/// Where [`READ`] and [`WRITE`] have their packet: 64 sectors from sector 64 on, and the memory at 1000:0.
+const PACKET_AT: usize = 0x20;
+const PACKET: [u8; 16] = [16, 0, 64, 0, 0, 0, 0x00, 0x10, 64, 0, 0, 0, 0, 0, 0, 0];
 const PANIC: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee]; // mov dx, 505; mov al, 1; out dx, al
 const RESET: &[u8] = &[0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee]; // mov dx, cf9; mov al, 6; out dx, al
 
@@ -59,6 +78,8 @@ impl Sector {
             Self::ObeysButton => &[head, SAY_READY, POWER_BUTTON, SOFT_OFF, HALT],
             Self::ObeysLate => &[head, SAY_READY, POWER_BUTTON, FOUR_SECONDS, SOFT_OFF, HALT],
             Self::Spins => &[head, SAY_READY, SPIN],
+            Self::Reads => &[head, SAY_READY, READ],
+            Self::Writes => &[head, SAY_READY, WRITE],
             Self::Panics => &[head, SAY_READY, PANIC, HALT],
             Self::Resets => &[head, SAY_READY, RESET, HALT],
         };
@@ -69,6 +90,9 @@ impl Sector {
     fn disk(self) -> Vec<u8> {
         let mut disk = self.code();
         disk.resize(1 << 20, 0);
+        if matches!(self, Self::Reads | Self::Writes) {
+            disk[PACKET_AT..][..PACKET.len()].copy_from_slice(&PACKET);
+        }
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         disk
     }

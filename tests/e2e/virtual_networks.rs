@@ -1,5 +1,6 @@
 //! Virtual networks: bridges of systemd-networkd that guests name, and a bridge of the host.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ tests::on_root!(
     trixie,
     Trixie,
     guests_of_networks_reach_what_their_networks_say,
+    a_guest_of_a_routed_network_is_itself_beyond_the_host,
     a_network_that_cannot_be_made_says_why,
 );
 
@@ -24,6 +26,11 @@ const NETWORKS: &str = "/etc/glassbox/networks";
 /// A network whose guests reach one another and the host.
 const LAB: &str = "<network><name>lab</name><ip address='10.9.0.1' prefix='24'><dhcp>\
     <host mac='52:54:00:00:09:07' ip='10.9.0.7'/></dhcp></ip></network>";
+
+/// A network that the host's neighbours know the way to.
+const ROUTED: &str = "<network><name>routed</name><forward mode='route'/>
+    <ip address='10.20.0.1' prefix='16'><dhcp><range start='10.20.1.0' end='10.20.1.255'/></dhcp></ip>
+    <ip family='ipv6' address='2001:db8:1::1' prefix='64'/></network>";
 
 /// A bridge that is there already.
 const OFFICES: &str =
@@ -164,6 +171,61 @@ fn guests_of_networks_reach_what_their_networks_say(root: Root) -> Result<()> {
     assert_eq!(lan::link(&host, "virbr0")?, "");
     assert!(!lan::link(&host, "br0")?.is_empty(), "the host's own bridge stays");
     Ok(())
+}
+
+/// With IPv4 and IPv6, in both directions, under its own addresses.
+fn a_guest_of_a_routed_network_is_itself_beyond_the_host(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    host.systemctl(["start", "systemd-networkd"])?.success()?;
+    host.sh(OUTSIDE)?.success()?;
+    host.sh("ip addr add 2001:db8:2::1/64 dev uplink nodad
+         ip -n outside addr add 2001:db8:2::2/64 dev eth0 nodad
+         ip -n outside route add 10.20.0.0/16 via 192.0.2.1
+         ip -n outside route add 2001:db8:1::/64 via 2001:db8:2::1")?
+        .success()?;
+    define(&host, "routed", ROUTED)?;
+    let interface = "<interface type=\"network\"><source network=\"routed\"/>";
+    let web = lan::with_interface(Definition::new("web")?, interface)?;
+    web.install(&host)?;
+    host.reload()?;
+    // Who is called there notes whom it sees.
+    for (version, option) in [("4", ""), ("6", ",ipv6only=1")] {
+        let listen = format!("TCP{version}-LISTEN:800{version},fork,reuseaddr{option}");
+        let note = "SYSTEM:echo $SOCAT_PEERADDR >>/tmp/called; echo hello";
+        let words = ["systemd-run", "ip", "netns", "exec", "outside", "socat", &listen, note];
+        host.run(words)?.success()?;
+    }
+    host.start_guest("web")?;
+    let v4 = lease(&host, "web", "10.20.")?;
+    let v6 = advertised(&lan::address(&web)?)?;
+    let wait = "for second in $(seq 30); do
+        ip -6 addr show scope global | grep 2001:db8:1: | grep -qv tentative && break; sleep 1; done";
+    reaches(&host, "web", &format!("{wait}; ip route replace default via 10.20.0.1"))?;
+    let call = |host: &str, port| format!("nc -w 5 {host} {port} </dev/null | grep -qx hello");
+    reaches(&host, "web", &call("192.0.2.2", 8004))?;
+    reaches(&host, "web", &call("2001:db8:2::2", 8006))?;
+    let called = host.read("/tmp/called")?;
+    let callers = called.lines().map(|line| Ok(line.trim_matches(['[', ']']).parse()?));
+    assert_eq!(callers.collect::<Result<Vec<IpAddr>>>()?, [v4.parse::<IpAddr>()?, v6.into()]);
+
+    // And the guest is called from there.
+    reaches(&host, "web", "nc -ll -p 9000 -e echo hello >/dev/null 2>&1 &")?;
+    for address in [format!("TCP4:{v4}"), format!("TCP6:[{v6}]")] {
+        let call = format!("{address}:9000,connect-timeout=5");
+        let words = ["ip", "netns", "exec", "outside", "socat", "-T", "5", "-u", &call, "-"];
+        assert_eq!(host.run(words)?.success()?.stdout, "hello\n", "{address}");
+    }
+    Ok(())
+}
+
+/// The address that a guest makes itself of the network's prefix and of its hardware address, RFC 4291, appendix A.
+fn advertised(mac: &str) -> Result<Ipv6Addr> {
+    let bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
+    let bytes = bytes.collect::<Result<Vec<u8>, _>>()?;
+    let [a, b, c, d, e, f] = bytes[..] else { anyhow::bail!("{mac}") };
+    let half = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    let prefix = "2001:db8:1::".parse::<Ipv6Addr>()?;
+    Ok((u128::from(prefix) | u128::from(u64::from_be_bytes(half))).into())
 }
 
 fn a_network_that_cannot_be_made_says_why(root: Root) -> Result<()> {

@@ -34,6 +34,7 @@ mod memory_backing;
 mod memory_size;
 mod memtune;
 mod names;
+mod nbdkit;
 mod network;
 mod numa;
 mod numatune;
@@ -88,6 +89,7 @@ pub use memory_backing::{
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use memtune::MemoryTuning;
 pub use names::{DomainName, DomainUuid, MachineName, NameError, NetworkName, UnitInstance};
+pub use nbdkit::{NbdkitParts, secret_credential};
 pub use network::{
     BootFile, BootFileError, BridgeName, BridgeNameError, Dhcp, DhcpHost, DhcpPool, DnsDomain,
     DnsDomainError, Forward, LeaseTime, Network, NetworkBridge, NetworkDns, NetworkIp,

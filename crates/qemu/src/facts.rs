@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::devices::AudioType;
-use domain::{CpuSet, MemorySize};
+use domain::{CpuSet, MemorySize, NbdkitParts};
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Credential;
+use crate::devices::disk::RESERVATIONS;
 use crate::firmware::FirmwareDescriptor;
 use crate::probe::Abilities;
 use crate::storage::StorageFacts;
@@ -243,12 +244,27 @@ pub struct HelperFacts {
     pub virtiofsd: SocketPath,
     /// Where the guest's own passts listen.
     pub passt: SocketPath,
+    /// Whose nbdkit serves images on servers; where there is none QEMU reaches them itself.
+    pub nbdkit: Option<NbdkitFacts>,
+    /// Where the guest's own helper for reservations listens.
+    pub reservations: String,
     /// Where the guest's own message bus listens.
     pub dbus: Option<String>,
     /// Whether a program shows the display by RDP.
     pub rdp: bool,
     /// The folder in which a vhost-user-gpu listens for each video card, under the card's alias.
     pub gpu: Option<String>,
+}
+
+/// An nbdkit for each image on a server, see [`NbdkitParts::serves`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NbdkitFacts {
+    /// What of it is installed.
+    pub parts: NbdkitParts,
+    /// Where the guest's own ones listen.
+    pub socket: SocketPath,
+    /// Whether a unit runs each: one that starts it again when it dies, and whose account has no name.
+    pub supervised: bool,
 }
 
 /// Devices by names that QEMU's command line takes and its list of types does not have (QEMU's `qdev-monitor.c`).
@@ -355,6 +371,8 @@ impl HelperFacts {
             swtpm: format!("{guest}/swtpm.sock"),
             virtiofsd: SocketPath::new(format!("{guest}/"), "-fs.sock"),
             passt: SocketPath::new(format!("{guest}/passt-"), ".socket"),
+            nbdkit: None,
+            reservations: format!("{guest}/{RESERVATIONS}.sock"),
             dbus: None,
             rdp: false,
             gpu: None,
@@ -363,9 +381,16 @@ impl HelperFacts {
 
     /// The programs beside a guest that the service manager starts: each listens in a folder of its own below `folder`.
     #[must_use]
-    pub fn of_units(folder: &str) -> Self {
+    pub fn of_units(folder: &str, nbdkit: NbdkitParts) -> Self {
         let socket = || SocketPath::new(format!("{folder}/"), "/socket");
-        let swtpm = socket().of("tpm0");
-        Self { swtpm, virtiofsd: socket(), passt: socket(), ..Self::of("") }
+        let nbdkit = NbdkitFacts { parts: nbdkit, socket: socket(), supervised: true };
+        Self {
+            swtpm: socket().of("tpm0"),
+            virtiofsd: socket(),
+            passt: socket(),
+            nbdkit: Some(nbdkit),
+            reservations: socket().of(RESERVATIONS),
+            ..Self::of("")
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use domain::Place;
 
 use crate::command::Command;
-use crate::plan::{Access, FdKind};
+use crate::plan::{Access, FdKind, HostCache};
 
 /// The name of KVM's device.
 pub(crate) const KVM: &str = "kvm";
@@ -96,6 +96,16 @@ impl Command<'_> {
         wanted: &Opened,
         place: &Place,
     ) -> Option<Vec<i32>> {
+        self.inherits_cached(name, wanted, None, place)
+    }
+
+    fn inherits_cached(
+        &mut self,
+        name: &str,
+        wanted: &Opened,
+        cache: Option<&HostCache>,
+        place: &Place,
+    ) -> Option<Vec<i32>> {
         if !self.names.offered.iter().any(|offered| offered == name) {
             self.names.offered.push(name.to_owned());
         }
@@ -110,7 +120,10 @@ impl Command<'_> {
             let what = format!("the file descriptor '{name}' is {fd}, and {wanted} is wanted");
             self.refuse(place, format!("{what}; open that"));
         }
-        let kinds = (0..opened.len()).map(|index| FdKind::Inherited { name: name.into(), index });
+        let kinds = (0..opened.len()).map(|index| {
+            let (name, cache) = (name.to_owned(), cache.cloned());
+            FdKind::Inherited { name, index, cache }
+        });
         Some(kinds.map(|kind| self.pass_fd(kind)).collect())
     }
 
@@ -138,6 +151,17 @@ impl Command<'_> {
         place: &Place,
     ) -> Option<String> {
         let fds = self.inherits(name, wanted, place)?;
+        Some(self.fd_set(&fds, name))
+    }
+
+    /// As [`Self::inherits_set`], for an image.
+    pub(crate) fn inherits_image(
+        &mut self,
+        name: &str,
+        wanted: &Opened,
+        cache: &HostCache,
+    ) -> Option<String> {
+        let fds = self.inherits_cached(name, wanted, Some(cache), &cache.place)?;
         Some(self.fd_set(&fds, name))
     }
 }

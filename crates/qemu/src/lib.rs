@@ -73,8 +73,8 @@ pub use credentials::Credential;
 pub use devices::disk::image_descriptor;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
-    HostModel, HostModels, HostNuma, HugePageFolder, NetworkFacts, SevFacts, SocketPath,
-    VirtualNetwork,
+    HostModel, HostModels, HostNuma, HugePageFolder, NbdkitFacts, NetworkFacts, SevFacts,
+    SocketPath, VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,
@@ -84,8 +84,9 @@ pub use launch::{Launch, StartMode};
 pub use live::live;
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
-    HostFile, Invocation, LaunchPlan, PassedFd, PassedPci, PasswordProtocol, QemuThread, ReadyAt,
-    Service, ThreadCpus, ThreadPolicy, ThreadQuotas, TunedThread, UnpluggedLink, WrittenFile,
+    HelperInput, HostCache, HostFile, Invocation, LaunchPlan, PassedFd, PassedPci,
+    PasswordProtocol, QemuThread, ReadyAt, Service, ThreadCpus, ThreadPolicy, ThreadQuotas,
+    TunedThread, UnpluggedLink, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

@@ -187,7 +187,20 @@ pub enum FdKind {
         name: String,
         /// Which of those of this name it is.
         index: usize,
+        /// For an image, how the host's cache is to be used.
+        cache: Option<HostCache>,
     },
+}
+
+/// Whether what is read and written goes by the host's cache, which is a flag of an open file (`O_DIRECT`, open(2)).
+///
+/// QEMU 9.1 and newer find an image by that flag among what they inherited, and older ones set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCache {
+    /// Whether it does not.
+    pub bypassed: bool,
+    /// The element that names the image.
+    pub place: Place,
 }
 
 impl FdKind {
@@ -352,12 +365,30 @@ pub struct Helper {
     pub before: Vec<Invocation>,
     /// The program.
     pub program: Invocation,
+    /// What it reads from file descriptors, numbered from 4 on.
+    pub inputs: Vec<HelperInput>,
     /// The Unix socket at which it listens.
     pub socket: String,
     /// The files and folders that it opens for itself.
     pub files: Vec<HostFile>,
     /// The element that needs it.
     pub place: Place,
+}
+
+/// What a program reads from a file descriptor, for nobody else to see: not in its arguments nor in its environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelperInput {
+    /// A text of the definition's.
+    Text(String),
+    /// A file that its account need not be allowed to read.
+    File(HostFile),
+    /// A credential of its unit's.
+    Credential {
+        /// The name.
+        name: String,
+        /// The element that asks for it.
+        place: Place,
+    },
 }
 
 /// A program with its arguments.
@@ -380,6 +411,8 @@ pub enum Service {
     Passt,
     /// Reservations of SCSI disks, `qemu-pr-helper(8)`.
     Reservations,
+    /// An image on a server, `nbdkit(1)`.
+    Nbdkit,
 }
 
 impl Service {
@@ -388,8 +421,17 @@ impl Service {
     #[must_use]
     pub fn listener(self) -> Option<i32> {
         match self {
-            Self::Swtpm | Self::Virtiofsd => Some(LISTENER),
-            Self::Passt | Self::Reservations => None,
+            Self::Swtpm | Self::Virtiofsd | Self::Reservations | Self::Nbdkit => Some(LISTENER),
+            Self::Passt => None,
+        }
+    }
+
+    /// Whether it is told of that socket by the environment (sd_listen_fds(3)), and by an argument otherwise.
+    #[must_use]
+    pub fn is_activated(self) -> bool {
+        match self {
+            Self::Reservations | Self::Nbdkit => true,
+            Self::Swtpm | Self::Virtiofsd | Self::Passt => false,
         }
     }
 
@@ -401,9 +443,13 @@ impl Service {
             Self::Virtiofsd => "virtiofsd",
             Self::Passt => "passt",
             Self::Reservations => "qemu-pr-helper",
+            Self::Nbdkit => "nbdkit",
         }
     }
 }
 
 /// The first file descriptor after standard input, output and messages.
 pub(crate) const LISTENER: i32 = 3;
+
+/// The first file descriptor after that of the socket.
+pub(crate) const FIRST_INPUT: i32 = LISTENER + 1;

@@ -1,17 +1,30 @@
 //! Secrets as QEMU gets them: `-object secret`, sealed by the guest's master key.
 
 use domain::Place;
+use domain::devices::{DiskSource, SourceKind};
 
 use crate::command::Command;
+use crate::devices::disk::nbdkit_serves;
 use crate::json::Object;
-use crate::storage::{SecretNeed, secrets};
+use crate::storage::{SecretNeed, secrets_of_qemu};
 
 /// The id of the master key.
 const MASTER_KEY: &str = "masterKey0";
 
 /// Adds the master key if a secret is needed.
 pub(crate) fn master_key(command: &mut Command<'_>) {
-    if secrets(command.domain).is_empty() {
+    let facts = command.facts;
+    let served = |source: &DiskSource| match &source.kind {
+        SourceKind::Network(network) => nbdkit_serves(facts, network.protocol),
+        SourceKind::File(_)
+        | SourceKind::Block(_)
+        | SourceKind::Dir(_)
+        | SourceKind::Volume(_)
+        | SourceKind::Nvme(_)
+        | SourceKind::VhostUser(_)
+        | SourceKind::VhostVdpa(_) => false,
+    };
+    if secrets_of_qemu(command.domain, served).is_empty() {
         return;
     }
     let path = format!("{}/master-key.aes", command.facts.directories.guest);

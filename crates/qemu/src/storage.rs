@@ -58,14 +58,26 @@ pub struct StorageFacts {
 /// The secrets that a domain needs, each once.
 #[must_use]
 pub fn secrets(domain: &Domain) -> BTreeSet<SecretNeed> {
+    secrets_of_qemu(domain, |_| false)
+}
+
+/// The secrets that QEMU needs when another program serves the images that `served` tells.
+pub(crate) fn secrets_of_qemu(
+    domain: &Domain,
+    served: impl Fn(&DiskSource) -> bool,
+) -> BTreeSet<SecretNeed> {
     let mut needs: BTreeSet<SecretNeed> =
         domain.devices.hostdevs.iter().filter_map(login).collect();
     needs.extend(domain.devices.tpms.iter().filter_map(state_key));
     let variables = domain.os.nvram.iter().filter_map(|nvram| nvram.source.as_ref());
     let disks = domain.devices.disks.iter().flat_map(|disk| disk.source.chain());
-    for source in disks.chain(variables) {
+    let disks = disks.map(|source| (source, served(source)));
+    for (source, served) in disks.chain(variables.map(|source| (source, false))) {
         let keys = source.encryption.iter().flat_map(|encryption| encryption.secrets.clone());
         needs.extend(keys.map(SecretNeed::Stored));
+        if served {
+            continue;
+        }
         if !matches!(source.kind, SourceKind::Volume(_)) {
             needs.extend(source.auth.iter().map(|auth| SecretNeed::Stored(auth.secret.clone())));
         }

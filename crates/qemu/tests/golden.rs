@@ -1,17 +1,18 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
 //! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
-//! line; `credentials.txt` those of the unit, a name and a number of bytes a line. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! line; `credentials.txt` those of the unit, a name and a number of bytes a line; `nbdkit.txt` the parts of nbdkit that
+//! the host has for a guest of a unit. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use domain::{CpuSet, Domain, Faults, MemorySize};
+use domain::{CpuSet, Domain, Faults, MemorySize, NbdkitParts};
 use qemu::{
-    Access, Credential, FdKind, FirmwareDescriptor, Helper, HostClock, HostFacts, HostNuma,
-    HugePageFolder, Inherited, Invocation, Launch, LaunchPlan, NetworkFacts, Opened, ReadyAt,
-    StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
+    Access, Credential, FdKind, FirmwareDescriptor, Helper, HelperFacts, HelperInput, HostClock,
+    HostFacts, HostNuma, HugePageFolder, Inherited, Invocation, Launch, LaunchPlan, NetworkFacts,
+    Opened, ReadyAt, StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -86,6 +87,14 @@ fn credentials(case: &Path) -> Vec<Credential> {
     text.lines().map(|line| credential(line.split_once(' ').unwrap())).collect()
 }
 
+/// The programs beside the guest of a case that has nbdkit.
+fn helpers(case: &Path) -> Option<HelperFacts> {
+    let text = std::fs::read_to_string(case.join("nbdkit.txt")).ok()?;
+    let has = |part| text.lines().any(|line| line == part);
+    let parts = NbdkitParts { curl: has("curl"), ssh: has("ssh"), readahead: has("readahead") };
+    Some(HelperFacts::of_units("/run/glassbox/companion/guest", parts))
+}
+
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let faults = Faults::new();
@@ -96,6 +105,7 @@ fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let plan = Domain::parse(xml, &faults).and_then(|mut domain| {
         let mut facts = host(domain.name.as_str());
         facts.credentials = credentials(case);
+        facts.helpers = helpers(case).unwrap_or(facts.helpers);
         qemu::complete(&mut domain, &facts, &faults);
         if !faults.any_refused() {
             lasts(&domain, &facts);
@@ -141,12 +151,15 @@ fn show(plan: &LaunchPlan) -> String {
         writeln!(text, "copy {} of {} {}", copy.path, copy.template, copy.place.path).unwrap();
     }
     for helper in &plan.helpers {
-        let Helper { service: _, device, before, program, socket, files, place } = helper;
+        let Helper { service: _, device, before, program, inputs, socket, files, place } = helper;
         let show = |it: &Invocation| format!("{} {}", it.program, it.arguments.join(" "));
         for invocation in before {
             writeln!(text, "before {device} {}", show(invocation)).unwrap();
         }
         writeln!(text, "helper {} at {socket} for {}", show(program), place.path).unwrap();
+        for (number, input) in (4..).zip(inputs) {
+            writeln!(text, "helper's {number}: {}", show_input(input)).unwrap();
+        }
         for file in files {
             writeln!(text, "helper's {} {:?} {}", file.path, file.access, file.place.path).unwrap();
         }
@@ -178,6 +191,14 @@ fn show(plan: &LaunchPlan) -> String {
         writeln!(text, "{password:?}").unwrap();
     }
     text
+}
+
+fn show_input(input: &HelperInput) -> String {
+    match input {
+        HelperInput::Text(text) => format!("text {text}"),
+        HelperInput::File(file) => format!("file {} {}", file.path, file.place.path),
+        HelperInput::Credential { name, place } => format!("credential {name} {}", place.path),
+    }
 }
 
 fn show_ready(at: &ReadyAt) -> String {
@@ -216,8 +237,16 @@ fn show_fd(kind: &FdKind) -> String {
         | FdKind::Output { .. }
         | FdKind::Device { .. }
         | FdKind::Connection { .. }
-        | FdKind::Credential { .. }
-        | FdKind::Inherited { .. } => format!("{kind:?}"),
+        | FdKind::Credential { .. } => format!("{kind:?}"),
+        FdKind::Inherited { name, index, cache } => {
+            let cache = cache.as_ref().map(|cache| (cache.bypassed, &cache.place.path));
+            let how = match cache {
+                None => String::new(),
+                Some((true, image)) => format!(" past the host's cache, for {image}"),
+                Some((false, image)) => format!(" by the host's cache, for {image}"),
+            };
+            format!("Inherited {name} {index}{how}")
+        }
     }
 }
 

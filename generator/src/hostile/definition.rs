@@ -16,6 +16,8 @@ const DEFINITION: &str = "<domain type='kvm'><name>web</name><title>@</title><me
 <devices><disk type='file'><source file='@'/><backingStore><source file='/@'/></backingStore></disk>
   <disk type='block'><source dev='@'/></disk><disk type='block'><source dev='/dev/@'/></disk>
   <disk type='network'><source protocol='@'><host name='@' transport='@'/></source></disk>
+  <disk type='network'><source protocol='ssh' name='@'><host name='@'/><auth><secret usage='@'/></auth>
+    <identity keyfile='@'/><reservations managed='yes'/></source><target dev='vda'/></disk>
   <filesystem><driver type='virtiofs'/><source dir='@'/><binary path='@'/></filesystem>
   <filesystem><source dir='@'/></filesystem><tpm><backend type='emulator'><source path='@'/></backend></tpm>
   <interface type='user'><backend type='passt' logFile='@'/></interface><emulator>/@</emulator>

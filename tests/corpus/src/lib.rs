@@ -102,6 +102,8 @@ pub fn facts(name: &str) -> HostFacts {
                 "-fs.sock",
             ),
             passt: SocketPath::new(format!("/var/run/libvirt/qemu/passt/-1-{short}-"), ".socket"),
+            nbdkit: None,
+            reservations: format!("/var/lib/libvirt/qemu/domain--1-{short}/pr-helper0.sock"),
             dbus: Some(format!("/var/run/libvirt/qemu/dbus/-1-{short}-dbus.sock")),
             rdp: true,
             gpu: Some("/var/lib/libvirt/qemu".to_owned()),

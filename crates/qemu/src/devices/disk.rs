@@ -15,14 +15,16 @@ mod block;
 mod check;
 mod format;
 mod frontend;
+mod nbdkit;
 mod remote;
 mod source;
 
 pub use source::image_descriptor;
 
 pub(crate) use check::check;
+pub(crate) use nbdkit::serves as nbdkit_serves;
 pub(crate) use remote::firmware_storage;
-pub(crate) use source::managed_reservations;
+pub(crate) use source::{RESERVATIONS, managed_reservations};
 
 /// Fills in buses and what drives imply, and puts disks in order: buses in the order in which they first
 /// appear, disks of a bus by their letters.

@@ -172,6 +172,7 @@ fn serve(command: &mut Command<'_>, filesystem: &Filesystem) -> String {
         device,
         before: Vec::new(),
         program: Invocation { program, arguments: virtiofsd_arguments(filesystem) },
+        inputs: Vec::new(),
         socket: socket.clone(),
         files: filesystem.source.iter().map(|path| served(filesystem, path)).collect(),
         place: filesystem.place.clone(),

@@ -238,6 +238,11 @@ pub(super) fn cache(disk: &Disk) -> Option<CacheMode> {
     disk.driver.cache.filter(|cache| *cache != CacheMode::Default).or(shared)
 }
 
+/// Whether images are read and written past the host's page cache.
+pub(super) fn bypasses_cache(disk: &Disk) -> bool {
+    matches!(cache(disk), Some(CacheMode::None | CacheMode::Directsync))
+}
+
 fn cached(disk: &Disk, node: Object) -> Object {
     let (direct, no_flush) = match cache(disk) {
         None | Some(CacheMode::Default) => return node,

@@ -7,13 +7,16 @@ use crate::json::{Json, Object};
 use crate::secrets;
 use crate::storage::{SecretNeed, cookie_text, is_known};
 
-use super::block::{Image, keys};
+use super::block::{Image, Layer, keys};
+use super::nbdkit;
 
-/// The driver and options of an image's storage node; nothing when it is refused.
+/// The driver and options of an image's storage node; nothing when it is refused. One that is a disk's, a `layer`, may be
+/// served by nbdkit.
 pub(super) fn properties(
     command: &mut Command<'_>,
     image: &Image<'_>,
     network: &NetworkSource,
+    layer: Option<&Layer<'_>>,
 ) -> Option<Object> {
     let refuse = |what: String| {
         command.refuse(&image.source.place, what);
@@ -44,9 +47,33 @@ pub(super) fn properties(
             let Some(host) = only_host() else {
                 return refuse(format!("'{}' needs exactly one <host>", network.protocol));
             };
+            if !is_reached_by_tcp(command, image, network, host) {
+                return None;
+            }
+            if let Some(layer) = layer
+                && nbdkit::serves(command.facts, network.protocol)
+            {
+                return nbdkit::serve(command, layer, network, host);
+            }
             of_one_host(command, image, network, host)
         }
     }
+}
+
+/// Whether a server is reached as all are but those of NBD.
+fn is_reached_by_tcp(
+    command: &Command<'_>,
+    image: &Image<'_>,
+    network: &NetworkSource,
+    host: &NetworkHost,
+) -> bool {
+    let transport = host.transport.unwrap_or(NetworkTransport::Tcp);
+    if transport != NetworkTransport::Tcp && network.protocol != NetworkProtocol::Nbd {
+        let what = format!("'{}' is reached by TCP only; remove 'transport'", network.protocol);
+        command.refuse(&image.source.place, what);
+        return false;
+    }
+    true
 }
 
 fn of_one_host(
@@ -55,12 +82,6 @@ fn of_one_host(
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Option<Object> {
-    let transport = host.transport.unwrap_or(NetworkTransport::Tcp);
-    if transport != NetworkTransport::Tcp && network.protocol != NetworkProtocol::Nbd {
-        let what = format!("'{}' is reached by TCP only; remove 'transport'", network.protocol);
-        command.refuse(&image.source.place, what);
-        return None;
-    }
     match network.protocol {
         NetworkProtocol::Nbd => nbd(command, image, network, host),
         NetworkProtocol::Iscsi => iscsi(command, image, network, host),
@@ -246,16 +267,20 @@ fn iscsi(
     )
 }
 
+/// Where an image is, as a URL.
+pub(super) fn url(network: &NetworkSource, host: &NetworkHost) -> String {
+    let path = escaped(network.name.as_deref().unwrap_or_default());
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let query = network.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}://{}{slash}{path}{query}", network.protocol, in_url(host))
+}
+
 fn curl(
     command: &mut Command<'_>,
     image: &Image<'_>,
     network: &NetworkSource,
     host: &NetworkHost,
 ) -> Object {
-    let path = escaped(network.name.as_deref().unwrap_or_default());
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let query = network.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("{}://{}{slash}{path}{query}", network.protocol, in_url(host));
     let (user, secret) = password(command, image).unzip();
     let cookies = (!network.cookies.is_empty()).then(|| {
         let id = format!("{}-httpcookie-secret0", image.node("storage"));
@@ -263,7 +288,7 @@ fn curl(
         secrets::add(command, id, &need, &image.source.place)
     });
     Object::new("driver", network.protocol.as_str())
-        .set("url", url)
+        .set("url", url(network, host))
         .some("username", user)
         .some("password-secret", secret)
         .some("sslverify", network.verify)
@@ -281,8 +306,9 @@ fn ssh(
     let identity = &network.identity;
     let key = identity.keyfile.is_some() || identity.agent_socket.is_some();
     if key || network.known_hosts.is_some() || image.source.auth.is_some() {
-        let what = "keys, passwords and files of hosts need nbdkit, which is not supported yet by \
-                    glassbox; let an SSH agent have the key and ~/.ssh/known_hosts the host";
+        let what = "keys, passwords and files of hosts need nbdkit, which is not installed or not started for this \
+                    guest; install it, of nbdkit-plugin-ssh or nbdkit, or let an SSH agent have the key and \
+                    ~/.ssh/known_hosts the host";
         command.refuse(&image.source.place, what);
         return None;
     }
@@ -329,5 +355,5 @@ pub(crate) fn firmware_storage(
     name: &str,
 ) -> Option<Object> {
     let image = Image { source, name: name.to_owned() };
-    Some(properties(command, &image, network)?.set("node-name", image.node("storage")))
+    Some(properties(command, &image, network, None)?.set("node-name", image.node("storage")))
 }

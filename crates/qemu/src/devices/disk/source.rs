@@ -5,9 +5,9 @@ use domain::devices::{Disk, DiskDevice, DiskFormat, DiskSource, Reservations, So
 use crate::command::Command;
 use crate::inherited::Opened;
 use crate::json::Object;
-use crate::plan::{Access, FdKind, Helper, Invocation, PassedPci, Service};
+use crate::plan::{Access, FdKind, Helper, HostCache, Invocation, PassedPci, Service};
 
-use super::block::Layer;
+use super::block::{Layer, bypasses_cache};
 use super::remote;
 
 /// The driver and options of an image's storage node; nothing when it is refused.
@@ -37,7 +37,9 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
             let node = Object::new("driver", "vvfat").set("dir", path);
             Some(node.set("floppy", floppy).set("rw", false))
         }
-        SourceKind::Network(network) => remote::properties(command, &layer.image, network),
+        SourceKind::Network(network) => {
+            remote::properties(command, &layer.image, network, Some(layer))
+        }
         SourceKind::Nvme(nvme) => {
             let place = layer.image.source.place.clone();
             let managed = nvme.managed == Some(true);
@@ -68,7 +70,8 @@ fn opened(
 ) -> String {
     let place = &layer.image.source.place;
     let name = descriptor(layer);
-    if let Some(set) = command.inherits_set(&name, &kind(layer.access()), place) {
+    let cache = HostCache { bypassed: bypasses_cache(layer.disk), place: place.clone() };
+    if let Some(set) = command.inherits_image(&name, &kind(layer.access()), &cache) {
         return set;
     }
     if let Some(group) = &layer.image.source.fd_group {
@@ -125,7 +128,7 @@ fn block_driver(command: &Command<'_>, layer: &Layer<'_>, path: &str) -> &'stati
 fn reservations(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<String> {
     match layer.image.source.reservations.as_ref()? {
         // All disks share it; see `managed_reservations`.
-        Reservations::Managed => Some(MANAGED.to_owned()),
+        Reservations::Managed => Some(RESERVATIONS.to_owned()),
         Reservations::At(path) => {
             let id = format!("pr-helper-{}", layer.image.node("storage"));
             let helper = Object::new("qom-type", "pr-manager-helper").set("id", &id);
@@ -135,8 +138,8 @@ fn reservations(command: &mut Command<'_>, layer: &Layer<'_>) -> Option<String> 
     }
 }
 
-/// The id of the guest's own helper.
-const MANAGED: &str = "pr-helper0";
+/// The id of the guest's own helper, and the device that its unit is for.
+pub(crate) const RESERVATIONS: &str = "pr-helper0";
 
 /// Adds the guest's own helper for reservations, if a disk wants it.
 pub(crate) fn managed_reservations(command: &mut Command<'_>) {
@@ -145,16 +148,16 @@ pub(crate) fn managed_reservations(command: &mut Command<'_>) {
     else {
         return;
     };
-    let socket = format!("{}/{MANAGED}.sock", command.facts.directories.guest);
-    let helper = Object::new("qom-type", "pr-manager-helper").set("id", MANAGED);
+    let socket = command.facts.helpers.reservations.clone();
+    let helper = Object::new("qom-type", "pr-manager-helper").set("id", RESERVATIONS);
     command.object(&helper.set("path", &socket));
-    let arguments = vec!["-k".to_owned(), socket.clone()];
     let program = command.facts.storage.reservation_helper.clone();
     command.needs_helper(Helper {
         service: Service::Reservations,
-        device: MANAGED.to_owned(),
+        device: RESERVATIONS.to_owned(),
         before: Vec::new(),
-        program: Invocation { program, arguments },
+        program: Invocation { program, arguments: Vec::new() },
+        inputs: Vec::new(),
         socket,
         files: Vec::new(),
         place: user.place.clone(),

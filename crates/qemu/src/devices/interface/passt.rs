@@ -51,6 +51,7 @@ pub(super) fn start(command: &mut Command<'_>, interface: &Interface, vhost_user
         device,
         before: Vec::new(),
         program: Invocation { program: "passt".to_owned(), arguments },
+        inputs: Vec::new(),
         socket: socket.clone(),
         files: Vec::new(),
         place: interface.place.clone(),

@@ -33,6 +33,7 @@ pub(super) fn start(
         device: "tpm0".to_owned(),
         before: setup(emulator, &state),
         program: Invocation { program: "swtpm".to_owned(), arguments: arguments(emulator, &state) },
+        inputs: Vec::new(),
         socket: socket.clone(),
         files: Vec::new(),
         place: tpm.place.clone(),
