@@ -121,7 +121,7 @@ install:
 	    *) install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" ;; \
 	    esac || exit 1; \
 	done
-	@[ -n "$(DESTDIR)" ] || echo 'Installed.  Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload'
+	@[ -n "$(DESTDIR)" ] || echo 'Installed.  Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus'
 
 uninstall:
 	@printf '%s\n' "$$FILES" | while read -r mode source target; do \

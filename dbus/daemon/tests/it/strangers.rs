@@ -278,7 +278,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, bool)> {
             b"{\"return\": {}, \"id\": 18446744073709551615}\n".to_vec(),
             false,
         ),
-        ("an answer without a number", b"{\"return\": {}}\n".repeat(1000), false),
+        ("an answer without a number", b"{\"return\": {}}\n".repeat(1000), true),
         ("an event of another form", b"{\"event\": 7}\n".to_vec(), true),
         ("an event without end", b"{\"event\": \"STOP\", \"data\": 7}\n".repeat(1000), false),
     ]
