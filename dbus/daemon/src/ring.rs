@@ -30,7 +30,7 @@ pub(crate) struct Event {
 /// The events since one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Since<'a> {
-    /// Whether there were others before these, which are not kept any more.
+    /// Whether there were others, which are not kept.
     pub(crate) gap: bool,
     /// The events, the oldest first.
     pub(crate) events: Vec<&'a Event>,
@@ -42,22 +42,32 @@ pub(crate) struct Ring {
     events: VecDeque<Event>,
     /// The number of the last event, or of the one before the first.
     last: u64,
+    /// The number of the last one that is not kept.
+    lost: u64,
 }
 
 impl Ring {
     /// A ring whose first event has the number after `start`: the microseconds of `CLOCK_REALTIME` when the daemon
     /// started, which no daemon reaches that tells less than a million events a second.
     pub(crate) fn new(start: u64) -> Self {
-        Self { events: VecDeque::new(), last: start }
+        Self { events: VecDeque::new(), last: start, lost: start }
     }
 
     /// Adds an event, which drops the oldest when there are too many.
     pub(crate) fn push(&mut self, time: u64, name: DomainName, uuid: DomainUuid, what: Happening) {
-        if self.events.len() == KEPT {
-            self.events.pop_front();
+        if self.events.len() == KEPT
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.lost = self.lost.max(oldest.sequence);
         }
         self.last += 1;
         self.events.push_back(Event { sequence: self.last, time, name, uuid, what });
+    }
+
+    /// Counts an event that is not kept.
+    pub(crate) fn skip(&mut self) {
+        self.last += 1;
+        self.lost = self.last;
     }
 
     /// The number of the last event, or of the one before the first.
@@ -67,12 +77,11 @@ impl Ring {
 
     /// What happened after the event with this number.
     pub(crate) fn since(&self, sequence: u64) -> Since<'_> {
-        let kept = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
-        let before_first = self.last - kept;
         // A number that is still to come is of another daemon, whose clock was ahead.
-        let gap = sequence < before_first || sequence > self.last;
-        let skipped = if gap { 0 } else { sequence - before_first };
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let is_foreign = sequence > self.last;
+        let known = if is_foreign { 0 } else { sequence };
+        let skipped = self.events.partition_point(|event| event.sequence <= known);
+        let gap = is_foreign || sequence < self.lost;
         Since { gap, events: self.events.iter().skip(skipped).collect() }
     }
 }
@@ -113,6 +122,16 @@ mod tests {
             let got = (since_it.gap, since_it.events.first().map(|event| event.sequence));
             assert_eq!((got, since_it.events.len()), ((gap, first), count), "{events}, {since}");
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_a_hole_in_the_numbers() {
+        let mut ring = ring(100, 2);
+        ring.skip();
+        assert_eq!((ring.last(), ring.since(101).gap, ring.since(103).gap), (103, true, false));
+        let numbers =
+            |since| ring.since(since).events.iter().map(|it| it.sequence).collect::<Vec<_>>();
+        assert_eq!((numbers(101), numbers(103)), (vec![102], vec![]));
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod manage;
 mod qemu;
 mod registry;
 mod restart;
+mod strangers;

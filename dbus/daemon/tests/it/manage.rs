@@ -19,14 +19,14 @@ use crate::registry::property;
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// A guest that is registered with a monitor.
-struct Guest {
-    qemu: StandIn,
+pub(crate) struct Guest {
+    pub(crate) qemu: StandIn,
     path: OwnedObjectPath,
     lifeline: OwnedFd,
 }
 
 impl Guest {
-    async fn register(host: &Host, name: &str, number: u32) -> Self {
+    pub(crate) async fn register(host: &Host, name: &str, number: u32) -> Self {
         let qemu = StandIn::running();
         let (kept, handed) = lifeline();
         let options = HashMap::from([("monitor", qemu.handed())]);
@@ -40,7 +40,12 @@ impl Guest {
     }
 
     /// Waits until a property has this value.
-    async fn wait(&self, bus: &Connection, name: &str, expected: impl Into<OwnedVariant>) {
+    pub(crate) async fn wait(
+        &self,
+        bus: &Connection,
+        name: &str,
+        expected: impl Into<OwnedVariant>,
+    ) {
         let expected = expected.into();
         let start = Instant::now();
         loop {
@@ -53,7 +58,7 @@ impl Guest {
         }
     }
 
-    async fn call<B>(
+    pub(crate) async fn call<B>(
         &self,
         bus: &Connection,
         method: &str,
@@ -290,9 +295,12 @@ fn a_flood_and_a_stuck_subscriber_cost_nobody_else() {
             start.elapsed(),
             memory()
         );
-        assert!(gap && events.len() == 2048, "{} are kept", events.len());
-        let numbers = events.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
-        assert!(numbers, "numbers have no hole");
+        assert!(gap && events.len() < 2048, "{} are kept", events.len());
+        // Of the other guest nothing was lost, and the log has one line.
+        let of_db = events.iter().filter(|event| event.2 == "db").count();
+        assert_eq!(of_db, 1, "it was started: {events:?}");
+        let warning = "guest 'web' has too many events; some are not told";
+        assert_eq!(host.log().matches(warning).count(), 1);
         // The flood takes all of a CPU, so this is more than a call takes otherwise.
         assert!(slowest < 4 * AT_ONCE, "{slowest:?}");
         assert!(memory() < before + 8 * 1024, "it grew from {before} KiB to {} KiB", memory());
