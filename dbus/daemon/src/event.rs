@@ -64,6 +64,19 @@ impl Event {
         }
     }
 
+    /// Stands for what happened and is not kept; it has a number, and clients do not see it.
+    pub(crate) fn skipped(sequence: u64) -> Self {
+        let (time, said, details) = (0, None, BTreeMap::new());
+        let [domain, uuid, kind, event] = [const { String::new() }; 4];
+        Self { sequence, time, domain, uuid, kind, event, details, said }
+    }
+
+    /// Whether it is no event, but stands for some.
+    pub(crate) fn is_skipped(&self) -> bool {
+        // No guest's name is empty.
+        self.domain.is_empty()
+    }
+
     /// Whether it says that the guest ended.
     pub(crate) fn is_end(&self) -> bool {
         self.kind == Kind::Lifecycle.word() && self.event == ENDED

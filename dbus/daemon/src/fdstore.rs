@@ -18,6 +18,7 @@ use domain::DomainUuid;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sd_notify::NotifyState;
 
+use crate::caller::Admission;
 use crate::claims::Claim;
 use crate::guest::Guest;
 use crate::inherited::Inherited;
@@ -103,7 +104,10 @@ fn forget_part(name: &str) {
 ///
 /// What is incomplete or of another version is dropped and taken out of the store: its shim, if it lives,
 /// registers again.
-pub(crate) fn take_back(passed: Vec<Inherited>) -> (Vec<Request>, Vec<Inherited>) {
+pub(crate) fn take_back(
+    passed: Vec<Inherited>,
+    admission: Admission,
+) -> (Vec<Request>, Vec<Inherited>) {
     let mut rest = Vec::new();
     let mut stored: BTreeMap<String, BTreeMap<&str, OwnedFd>> = BTreeMap::new();
     for Inherited { name, fd } in passed {
@@ -114,7 +118,7 @@ pub(crate) fn take_back(passed: Vec<Inherited>) -> (Vec<Request>, Vec<Inherited>
     }
     let mut requests = Vec::new();
     for (uuid, parts) in stored {
-        match restore(&uuid, parts) {
+        match restore(&uuid, parts, admission) {
             Ok(request) => requests.push(request),
             Err(error) => {
                 tracing::info!("dropped the stored claim on UUID {uuid}: {error:#}");
@@ -127,7 +131,11 @@ pub(crate) fn take_back(passed: Vec<Inherited>) -> (Vec<Request>, Vec<Inherited>
     (requests, rest)
 }
 
-fn restore(uuid: &str, mut parts: BTreeMap<&str, OwnedFd>) -> anyhow::Result<Request> {
+fn restore(
+    uuid: &str,
+    mut parts: BTreeMap<&str, OwnedFd>,
+    admission: Admission,
+) -> anyhow::Result<Request> {
     let mut part = |name| parts.remove(name).ok_or_else(|| anyhow::anyhow!("it has no {name}"));
     let (record, pidfd, lifeline) = (part("record")?, part("leader")?, part("lifeline")?);
     // A guest of an older glassbox-qemu has none.
@@ -135,9 +143,11 @@ fn restore(uuid: &str, mut parts: BTreeMap<&str, OwnedFd>) -> anyhow::Result<Req
     let mut text = vec![0; LONGEST_RECORD];
     // At an offset of its own, for all copies of the file descriptor share one position.
     let length = File::from(record).read_at(&mut text, 0)?;
-    let claim = record::read(&text[..length])?;
+    let mut claim = record::read(&text[..length])?;
     anyhow::ensure!(claim.uuid.to_string() == uuid, "its record is of UUID {}", claim.uuid);
-    Ok(Request { claim, pidfd, lifeline: Lifeline::watch(lifeline)?, monitor })
+    let lifeline = Lifeline::watch(lifeline)?;
+    claim.user = lifeline.maker().and_then(|uid| admission.user_of(uid, &claim));
+    Ok(Request { claim, pidfd, lifeline, monitor })
 }
 
 fn record_file(claim: &Claim) -> io::Result<File> {

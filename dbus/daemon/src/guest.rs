@@ -12,7 +12,7 @@ use zbus::OwnedObjectPath;
 use crate::claims::{Claim, Token};
 use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
-use crate::lifeline::Lifeline;
+use crate::lifeline::{CurrentLifeline, Lifeline};
 use crate::machined::{Machine, Machined};
 use crate::monitor::Monitor;
 
@@ -25,18 +25,25 @@ pub(crate) struct Guest {
     claim: Claim,
     machine: Option<Machine>,
     pidfd: OwnedFd,
+    lifeline: Arc<CurrentLifeline>,
     monitor: Arc<Monitor>,
 }
 
 impl Guest {
-    /// The guest of a granted claim, the machine that it is, its leader's pidfd, and what knows its QEMU.
+    /// The guest of a granted claim, the machine that it is, its leader's pidfd, its lifeline, and what knows its QEMU.
     pub(crate) fn new(
         claim: Claim,
         machine: Option<Machine>,
         pidfd: OwnedFd,
+        lifeline: Arc<CurrentLifeline>,
         monitor: Arc<Monitor>,
     ) -> Self {
-        Self { claim, machine, pidfd, monitor }
+        Self { claim, machine, pidfd, lifeline, monitor }
+    }
+
+    /// What keeps its claim, now.
+    pub(crate) fn lifeline(&self) -> &Arc<CurrentLifeline> {
+        &self.lifeline
     }
 
     /// What knows its QEMU.
@@ -119,7 +126,7 @@ pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
     }
     keeper.ended(token).await;
     // Also when nothing was answered yet: the call may be on its way.
-    if let Err(refusal) = machined.unregister(machine).await {
+    if let Err(refusal) = machined.unregister(&guest, machine).await {
         let name = guest.name();
         tracing::warn!("guest '{name}' ended, but machinectl may still show it: {refusal}");
     }
@@ -140,7 +147,7 @@ async fn enroll(
     let control = machined.control(guest, machine);
     let mut enrolled = Some(enrolled);
     loop {
-        match machined.register(machine, control.as_ref()).await {
+        match machined.register(guest, machine, control.as_ref()).await {
             Ok(()) => tracing::info!("guest '{}' is machine {}", guest.name(), machine.name),
             Err(refusal) => {
                 tracing::warn!(

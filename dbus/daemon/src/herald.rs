@@ -78,6 +78,11 @@ impl Subject {
         self.herald.bell.notify_one();
     }
 
+    /// Something happened to a guest that has too much happen to it: it is counted and not told.
+    pub(crate) fn too_much_happened(&self) {
+        self.herald.ring().skip();
+    }
+
     /// Something may have changed that clients see of the guest.
     pub(crate) fn changed(&self, monitor: &Arc<Monitor>) {
         if !monitor.has_news() {

@@ -5,10 +5,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, SockType, UnixAddr, getpeername, getsockopt, shutdown, sockopt};
 use tokio::net::UnixStream;
 
 /// `POLLRDHUP` of poll(2), which nix does not name: the peer closed, or will at least never write again.
@@ -17,6 +18,22 @@ const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP)
 /// A connected lifeline. Tokio's stream serves packet sockets as well: waiting and reading are the same.
 #[derive(Debug)]
 pub(crate) struct Lifeline(UnixStream);
+
+/// The lifeline that a guest has now: a claim that is renewed has a new one. It keeps none open.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentLifeline(Mutex<Weak<Lifeline>>);
+
+impl CurrentLifeline {
+    /// Takes note of a new one.
+    pub(crate) fn is_now(&self, lifeline: &Arc<Lifeline>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lifeline);
+    }
+
+    /// The lifeline; none of a guest that has ended.
+    pub(crate) fn get(&self) -> Option<Arc<Lifeline>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+}
 
 /// A file descriptor is not the lifeline that `Register` asks for.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +90,17 @@ impl Lifeline {
         has_ended(self.0.as_fd())
     }
 
+    /// The account of the process that made it, and keeps its other end (`SO_PEERCRED`, unix(7)).
+    pub(crate) fn maker(&self) -> Option<u32> {
+        getsockopt(&self.0, sockopt::PeerCredentials).map(|made| made.uid()).ok()
+    }
+
+    /// Ends it from this side, which its client sees.
+    pub(crate) fn hang_up(&self) {
+        // One that has ended has ended.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
     /// Throws away what a client wrote.
     fn discard(&self) {
         match self.0.try_read(&mut [0; 256]) {
@@ -125,6 +153,18 @@ mod tests {
                 assert!(lifeline.has_ended());
                 tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn it_is_ended_from_this_side_too_and_knows_who_made_it() {
+        runtime().block_on(async {
+            let (ours, theirs) = pair(SockType::SeqPacket);
+            let lifeline = Lifeline::watch(ours).unwrap();
+            assert_eq!(lifeline.maker(), Some(nix::unistd::getuid().as_raw()));
+            lifeline.hang_up();
+            assert!(lifeline.has_ended() && has_ended(theirs.as_fd()));
+            tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
         });
     }
 

@@ -4,10 +4,12 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event`, `digest` and `vcpus`; one task, the
+//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event`, `digest` and `vcpus`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
+mod allowance;
 mod authority;
+mod broker;
 mod caller;
 mod claims;
 mod cli;
@@ -41,6 +43,7 @@ mod ring;
 mod runner;
 mod sasl;
 mod services;
+mod sparing;
 mod state;
 mod stream;
 mod systemd;
@@ -66,6 +69,7 @@ use zbus::Connection;
 use zbus::fdo::ObjectManager;
 
 use crate::authority::Authority;
+use crate::broker::Broker;
 use crate::caller::Admission;
 use crate::cli::Options;
 use crate::control::Controls;
@@ -119,11 +123,12 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
     let (ring, told) = events.context("there is no memory for events")?;
     let herald = Herald::new(ring, publisher.clone());
     let runner = Runner::new(publisher.clone());
-    let systemd = Systemd::new(bus.clone());
+    let broker = (!options.user).then(|| Broker::new(bus.clone()));
+    let systemd = Systemd::new(bus.clone(), broker.clone());
     let definitions = Arc::new(definitions(options));
-    let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
+    let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
-    let (claims, inherited) = fdstore::take_back(inherited);
+    let (claims, inherited) = fdstore::take_back(inherited, admission);
     let restored = keeper.restore(claims, told);
     let handle = keeper.handle();
     let services = Arc::new(Services {
@@ -224,18 +229,18 @@ fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
 
 /// The machined that guests are registered with.
 async fn machined(
-    options: &Options,
     bus: &Connection,
+    broker: Option<Broker>,
     controls: Option<Controls>,
 ) -> anyhow::Result<Option<Machined>> {
-    if options.user {
+    let Some(broker) = broker else {
         tracing::info!(
             "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
              and this daemon does not ask it to"
         );
         return Ok(None);
-    }
-    let machined = Machined::watch(bus.clone(), controls).await;
+    };
+    let machined = Machined::watch(bus.clone(), broker, controls).await;
     Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 

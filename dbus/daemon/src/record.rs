@@ -55,7 +55,8 @@ pub(crate) enum RecordFault {
 
 /// Writes the record of a claim.
 pub(crate) fn write(claim: &Claim) -> Vec<u8> {
-    let Claim { name, uuid, leader, transient, network } = claim;
+    // Whose guest it is, the lifeline tells.
+    let Claim { name, uuid, leader, user: _, transient, network } = claim;
     let record = Record {
         // An older daemon need not lose what it can hold.
         version: match (network == &Network::default(), *transient) {
@@ -98,6 +99,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
             unit: record.unit,
             system_unit: record.system_unit,
         },
+        user: None,
         transient: record.transient,
         network: Network { interfaces: record.interfaces, vsock_cid: record.vsock_cid },
     })
@@ -166,7 +168,7 @@ mod tests {
             let leader = Leader { pid, born, system_unit: unit.clone(), unit };
             let network = Network { interfaces, vsock_cid };
             let uuid = DomainUuid::from_random(bytes);
-            let claim = Claim { name, uuid, leader, transient, network };
+            let claim = Claim { name, uuid, leader, user: None, transient, network };
             prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
         }
     }

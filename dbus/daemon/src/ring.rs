@@ -29,7 +29,7 @@ const HEADER: &str = "glassbox events, version 1, after ";
 /// The events since one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Since {
-    /// Whether there were others before these, which are not kept any more.
+    /// Whether there were others, which are not kept.
     pub(crate) gap: bool,
     /// The events, the oldest first.
     pub(crate) events: Vec<Event>,
@@ -43,6 +43,8 @@ pub(crate) struct Ring {
     first: u64,
     /// The number of the last event, or of the one before the first.
     last: u64,
+    /// Whether something happened since that is not kept.
+    skipped: bool,
 }
 
 /// What the daemon that was killed told already.
@@ -74,7 +76,7 @@ impl Ring {
     pub(crate) fn new(start: u64) -> io::Result<Self> {
         let file = File::from(memfd_create("glassbox-events", MFdFlags::MFD_CLOEXEC)?);
         file.write_all_at(format!("{HEADER}{start}\n").as_bytes(), 0)?;
-        Ok(Self { file, first: start + 1, last: start })
+        Ok(Self { file, first: start + 1, last: start, skipped: false })
     }
 
     /// Goes on with the ring of the former daemon.
@@ -86,7 +88,7 @@ impl Ring {
         let mut header = [0; 128];
         let length = file.read_at(&mut header, 0)?;
         let start = start_in(&header[..length])?;
-        let mut ring = Self { file, first: start + 1, last: start };
+        let mut ring = Self { file, first: start + 1, last: start, skipped: false };
         let (mut told, mut numbers) = (Told::default(), Vec::new());
         for event in (0..slots()).filter_map(|slot| ring.read(slot)) {
             numbers.push(event.sequence);
@@ -112,14 +114,31 @@ impl Ring {
         what: Happening,
         said: Option<u64>,
     ) {
-        let number = self.last + 1;
-        let slot = Event::new(number, time, guest, what, said).to_slot();
+        // What was skipped has one number, however much it was.
+        let number = self.last + if std::mem::take(&mut self.skipped) { 2 } else { 1 };
         self.last = number;
         self.first = self.first.max(number.saturating_sub(slots() - 1));
-        if let Err(error) = self.file.write_all_at(&slot, place(number)) {
-            tracing::warn!("event {number} is lost, which clients see as a gap: {error}");
+        if !self.write(&Event::new(number, time, guest, what, said)) {
             self.first = number + 1;
         }
+    }
+
+    /// Something happened that is not kept, which clients see as a gap.
+    pub(crate) fn skip(&mut self) {
+        // The number is used with the next event, so that a flood takes no more numbers than there are events.
+        if !std::mem::replace(&mut self.skipped, true) {
+            self.write(&Event::skipped(self.last + 1));
+        }
+    }
+
+    fn write(&self, event: &Event) -> bool {
+        let number = event.sequence;
+        let written = self.file.write_all_at(&event.to_slot(), place(number));
+        written
+            .inspect_err(|error| {
+                tracing::warn!("event {number} is lost, which clients see as a gap: {error}");
+            })
+            .is_ok()
     }
 
     /// The number of the last event, or of the one before the first.
@@ -140,13 +159,14 @@ impl Ring {
         let first = if gap { self.first } else { sequence + 1 };
         let events: Vec<Event> =
             (first..=self.last).filter_map(|number| self.event(number)).collect();
-        // None is missing but one that was half written.
+        // None is missing but one that was skipped or half written.
         let lost = u64::try_from(events.len()) != Ok(self.last + 1 - first);
-        Since { gap: gap || lost, events }
+        Since { gap: gap || lost || self.skipped, events }
     }
 
     fn event(&self, number: u64) -> Option<Event> {
-        self.read(number % slots()).filter(|event| event.sequence == number)
+        let event = self.read(number % slots())?;
+        (event.sequence == number && !event.is_skipped()).then_some(event)
     }
 
     fn read(&self, slot: u64) -> Option<Event> {
@@ -291,6 +311,33 @@ mod tests {
         let since = next(&ring).0.since(102);
         assert_eq!((since.gap, since.events.len()), (true, 1), "a gap is said");
         assert!(ring.since(100).gap);
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_a_hole_in_the_numbers() {
+        let numbers = |ring: &Ring, since| -> Vec<u64> {
+            ring.since(since).events.iter().map(|event| event.sequence).collect()
+        };
+        let mut ring = ring(100, 2);
+        for _ in 0..5000 {
+            ring.skip();
+        }
+        assert_eq!((ring.last(), ring.since(101).gap, ring.since(102).gap), (102, true, true));
+        assert_eq!(numbers(&ring, 101), [102]);
+        let (killed, _) = next(&ring);
+        assert_eq!(
+            (killed.last(), killed.since(102).gap, killed.since(103).gap),
+            (103, true, false)
+        );
+        tell(&mut ring, "stopped", None);
+        for ring in [next(&ring).0, ring] {
+            assert_eq!((ring.last(), ring.since(102).gap, ring.since(103).gap), (104, true, false));
+            assert_eq!(
+                (numbers(&ring, 100), numbers(&ring, 102)),
+                (vec![101, 102, 104], vec![104])
+            );
+            assert_eq!(ring.after(102).map(|event| event.sequence), Some(104));
+        }
     }
 
     #[test]

@@ -7,18 +7,13 @@ use domain::DomainName;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::broker::Order;
 use crate::definitions::{Definitions, DefinitionsFault};
 use crate::guest::Guest;
 use crate::jobs::Outcome;
 use crate::monitor::AskFault;
 use crate::services::Shared;
-use crate::systemd::{Systemd, unit_of};
-
-/// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
-const QUIT: i32 = nix::libc::SIGQUIT;
-
-/// `SIGRTMIN+5`, with which glassbox-qemu(1) presses the power button and starts the guest anew when it has shut down.
-const REBOOT: i32 = 5;
+use crate::systemd::Systemd;
 
 impl From<Result<(), AskFault>> for Outcome {
     fn from(result: Result<(), AskFault>) -> Self {
@@ -30,8 +25,8 @@ impl From<Result<(), AskFault>> for Outcome {
 }
 
 /// Starts the unit of a guest that does not run.
-pub(crate) async fn start(systemd: Systemd, unit: String, cancel: Arc<Notify>) -> Outcome {
-    systemd.start(&unit, &cancel).await
+pub(crate) async fn start(systemd: Systemd, name: DomainName, cancel: Arc<Notify>) -> Outcome {
+    systemd.start(&name, &cancel).await
 }
 
 /// Defines a guest for as long as it runs, and starts its unit.
@@ -46,7 +41,7 @@ pub(crate) async fn create(
     let mut outcome = change_definitions(services.clone(), change).await;
     let written = services.definitions.is_transient(&name);
     if outcome == Outcome::Done {
-        outcome = services.systemd.start(&unit_of(&name), &cancel).await;
+        outcome = services.systemd.start(&name, &cancel).await;
     }
     // Of one that runs it goes with the claim.
     if outcome != Outcome::Done
@@ -85,8 +80,13 @@ pub(crate) async fn command(guest: Arc<Guest>, command: &'static str, arguments:
 /// Ends a guest whether it agrees or not, also one whose QEMU does not answer.
 ///
 /// Its shim does it, so that the unit ends well and not as one that failed.
+///
+/// Of one that shares a unit, as a user's in a session, that unit's main process is another: QEMU itself is told.
 pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
-    signal(&guest, &systemd, QUIT).await
+    if !systemd.knows_unit_of(&guest) {
+        return command(guest, "quit", Value::Null).await;
+    }
+    signal(&guest, &systemd, Order::Quit).await
 }
 
 /// Has a guest shut down and be started anew, which is its shim's to do: who sees it shut down must not take that for
@@ -96,16 +96,16 @@ pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     if guest.monitor().socket().is_none() {
         return Err(AskFault::NoMonitor).into();
     }
-    signal(&guest, &systemd, nix::libc::SIGRTMIN() + REBOOT).await
+    signal(&guest, &systemd, Order::Reboot).await
 }
 
 /// Signals a guest's shim, by its unit: the daemon has no right to.
-async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
+async fn signal(guest: &Guest, systemd: &Systemd, order: Order) -> Outcome {
     if guest.unit().is_empty() {
         let pid = guest.leader().pid;
         return Outcome::Failed(format!("it lives in no unit; signal its process {pid} by hand"));
     }
-    match systemd.signal(guest.unit(), signal).await {
+    match systemd.signal(guest, order).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),
     }
@@ -114,7 +114,7 @@ async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
 /// Begins to stop the unit of a guest that is a machine, which presses its power button first.
 pub(crate) async fn stop_unit(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     let unit = guest.leader().system_unit.as_deref().unwrap_or_default();
-    match systemd.stop(unit).await {
+    match systemd.stop(&guest).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{unit}: {words}")),
     }

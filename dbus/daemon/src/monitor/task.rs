@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::known::{Known, Question};
 use super::link::Link;
 use super::{Monitor, lock};
+use crate::allowance::Allowance;
 use crate::clock;
 use crate::happening::{Happening, Kind};
 use crate::herald::Subject;
@@ -94,6 +95,10 @@ struct Talk {
     refreshed: Vec<oneshot::Sender<()>>,
     monitor: Arc<Monitor>,
     subject: Subject,
+    /// How many events are told of.
+    allowance: Allowance,
+    /// Whether the log says that there are too many.
+    floods: bool,
     /// Whether it was said that QEMU owes an answer for too long.
     silent: bool,
     /// When QEMU last answered.
@@ -129,6 +134,8 @@ impl Talk {
             refreshed: Vec::new(),
             monitor,
             subject,
+            allowance: Allowance::new(std::time::Instant::now()),
+            floods: false,
             silent: false,
             answered: Instant::now(),
             told,
@@ -205,9 +212,29 @@ impl Talk {
         let state = self.monitor.face().state;
         if let Some(what) = Happening::of(&event.name, &event.data, state) {
             let digest = self.subject.digest(event);
-            if !self.told.has(digest) {
+            if !self.told.has(digest) && self.may_tell() {
                 self.subject.qemu_said(event, what, digest);
             }
+        }
+    }
+
+    /// Whether one more event of QEMU's is told; it is not when there are too many.
+    fn may_tell(&mut self) -> bool {
+        if self.allowance.take(std::time::Instant::now()) {
+            return true;
+        }
+        if !self.floods {
+            tracing::warn!("{} has too many events; some are not told", self.subject);
+        }
+        self.floods = true;
+        self.subject.too_much_happened();
+        false
+    }
+
+    /// Tells of an event of QEMU's, if there are not too many.
+    fn tell(&mut self, what: Happening) {
+        if self.may_tell() {
+            self.subject.happened(what);
         }
     }
 
@@ -217,7 +244,7 @@ impl Talk {
         let open = event.data.get("open").and_then(Value::as_bool) == Some(true);
         // One that opens and closes without pause must not make the list of what is asked grow.
         if !self.session.is_in_step() || self.unanswered.len() >= MOST_UNANSWERED {
-            return self.subject.happened(Happening::of_channel(&alias, None, open));
+            return self.tell(Happening::of_channel(&alias, None, open));
         }
         let device = format!("/machine/peripheral/{alias}");
         let id = self.session.execute("qom-get", json!({ "path": device, "property": "name" }));
@@ -234,7 +261,7 @@ impl Talk {
             Whose::Caller(reply) => drop(reply.send(result)),
             Whose::Channel { alias, open } => {
                 let name = result.as_ref().ok().and_then(Value::as_str);
-                self.subject.happened(Happening::of_channel(&alias, name, open));
+                self.tell(Happening::of_channel(&alias, name, open));
             }
             // An error says that the former daemon negotiated already.
             Whose::Negotiation => self.ask_all(link),

@@ -17,7 +17,6 @@ use crate::leader;
 use crate::publisher::{EventRow, row as event_row};
 use crate::runner::{self, Begun};
 use crate::services::Shared;
-use crate::systemd::unit_of;
 use crate::work;
 
 /// The manager.
@@ -77,8 +76,8 @@ impl Manager {
         let name = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
         self.0.authority.admit(&header, None).await?;
         self.is_not_running(&name).await?;
-        let (systemd, unit) = (self.0.systemd.clone(), unit_of(&name));
-        let work = |cancel| work::start(systemd, unit, cancel);
+        let (systemd, key) = (self.0.systemd.clone(), name.clone());
+        let work = |cancel| work::start(systemd, key, cancel);
         self.0.runner.begin(&name, JobKind::Start, work).await
     }
 
@@ -163,6 +162,7 @@ impl Manager {
             | DefinitionsFault::Masked { .. }
             | DefinitionsFault::Defined { .. }
             | DefinitionsFault::Elsewhere { .. }
+            | DefinitionsFault::Unreadable(_)
             | DefinitionsFault::File { .. } => Failure::Failed(fault.to_string()),
         })
     }
@@ -266,6 +266,8 @@ impl Manager {
 impl Manager {
     async fn is_not_running(&self, name: &DomainName) -> Result<(), Failure> {
         match self.0.keeper.find(Key::Name(name.clone())).await? {
+            // A user's own of that name gives way.
+            Some(guest) if guest.claim().user.is_some() => Ok(()),
             Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
             None => Ok(()),
         }

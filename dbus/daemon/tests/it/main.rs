@@ -10,3 +10,4 @@ mod manage;
 mod qemu;
 mod registry;
 mod restart;
+mod strangers;

@@ -21,7 +21,7 @@ const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// A guest that is registered with a monitor.
 pub(crate) struct Guest {
-    qemu: StandIn,
+    pub(crate) qemu: StandIn,
     path: OwnedObjectPath,
     pub(crate) lifeline: OwnedFd,
 }
@@ -71,7 +71,7 @@ impl Guest {
         }
     }
 
-    async fn call<B>(
+    pub(crate) async fn call<B>(
         &self,
         bus: &Connection,
         method: &str,
@@ -308,9 +308,12 @@ fn a_flood_and_a_stuck_subscriber_cost_nobody_else() {
             start.elapsed(),
             memory()
         );
-        assert!(gap && events.len() == 2048, "{} are kept", events.len());
-        let numbers = events.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
-        assert!(numbers, "numbers have no hole");
+        assert!(gap && events.len() < 2048, "{} are kept", events.len());
+        // Of the other guest nothing was lost, and the log has one line.
+        let of_db = events.iter().filter(|event| event.2 == "db").count();
+        assert_eq!(of_db, 1, "it was started: {events:?}");
+        let warning = "guest 'web' has too many events; some are not told";
+        assert_eq!(host.log().matches(warning).count(), 1);
         // The flood takes all of a CPU, so this is more than a call takes otherwise.
         assert!(slowest < 4 * AT_ONCE, "{slowest:?}");
         assert!(memory() < before + 8 * 1024, "it grew from {before} KiB to {} KiB", memory());

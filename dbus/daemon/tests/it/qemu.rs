@@ -48,6 +48,14 @@ impl StandIn {
         (&self.socket).write_all(bytes).unwrap();
     }
 
+    /// Sends as much of the bytes as is taken before the other end gives up, which this one does not see.
+    pub(crate) fn try_send(&self, bytes: &[u8]) {
+        self.socket.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        // That is the way it fails, if it does.
+        let _ = (&self.socket).write_all(bytes);
+        self.socket.set_write_timeout(None).unwrap();
+    }
+
     /// Sends a message.
     pub(crate) fn say(&self, message: &Value) {
         self.send(format!("{message}\r\n").as_bytes());
