@@ -4,7 +4,7 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening` and `ring`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod authority;
@@ -42,7 +42,6 @@ mod state;
 mod stream;
 mod systemd;
 mod varlink;
-mod vcpus;
 mod work;
 
 use std::path::PathBuf;

@@ -156,7 +156,7 @@ async fn change_vcpus(guest: &Guest, count: u32) -> Outcome {
         Ok(slots) => slots,
         Err(fault) => return Err(fault).into(),
     };
-    let steps = match crate::vcpus::steps(&slots, count) {
+    let steps = match qmp::vcpus::steps(&slots, count) {
         Ok(steps) => steps,
         Err(why) => return Outcome::Failed(why.to_string()),
     };
