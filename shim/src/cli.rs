@@ -77,6 +77,11 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode", requires = "instance")]
     pub(crate) take_back: bool,
 
+    /// Make a running guest what its definition says, as far as that goes without a restart, and say what needs one;
+    /// for ExecReload= of qemu@.service, as root
+    #[arg(long, group = "mode")]
+    pub(crate) reload: bool,
+
     /// Ask a QEMU binary what it is and can do, print that as JSON, and start no guest
     #[arg(long, value_name = "BINARY", group = "mode", group = "definition", num_args = 0..=1,
         default_missing_value = "/usr/bin/qemu-system-x86_64", value_hint = ValueHint::FilePath)]

@@ -30,6 +30,7 @@ mod path;
 mod pinning;
 mod pod;
 mod probe;
+mod reload;
 mod resources;
 mod sandbox;
 mod sector;

@@ -9,9 +9,9 @@ use tests::{Definition, Host, Output, PATIENCE, Root, guest};
 tests::on_root!(trixie, Trixie, guests_are_managed_over_d_bus, a_hung_guest_and_a_killed_daemon);
 
 const NAME: &str = "org.glassbox.Glassbox1";
-const ROOT: &str = "/org/glassbox/Glassbox1";
-const MANAGER: &str = "org.glassbox.Glassbox1.Manager";
-const DOMAIN: &str = "org.glassbox.Glassbox1.Domain";
+pub(crate) const ROOT: &str = "/org/glassbox/Glassbox1";
+pub(crate) const MANAGER: &str = "org.glassbox.Glassbox1.Manager";
+pub(crate) const DOMAIN: &str = "org.glassbox.Glassbox1.Domain";
 
 /// How long a call may take, busctl's own start and the way into the container included.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -136,7 +136,7 @@ fn definitions_are_written(host: &Host) -> Result<()> {
 }
 
 /// Each method that manages, with arguments for busctl.
-const METHODS: [(&str, &[&str]); 11] = [
+const METHODS: [(&str, &[&str]); 15] = [
     ("Shutdown", &[]),
     ("Reboot", &[]),
     ("Reset", &[]),
@@ -147,6 +147,10 @@ const METHODS: [(&str, &[&str]); 11] = [
     ("SetMemory", &["t", "134217728"]),
     ("SendKey", &["uas", "50", "1", "ret"]),
     ("Screenshot", &[]),
+    ("AttachDevice", &["su", "<disk/>", "1"]),
+    ("DetachDevice", &["su", "<disk/>", "1"]),
+    ("UpdateDevice", &["su", "<disk/>", "1"]),
+    ("GetXML", &["b", "false"]),
     ("MonitorCommand", &["ss", "quit", ""]),
 ];
 
@@ -297,7 +301,7 @@ fn timed<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Writes the daemon's signals to a file from now on.
-fn follow_signals(host: &Host) -> Result<()> {
+pub(crate) fn follow_signals(host: &Host) -> Result<()> {
     let busctl = format!("busctl monitor --json=short --match=type=signal,sender={NAME}");
     let write = format!("--property=StandardOutput=file:{SIGNALS}");
     let words = ["systemd-run", "--quiet", "--unit=signals", &write];
@@ -308,9 +312,14 @@ fn follow_signals(host: &Host) -> Result<()> {
     })
 }
 
+/// Forgets the signals so far, of a daemon whose numbers of jobs come again.
+pub(crate) fn forget_signals(host: &Host) -> Result<()> {
+    host.sh(&format!("truncate --size=0 {SIGNALS}")).map(drop)
+}
+
 /// Waits for the signal `JobRemoved` of a job with this result, and gives its line. Another daemon may have had a job of
 /// that number before.
-fn ends(host: &Host, job: &Value, result: &str) -> Result<String> {
+pub(crate) fn ends(host: &Host, job: &Value, result: &str) -> Result<String> {
     let (path, result) = (format!("\"{}\"", text(job)?), format!("\"{result}\""));
     let find = || {
         let signals = host.read(SIGNALS).unwrap_or_default();
@@ -344,7 +353,13 @@ fn busctl<'w>(
     fixed.into_iter().chain(words.iter().copied()).collect()
 }
 
-fn call(host: &Host, path: &str, interface: &str, method: &str, words: &[&str]) -> Result<Value> {
+pub(crate) fn call(
+    host: &Host,
+    path: &str,
+    interface: &str,
+    method: &str,
+    words: &[&str],
+) -> Result<Value> {
     data(host.run(busctl(path, interface, method, words))?)
 }
 
@@ -377,6 +392,6 @@ fn data(output: Output) -> Result<Value> {
 }
 
 /// The first value of an answer, a text.
-fn text(answer: &Value) -> Result<String> {
+pub(crate) fn text(answer: &Value) -> Result<String> {
     Ok(answer[0].as_str().with_context(|| format!("no text in {answer}"))?.to_owned())
 }

@@ -25,6 +25,7 @@ mod jobs;
 mod keeper;
 mod leader;
 mod lifeline;
+mod live;
 mod log;
 mod machined;
 mod monitor;
@@ -69,6 +70,7 @@ use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::keeper::Keeper;
+use crate::live::LiveFiles;
 use crate::machined::Machined;
 use crate::objects::Manager;
 use crate::peer::SocketFile;
@@ -125,6 +127,7 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         reloader: Reloader::new(systemd.clone()),
         systemd,
         definitions,
+        live: live_files(options),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -207,6 +210,15 @@ fn definitions(options: &Options) -> Definitions {
     };
     let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
     Definitions::new(SearchPath::user(&environment), runtime)
+}
+
+/// The definitions of guests as they run.
+fn live_files(options: &Options) -> LiveFiles {
+    if !options.user {
+        return LiveFiles::System;
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    LiveFiles::User(runtime.map(|folder| folder.join("glassbox")))
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).

@@ -91,6 +91,21 @@ impl Systemd {
         reloaded.map(drop).map_err(|error| words(&error))
     }
 
+    /// Reloads a unit as `systemctl reload` does; the result is that of systemd's job.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub(crate) async fn reload_unit(&self, unit: &str) -> Result<String, String> {
+        let reload = async {
+            // Watched first, or a job that ends at once is missed.
+            let mut removed = self.watch_jobs(unit).await?;
+            let job: OwnedObjectPath =
+                self.call(MANAGER, "ReloadUnit", &(unit, "replace")).await?.body().deserialize()?;
+            job_end(&mut removed, &job).await
+        };
+        reload.await.map_err(|error| words(&error))
+    }
+
     /// Begins to stop a unit as `systemctl stop` does.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use crate::monitor::AskFault;
 use crate::services::Shared;
 use crate::systemd::{Systemd, unit_of};
 
+pub(crate) mod devices;
+
 /// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
 const QUIT: i32 = nix::libc::SIGQUIT;
 
