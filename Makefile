@@ -51,6 +51,7 @@ define FILES
 0644 units/passt@.service $(systemunits)/passt@.service
 0644 units/nbdkit@.service $(systemunits)/nbdkit@.service
 0644 units/qemu-pr-helper@.service $(systemunits)/qemu-pr-helper@.service
+0644 units/vhost-device-vsock@.service $(systemunits)/vhost-device-vsock@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
 0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target

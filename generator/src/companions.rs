@@ -3,6 +3,7 @@
 //! ```text
 //! qemu@web.service  Wants= After=  swtpm@web:tpm0.service  virtiofsd@web:fs0.service  passt@web:net0.service
 //!                                  nbdkit@web:vda.service  qemu-pr-helper@web:pr-helper0.service
+//!                                  vhost-device-vsock@web:vsock0.service
 //! ```
 //!
 //! What a program is called with is not said here: its unit has glassbox-qemu plan the guest and become the program.
@@ -13,7 +14,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use domain::tree::Element;
-use domain::{DomainName, DomainUuid, NbdkitParts, UnitInstance};
+use domain::{
+    DomainName, DomainUuid, GLASSBOX_NAMESPACE, NbdkitParts, ReadinessChannel, UnitInstance,
+};
 
 use crate::directive::Directive;
 use crate::facts::{attribute, children};
@@ -67,7 +70,21 @@ pub(crate) fn of(root: &Element<'_>, nbdkit: NbdkitParts) -> Vec<Companion> {
     let interfaces = devices("interface").enumerate();
     let interfaces = interfaces.filter_map(|(index, it)| interface(index, it));
     let storage = storage::of(devices("disk"), nbdkit);
-    tpm.chain(filesystems).chain(interfaces).chain(storage).collect()
+    tpm.chain(filesystems).chain(interfaces).chain(storage).chain(vsock(root)).collect()
+}
+
+/// The vsock, which a guest has by its element, or to say over it that it is ready. Whether the kernel serves it on this
+/// host is for the unit to find out: when this program runs at boot, the device may not be there yet.
+fn vsock(root: &Element<'_>) -> Option<Companion> {
+    let mut devices = children(root, "devices").flat_map(|it| children(it, "vsock"));
+    let metadata = children(root, "metadata").flat_map(Element::elements);
+    let mut ready = metadata.filter(|it| {
+        it.namespace.as_deref() == Some(GLASSBOX_NAMESPACE)
+            && it.name == "ready"
+            && attribute(it, "channel") == Some(ReadinessChannel::Vsock.as_str())
+    });
+    let vsock = Companion::new("vhost-device-vsock", "Vsock", "vsock0".to_owned());
+    (devices.next().is_some() || ready.next().is_some()).then_some(vsock)
 }
 
 fn tpm(tpm: &Element<'_>) -> Option<Companion> {
@@ -203,11 +220,33 @@ mod tests {
         let passt = "<interface type='user'><backend type='passt'/></interface>";
         let user = "<interface type='user'/>";
         let tpm = "<tpm><backend type='emulator'/></tpm>";
+        let vsock = "<vsock><cid auto='yes'/></vsock>";
+        let expected = [
+            "swtpm@web:tpm0",
+            "virtiofsd@web:fs1",
+            "virtiofsd@web:fs2",
+            "passt@web:net1",
+            "vhost-device-vsock@web:vsock0",
+        ];
         assert_eq!(
-            units(&[user, other, served, tpm, passt, served].concat()),
-            ["swtpm@web:tpm0", "virtiofsd@web:fs1", "virtiofsd@web:fs2", "passt@web:net1"]
-                .map(|unit| format!("{unit}.service"))
+            units(&[user, vsock, other, served, tpm, passt, served].concat()),
+            expected.map(|unit| format!("{unit}.service"))
         );
+    }
+
+    #[test]
+    fn a_guest_that_is_to_say_over_its_vsock_that_it_is_ready_has_one() {
+        let served = |metadata: &str| {
+            let text = format!("<domain><metadata>{metadata}</metadata></domain>");
+            of(&tree::parse(&text).unwrap(), NbdkitParts::default()).len()
+        };
+        let ready = |namespace: &str, channel: &str| {
+            served(&format!("<g:ready xmlns:g='{namespace}' channel='{channel}'/>"))
+        };
+        assert_eq!(ready(GLASSBOX_NAMESPACE, "vsock"), 1);
+        assert_eq!(ready(GLASSBOX_NAMESPACE, "virtio-serial"), 0);
+        assert_eq!(ready("urn:another", "vsock"), 0);
+        assert_eq!(served("<ready channel='vsock'/>"), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::handed::Handed;
 use crate::keeper::Keeper;
 use crate::launch::LaunchError;
 use crate::locks::Locks;
-use crate::prepare::{Identified, Prepared};
+use crate::prepare::{Identified, PrepareError, Prepared};
 use crate::registry::{Answer, Occasion, Registrant, Registry};
 use crate::{host, log};
 
@@ -20,6 +20,15 @@ pub(crate) fn lock(identified: &Identified, cli: &Cli) -> Result<Locks, LaunchEr
             .map_err(|held| LaunchError::Claim(held.to_string())),
         None => Ok(Locks::default()),
     }
+}
+
+/// Locks the number of a vsock that a program serves, for as long as name and UUID are locked.
+pub(crate) fn lock_vsock(locks: &mut Locks, prepared: &Prepared) -> Result<(), LaunchError> {
+    let Some(vsock) = &prepared.plan.vsock else { return Ok(()) };
+    locks.add_cid(vsock.cid, &prepared.domain.name).map_err(|held| {
+        let fault = vsock.place.refused(format!("{held}; give another in <cid address='...'/>"));
+        PrepareError::HostFiles(vec![fault.in_file(&prepared.file)]).into()
+    })
 }
 
 /// Claims name and UUID with the daemon, or sees to it that they are claimed as soon as there is one.

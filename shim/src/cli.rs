@@ -82,6 +82,10 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode")]
     pub(crate) reload: bool,
 
+    /// Wait until a companion's program listens at the socket that it makes itself; for ExecStartPost= of its unit
+    #[arg(long, group = "mode", requires = "companion")]
+    pub(crate) listening: bool,
+
     /// Ask a QEMU binary what it is and can do, print that as JSON, and start no guest
     #[arg(long, value_name = "BINARY", group = "mode", group = "definition", num_args = 0..=1,
         default_missing_value = "/usr/bin/qemu-system-x86_64", value_hint = ValueHint::FilePath)]

@@ -4,6 +4,7 @@
 //! ExecStartPre=+glassbox-qemu --companion web:fs0 --hand-over    hand_over: plans the guest, finds the program in it
 //!    | systemd's file descriptor store
 //! ExecStart=glassbox-qemu --companion web:fs0                    serve: makes the socket, becomes the program
+//! ExecStartPost=glassbox-qemu --companion web:vsock0 --listening await_socket: for a program that makes it by itself
 //! ```
 //!
 //! The definition stays with the privileged step, for it may have passwords. The program runs under the guest's
@@ -16,11 +17,12 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use domain::UnitInstance;
 use nix::unistd::{AccessFlags, access};
-use qemu::{Access, Helper, HelperInput, HostFile, Invocation};
+use qemu::{Access, Helper, HelperInput, HostFile, Invocation, Service};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,12 @@ const ORDER: &str = "glassbox.companion";
 
 /// Where the folders of guests are, each with one folder for each of its companions (`RuntimeDirectory=`).
 const FOLDER: &str = "/run/glassbox/companion";
+
+/// What a companion's socket is called there.
+const SOCKET: &str = "socket";
+
+/// How often it is looked whether a program listens that tells nobody.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The folder of a guest's companions.
 pub(crate) fn folder(guest: &UnitInstance) -> String {
@@ -68,6 +76,8 @@ struct Order {
     /// What runs, and ends, before.
     before: Vec<Invocation>,
     program: Invocation,
+    /// What to do where there is no such program.
+    advice: String,
     /// Where a socket is made that the program finds listening.
     socket: Option<String>,
     /// Whether the environment tells the program of it.
@@ -135,6 +145,7 @@ impl Order {
         Ok(Self {
             before: helper.before.clone(),
             program: helper.program.clone(),
+            advice: advice(helper.service).to_owned(),
             socket: helper.service.listener().map(|_| helper.socket.clone()),
             activated: helper.service.is_activated(),
             inputs: inputs.collect::<Result<_, _>>()?,
@@ -213,7 +224,36 @@ pub(crate) fn serve() -> anyhow::Result<Infallible> {
     let activated = order.activated && listener.is_some();
     let fds = listener.map(OwnedFd::from).into_iter().chain(inputs).collect();
     let error = sys::become_program(&order.program, fds, activated);
-    bail!("{} cannot be run: {error}; install it", order.program.program)
+    bail!("{} cannot be run: {error}; {}", order.program.program, order.advice)
+}
+
+/// Waits until the program of a companion's service has made the socket that it makes by itself, and so listens.
+///
+/// # Errors
+/// When the program has ended.
+pub(crate) fn await_socket(instance: &str) -> anyhow::Result<()> {
+    let (guest, device) = parse(instance).map_err(anyhow::Error::msg)?;
+    let folder = folder(&UnitInstance::from(&guest.name));
+    let socket = Path::new(&folder).join(device).join(SOCKET);
+    // systemd tells it to the commands of a unit whose main process it has started (systemd.exec(5)).
+    let program = std::env::var("MAINPID").context("this is for ExecStartPost= of a unit")?;
+    let program = Path::new("/proc").join(program);
+    while !socket.exists() {
+        ensure!(program.exists(), "the program has ended; its own messages say why");
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+fn advice(service: Service) -> &'static str {
+    match service {
+        Service::Vsock => "install it, or load the module vhost_vsock",
+        Service::Swtpm
+        | Service::Virtiofsd
+        | Service::Passt
+        | Service::Reservations
+        | Service::Nbdkit => "install it",
+    }
 }
 
 fn usable(file: &NeededFile) -> anyhow::Result<()> {

@@ -175,7 +175,11 @@ impl Handing {
                     Err(_) => Ok(()),
                 }
             }
-            Some(GuestReady { at: ReadyAt::Port { .. }, .. }) | None => Ok(()),
+            // The shim listens there itself.
+            Some(GuestReady {
+                at: ReadyAt::Port { .. } | ReadyAt::VsockProgram { .. }, ..
+            })
+            | None => Ok(()),
         }
     }
 

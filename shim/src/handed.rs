@@ -118,9 +118,10 @@ impl Handed {
         self.fds.remove(label)
     }
 
-    /// The number of the guest's vsock, if it was given one.
+    /// The number that the guest's vsock has in the kernel, or should have; none of a guest that has none there.
     pub(crate) fn vsock_cid(&self) -> Option<u32> {
-        let mut vsocks = self.fds.keys().filter_map(|label| label.strip_prefix("glassbox.vsock."));
+        let labels = self.fds.keys().chain(self.notes.faults.keys());
+        let mut vsocks = labels.filter_map(|label| label.strip_prefix("glassbox.vsock."));
         vsocks.find_map(|cid| cid.split('.').next()?.parse().ok())
     }
 

@@ -75,7 +75,7 @@ pub(crate) fn launch(
     let manager = asked.handed.as_ref().map_or(manager, Handed::service_manager);
     let identified = prepare::identify(&asked, Purpose::Start)?;
     // Before QEMU is asked what it is, which takes a moment: who is refused, is refused at once.
-    let locks = claiming::lock(&identified, cli)?;
+    let mut locks = claiming::lock(&identified, cli)?;
     let prepared = identified.prepare(&asked, Purpose::Start)?;
     for line in &prepared.ignored {
         log::warning(line);
@@ -85,6 +85,7 @@ pub(crate) fn launch(
     if asked.handed.is_some() {
         layers::check(&prepared, &asked.inheritance)?;
     }
+    claiming::lock_vsock(&mut locks, &prepared)?;
     pinning::check(&prepared)?;
     for line in host_files::left_out(&prepared) {
         log::warning(line);
@@ -310,6 +311,10 @@ fn awaited(
         ReadyAt::Port { name, .. } => anyhow::Error::new(error).context(name.clone()).into(),
         ReadyAt::Vsock { port, place, .. } => {
             let what = format!("this host cannot listen at port {port} of its vsock: {error}");
+            PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
+        }
+        ReadyAt::VsockProgram { path, place } => {
+            let what = format!("the guest cannot be heard at '{path}': {error}");
             PrepareError::HostFiles(vec![place.refused(what).in_file(&prepared.file)]).into()
         }
     })

@@ -1,4 +1,5 @@
-//! The locks on a guest's name and UUID, which exclude a second guest of this machine where no daemon does.
+//! The locks on a guest's name and UUID, which exclude a second guest of this machine where no daemon does, and on the
+//! number of its vsock where the kernel does not know of it.
 //!
 //! Each is a file below [`directory`] with a record lock of fcntl(2). The kernel frees it when this process ends,
 //! however it ends, and tells who holds it: no file says anything that could be out of date. A claim with the
@@ -27,10 +28,10 @@ const FILE_MODE: u32 = 0o660;
 /// Longest name that is read from a lock file; a guest's is 255 bytes at most.
 const LONGEST_NAME: u64 = 1024;
 
-/// Both locks, held until this is dropped. One that could not be made is none.
+/// The locks, held until this is dropped. One that could not be made is none.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
-    _held: Vec<Lock>,
+    held: Vec<Lock>,
 }
 
 /// Somebody else has a lock.
@@ -63,6 +64,25 @@ impl Locks {
         }
     }
 
+    /// Locks the number of the guest's vsock as well. A guest that locked nothing else locks no number.
+    ///
+    /// # Errors
+    /// Who holds it.
+    pub(crate) fn add_cid(&mut self, cid: u32, name: &DomainName) -> Result<(), Held> {
+        let Some(directory) = self.held.first().and_then(|lock| lock.path.parent()) else {
+            return Ok(());
+        };
+        match Lock::take(directory.join(format!("{cid}.cid")), Some(name)) {
+            Ok(Ok(lock)) => self.held.push(lock),
+            Ok(Err(holder)) => return Err(Held { what: format!("the number {cid}"), holder }),
+            Err(error) => crate::log::info(format_args!(
+                "{}: {error}; nothing excludes a second guest with the number {cid}",
+                host::usual(directory).display()
+            )),
+        }
+        Ok(())
+    }
+
     fn take_in(
         directory: &Path,
         name: &DomainName,
@@ -82,7 +102,7 @@ impl Locks {
                 Err(holder) => return Ok(Err(Held { what, holder })),
             }
         }
-        Ok(Ok(Self { _held: held }))
+        Ok(Ok(Self { held }))
     }
 }
 
@@ -249,7 +269,9 @@ mod tests {
     #[ignore = "it is the other process of other tests"]
     fn hold_the_locks() {
         let directory = PathBuf::from(std::env::var_os("HOLD_IN").unwrap());
-        let _locks = take(&directory, &std::env::var("HOLD_NAME").unwrap(), 0).unwrap();
+        let name = std::env::var("HOLD_NAME").unwrap();
+        let mut locks = take(&directory, &name, 0).unwrap();
+        locks.add_cid(7, &DomainName::try_from(name.as_str()).unwrap()).unwrap();
         second_process::done();
     }
 
@@ -268,6 +290,12 @@ mod tests {
         ] {
             assert_eq!(take(&directory, name, uuid).unwrap_err().to_string(), words);
         }
+        let mut locks = take(&directory, "db", 1).unwrap();
+        let db = DomainName::try_from("db").unwrap();
+        let held = format!("the number 7 is held by guest 'my vm', {who}");
+        assert_eq!(locks.add_cid(7, &db).unwrap_err().to_string(), held);
+        locks.add_cid(8, &db).unwrap();
+        drop(locks);
         // Who was refused keeps nothing.
         drop(take(&directory, "db", 1).unwrap());
         drop(other);

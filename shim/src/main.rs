@@ -88,8 +88,13 @@ fn main() -> ExitCode {
     if let Some(instance) = &cli.declare {
         return declare_unit(instance, cli.user).into();
     }
-    if cli.companion.is_some() && !cli.hand_over {
-        return serve(manager).into();
+    if let Some(instance) = cli.companion.as_deref().filter(|_| !cli.hand_over) {
+        return if cli.listening {
+            step(companion::await_socket(instance))
+        } else {
+            serve(manager)
+        }
+        .into();
     }
     let status = match Asked::read(&cli) {
         Ok(asked) if cli.check => check(&asked),

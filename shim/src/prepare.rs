@@ -6,7 +6,7 @@ use domain::{
     Domain, DomainName, DomainUuid, Fault, Faults, Header, NbdkitParts, ReadinessChannel, Severity,
     TemplateInstance, UnitInstance, definition_text, tree,
 };
-use qemu::{Credential, HelperFacts, HostFacts, Launch, LaunchPlan};
+use qemu::{Credential, HelperFacts, HostFacts, Inherited, Launch, LaunchPlan, Opened};
 
 use crate::asked::Asked;
 use crate::declare::{self, Undeclared};
@@ -239,6 +239,7 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     facts.accelerators.kvm |= inherited.has("kvm");
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
+    facts.network.vhost_vsock = has_vhost_vsock(asked, &inherited);
     let awaited = domain.readiness.as_ref().map(|readiness| readiness.channel);
     if !domain.devices.vsocks.is_empty() || awaited == Some(ReadinessChannel::Vsock) {
         facts.network.vsock_cid = handed.and_then(Handed::vsock_cid).or(Some(match purpose {
@@ -294,6 +295,16 @@ pub(crate) fn to_compare(
     let Named { domain, instance, .. } = Named::read(asked, definition, faults)?;
     let facts = facts_of(asked, &domain, &instance, place, Purpose::HandOver);
     Some((domain, facts))
+}
+
+/// Whether the kernel serves the guest's vsock: also where nobody would start the program that does in its place, so
+/// that the device is what is missed. In a sandbox there is no such device, and the privileged step has looked for it.
+fn has_vhost_vsock(asked: &Asked, inherited: &Inherited) -> bool {
+    let there = || match &asked.handed {
+        Some(handed) => handed.vsock_cid().is_some(),
+        None => Path::new(vsock::DEVICE).exists(),
+    };
+    !asked.has_companions() || inherited.has_any(&Opened::VhostVsock) || there()
 }
 
 /// What the unit has for its guest; a guest does not start without what it was to be given.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qemu::{GuestReady, ReadyAt};
@@ -19,6 +20,12 @@ const READY: &[u8] = b"READY=1";
 
 /// Longest line that is looked at. A longer one is none of those that mean something.
 const LONGEST_LINE: usize = 4096;
+
+/// How much of a message is read, in pieces of a kilobyte; that of an ordinary guest is one of them.
+const MOST_READS: u32 = 64;
+
+/// How people are told of it.
+const OVER_VSOCK: &str = "over its vsock";
 
 /// A guest that is awaited.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(crate) struct Readiness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
     Nothing,
+    /// Words that mean nothing here.
+    Something,
     Ready,
     /// QEMU closed the connection.
     Closed,
@@ -44,7 +53,7 @@ pub(crate) enum Heard {
 enum Source {
     /// A connection to the guest's port, which lasts as long as QEMU.
     Port(Connection),
-    /// Systemd in a guest makes a connection for each message; one is heard at a time.
+    /// Systemd in a guest makes a connection for each message, and closes its half behind it; one is heard at a time.
     Vsock { port: HostPort, connection: Option<Connection> },
 }
 
@@ -61,10 +70,14 @@ impl Readiness {
             }
             ReadyAt::Vsock { cid, port, .. } => {
                 let port = match open {
-                    Some(socket) => HostPort::of(socket, *cid),
+                    Some(socket) => HostPort::Kernel { socket, cid: *cid },
                     None => HostPort::listen(*port, *cid)?,
                 };
-                ("over its vsock".to_owned(), Source::Vsock { port, connection: None })
+                (OVER_VSOCK.to_owned(), Source::Vsock { port, connection: None })
+            }
+            ReadyAt::VsockProgram { path, .. } => {
+                let port = HostPort::listen_at(Path::new(path))?;
+                (OVER_VSOCK.to_owned(), Source::Vsock { port, connection: None })
             }
         };
         Ok(Self { what, timeout: ready.timeout, source: Some(source), until: None })
@@ -110,8 +123,12 @@ impl Readiness {
                 *current = port.accept().map(Connection::new);
                 Heard::Nothing
             }
-            Some(Source::Vsock { connection: current @ Some(_), .. }) => {
-                let heard = current.as_mut().map_or(Heard::Closed, Connection::hear);
+            Some(Source::Vsock { port, connection: current @ Some(_) }) => {
+                let heard = match current.as_mut() {
+                    Some(connection) if port.passes_ends() => connection.hear(),
+                    Some(connection) => connection.hear_message(),
+                    None => Heard::Closed,
+                };
                 if heard != Heard::Closed {
                     return heard;
                 }
@@ -147,7 +164,7 @@ impl Connection {
         match self.stream.read(&mut buffer) {
             Ok(0) => Heard::Closed,
             Ok(length) if self.lines.take(&buffer[..length]) => Heard::Ready,
-            Ok(_) => Heard::Nothing,
+            Ok(_) => Heard::Something,
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
@@ -155,6 +172,22 @@ impl Connection {
             }
             Err(_) => Heard::Closed,
         }
+    }
+
+    /// As [`Self::hear`], of a stream whose end may not be seen: it ends behind what was sent at a time.
+    ///
+    /// The first process of a guest waits, once it has sent a message, until the other side closes as well (sd_notify(3)
+    /// of systemd 254), and its guest with it.
+    fn hear_message(&mut self) -> Heard {
+        let mut heard_something = false;
+        for _ in 0..MOST_READS {
+            match self.hear() {
+                Heard::Something => heard_something = true,
+                Heard::Nothing if heard_something => return Heard::Closed,
+                heard @ (Heard::Nothing | Heard::Ready | Heard::Closed) => return heard,
+            }
+        }
+        Heard::Closed
     }
 
     /// Whether the line that the end of the stream ends is the one.
@@ -203,8 +236,39 @@ mod tests {
             assert_eq!(connection.hear(), Heard::Nothing, "nothing is there yet");
             guest.write_all(text).unwrap();
             drop(guest);
-            while connection.hear() == Heard::Nothing {}
+            while connection.hear() == Heard::Something {}
             assert_eq!(connection.ended_ready(), ready, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn a_program_that_passes_no_end_on_is_closed_behind_a_message() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ports_1024");
+        std::fs::write(&path, "of an earlier start").unwrap();
+        let at = ReadyAt::VsockProgram {
+            path: path.display().to_string(),
+            place: crate::tap::tests::domain("").place,
+        };
+        let ready = GuestReady { at, timeout: Duration::from_secs(1) };
+        let long = "x".repeat(10_000);
+        for (text, expected) in [
+            ("X_SYSTEMD_HOSTNAME=web", Heard::Nothing),
+            (long.as_str(), Heard::Nothing),
+            ("STATUS=up\n", Heard::Nothing),
+            ("STATUS=up\nREADY=1", Heard::Ready),
+            ("READY=1\nSTATUS=up", Heard::Ready),
+        ] {
+            let mut readiness = Readiness::await_at(&ready, None).unwrap();
+            assert_eq!(readiness.listen(), Heard::Nothing, "nobody is there yet");
+            let mut program = UnixStream::connect(&path).unwrap();
+            assert_eq!(readiness.listen(), Heard::Nothing, "it has said nothing");
+            assert_eq!(readiness.listen(), Heard::Nothing, "and the shim goes on");
+            program.write_all(text.as_bytes()).unwrap();
+            assert_eq!(readiness.listen(), expected, "{text}");
+            if expected == Heard::Nothing {
+                assert_eq!(program.read(&mut [0]).unwrap(), 0, "closed behind {text}");
+            }
         }
     }
 

@@ -371,7 +371,7 @@ impl Supervisor<'_> {
     fn listen_to_guest(&mut self) -> io::Result<()> {
         let Some(readiness) = &mut self.running.readiness else { return Ok(()) };
         match readiness.listen() {
-            Heard::Nothing => {}
+            Heard::Nothing | Heard::Something => {}
             Heard::Ready => {
                 self.running.readiness = None;
                 self.announce(Standing::Running);

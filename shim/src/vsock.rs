@@ -1,8 +1,10 @@
 //! The guest's vsock: its number, the kernel's device, and the host's end of a connection.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use domain::{DomainUuid, Fault, Place};
 use nix::sys::socket::{
@@ -67,38 +69,63 @@ pub(crate) fn open(cid: u32, place: &Place) -> Result<File, Fault> {
 
 /// A port of this host at which one guest is heard.
 #[derive(Debug)]
-pub(crate) struct HostPort {
-    socket: OwnedFd,
-    cid: u32,
+pub(crate) enum HostPort {
+    /// The kernel's, for the guest with this number.
+    Kernel { socket: OwnedFd, cid: u32 },
+    /// That of the program which serves the guest's vsock, in a folder of the guest's account.
+    Program(UnixListener),
 }
 
 impl HostPort {
-    /// Listens at the port for the guest with this number.
+    /// Listens at a port of the kernel's for the guest with this number.
     pub(crate) fn listen(port: u32, cid: u32) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
         bind(socket.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, port))?;
         listen(&socket, Backlog::new(WAITING)?)?;
-        Ok(Self { socket, cid })
+        Ok(Self::Kernel { socket, cid })
     }
 
-    /// The port at which this socket listens.
-    pub(crate) fn of(socket: OwnedFd, cid: u32) -> Self {
-        Self { socket, cid }
+    /// Listens where the program connects to.
+    pub(crate) fn listen_at(path: &Path) -> io::Result<Self> {
+        // The program may have outlived an earlier start of the guest, and its folder with it.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::Program(listener))
     }
 
     /// The next connection of the guest's; one of somebody else is closed.
     pub(crate) fn accept(&self) -> Option<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let connection = accept_with(&self.socket, flags).ok()?;
-        let peer = getpeername::<VsockAddr>(connection.as_raw_fd()).ok()?;
-        (peer.cid() == self.cid).then_some(connection)
+        let connection = accept_with(self, flags).ok()?;
+        match self {
+            Self::Kernel { cid, .. } => {
+                let peer = getpeername::<VsockAddr>(connection.as_raw_fd()).ok()?;
+                (peer.cid() == *cid).then_some(connection)
+            }
+            Self::Program(_) => Some(connection),
+        }
+    }
+
+    /// Whether a guest that has closed its half of a connection is seen to have.
+    pub(crate) fn passes_ends(&self) -> bool {
+        match self {
+            Self::Kernel { .. } => true,
+            Self::Program(_) => false,
+        }
     }
 }
 
 impl AsFd for HostPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match self {
+            Self::Kernel { socket, .. } => socket.as_fd(),
+            Self::Program(listener) => listener.as_fd(),
+        }
     }
 }
 

@@ -17,7 +17,8 @@ tests::on_root!(
 tests::on_root!(forky, Forky, companions_serve_a_guest_and_end_with_it);
 
 /// The programs, and one for the guest, whose root is the directory that it shares.
-const PACKAGES: [&str; 5] = ["busybox-static", "passt", "swtpm", "swtpm-tools", "virtiofsd"];
+pub(crate) const PACKAGES: [&str; 5] =
+    ["busybox-static", "passt", "swtpm", "swtpm-tools", "virtiofsd"];
 
 const UUID: &str = "0b3a4c1e-7a55-4f0c-9d2e-5a8f1c6b7d90";
 
@@ -212,7 +213,7 @@ fn all_is_served(host: &Host, guest: &Unit<'_>, companions: &[Unit<'_>]) -> Resu
 }
 
 /// Companions were up before QEMU was started, and have the account of the guest and their own sandboxes.
-fn they_run_under_the_guests_account(
+pub(crate) fn they_run_under_the_guests_account(
     host: &Host,
     guest: &Unit<'_>,
     companions: &[Unit<'_>],

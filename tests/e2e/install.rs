@@ -27,6 +27,7 @@ const FILES: &str = "\
 644 usr/lib/systemd/system/qemu-pr-helper@.service
 644 usr/lib/systemd/system/qemu@.service
 644 usr/lib/systemd/system/swtpm@.service
+644 usr/lib/systemd/system/vhost-device-vsock@.service
 644 usr/lib/systemd/system/virtiofsd@.service
 755 usr/lib/systemd/system-generators/glassbox-generator
 644 usr/lib/systemd/user/glassbox-instance@.service

@@ -76,13 +76,14 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     // The classes of the PCI Code and ID Assignment Specification: SCSI, IDE, AHCI, NVMe, other storage (QEMU's
-    // virtio-fs), Ethernet.
+    // virtio-fs), Ethernet, other communication (a vsock).
     ("0x010000", &["virtio_scsi", "sd_mod", "sr_mod"]),
     ("0x010180", &["ata_piix", "sd_mod", "sr_mod"]),
     ("0x010601", &["ahci", "sd_mod", "sr_mod"]),
     ("0x010802", &["nvme"]),
     ("0x018000", &["virtiofs"]),
     ("0x020000", &["e1000", "e1000e"]),
+    ("0x078000", &["vmw_vsock_virtio_transport"]),
 ];
 
 /// The overlay layer that has the image in [`IMAGES`] for containers on `root`; made when the cache lacks it.
@@ -94,9 +95,14 @@ pub fn prepare(root: Root) -> Result<PathBuf> {
     Ok(artifact(root)?.join("layer"))
 }
 
+/// The folder of all modules of the guest's kernel, as they lie below `/usr/lib/modules/RELEASE`.
+pub(crate) fn modules(root: Root) -> Result<PathBuf> {
+    Ok(artifact(root)?.join("modules"))
+}
+
 /// Puts all modules of the kernel below `tree`, where a whole system looks for them.
 pub(crate) fn put_modules(root: Root, tree: &Path) -> Result<()> {
-    let modules = artifact(root)?.join("modules");
+    let modules = modules(root)?;
     let release = fs::read_to_string(modules.join("release"))?;
     let folder = tree.join("usr/lib/modules");
     fs::create_dir_all(&folder)?;

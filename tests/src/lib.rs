@@ -21,6 +21,7 @@
 
 pub mod cache;
 mod cgroups;
+mod crate_layer;
 pub mod definition;
 pub mod demo;
 mod each_root;
@@ -39,6 +40,7 @@ pub mod second_process;
 mod setup;
 mod skip;
 mod state;
+mod system_guest;
 pub mod tally;
 pub mod unit;
 mod vm;

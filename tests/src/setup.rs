@@ -17,7 +17,7 @@ use crate::process::output;
 use crate::run::{Run, Way};
 use crate::state::State;
 use crate::{Foreign, Root};
-use crate::{cache, cgroups, guest, install, package_layer, packages};
+use crate::{cache, cgroups, crate_layer, guest, install, package_layer, packages, system_guest};
 
 /// A boot takes 2 s alone; on a loaded machine with two cores it may take much longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -121,6 +121,27 @@ impl Setup {
     /// When they have to be installed and cannot.
     pub fn packages(mut self, name: &str, packages: &[&str]) -> Result<Self> {
         self.layers.push(package_layer::prepare(self.root, name, packages)?);
+        Ok(self)
+    }
+
+    /// Adds vhost-device-vsock of crates.io, which serves vsocks of guests on this machine, for its kernel may not.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be built and cannot.
+    pub fn vhost_device_vsock(mut self) -> Result<Self> {
+        self.layers.push(crate_layer::prepare("vhost-device-vsock", "0.3.0")?);
+        Ok(self)
+    }
+
+    /// Adds the disk of a guest with systemd and an SSH server to [`guest::IMAGES`], for the kernel of [`Self::guest`]:
+    /// `system.ext4`, which is read-only for guests, in format raw.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be made and cannot.
+    pub fn system_guest(mut self) -> Result<Self> {
+        self.layers.push(system_guest::prepare()?);
         Ok(self)
     }
 

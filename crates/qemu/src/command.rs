@@ -11,7 +11,7 @@ use crate::overrides;
 use crate::pinning;
 use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
-    PassedFd, PassedPci, TunedThread, UnpluggedLink, WrittenFile,
+    PassedFd, PassedPci, TunedThread, UnpluggedLink, VsockNumber, WrittenFile,
 };
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
@@ -88,6 +88,8 @@ pub(crate) struct Command<'a> {
     threads: Vec<TunedThread>,
     /// What the guest says when it is ready.
     pub(crate) ready: Option<GuestReady>,
+    /// The number of a vsock that a program serves.
+    pub(crate) vsock: Option<VsockNumber>,
 }
 
 impl<'a> Command<'a> {
@@ -120,6 +122,7 @@ impl<'a> Command<'a> {
             unplugged: Vec::new(),
             threads: Vec::new(),
             ready: None,
+            vsock: None,
         }
     }
 
@@ -174,6 +177,7 @@ impl<'a> Command<'a> {
             threads: self.threads,
             quotas: pinning::quotas(self.domain),
             ready: self.ready,
+            vsock: self.vsock,
         }
     }
 

@@ -84,7 +84,7 @@ fn device_defaults(domain: &mut Domain, facts: &HostFacts, faults: &Faults) {
     devices::video::complete(domain, faults);
     devices::hostdev::complete(domain);
     devices::hostdev::check(domain, faults);
-    devices::vsock::complete(domain, faults);
+    devices::vsock::complete(domain, facts, faults);
     devices::iommu::check(domain, faults);
     devices::panic::complete(domain);
     devices::shmem::complete(domain);

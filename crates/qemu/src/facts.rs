@@ -80,6 +80,8 @@ pub struct NetworkFacts {
     pub networks: BTreeMap<String, Result<VirtualNetwork, String>>,
     /// Whether the kernel moves packets of guests when the domain does not say.
     pub vhost_net: bool,
+    /// Whether the kernel serves vsocks of guests, `/dev/vhost-vsock`; a program beside the guest does where it does not.
+    pub vhost_vsock: bool,
     /// The number of a guest's vsock that is chosen at start, if one can be.
     pub vsock_cid: Option<u32>,
 }
@@ -248,6 +250,11 @@ pub struct HelperFacts {
     pub nbdkit: Option<NbdkitFacts>,
     /// Where the guest's own helper for reservations listens.
     pub reservations: String,
+    /// Where the program that serves the guest's own vsock listens.
+    pub vsock: SocketPath,
+    /// Where that program is asked for connections to ports of the guest. With `_PORT` behind it, it is where a
+    /// program of the host listens for the guest's connections to that port.
+    pub vsock_ports: SocketPath,
     /// Where the guest's own message bus listens.
     pub dbus: Option<String>,
     /// Whether a program shows the display by RDP.
@@ -302,7 +309,7 @@ impl Default for HostFacts {
             directories: Directories::of("guest"),
             devices: None,
             abilities: Abilities::default(),
-            network: NetworkFacts { vhost_net: true, ..NetworkFacts::default() },
+            network: NetworkFacts { vhost_net: true, vhost_vsock: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
             displays: DisplayFacts::default(),
             chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
@@ -373,6 +380,8 @@ impl HelperFacts {
             passt: SocketPath::new(format!("{guest}/passt-"), ".socket"),
             nbdkit: None,
             reservations: format!("{guest}/{RESERVATIONS}.sock"),
+            vsock: SocketPath::new(format!("{guest}/"), "-device.sock"),
+            vsock_ports: SocketPath::new(format!("{guest}/"), ".sock"),
             dbus: None,
             rdp: false,
             gpu: None,
@@ -382,7 +391,8 @@ impl HelperFacts {
     /// The programs beside a guest that the service manager starts: each listens in a folder of its own below `folder`.
     #[must_use]
     pub fn of_units(folder: &str, nbdkit: NbdkitParts) -> Self {
-        let socket = || SocketPath::new(format!("{folder}/"), "/socket");
+        let at = |name: &str| SocketPath::new(format!("{folder}/"), format!("/{name}"));
+        let socket = || at("socket");
         let nbdkit = NbdkitFacts { parts: nbdkit, socket: socket(), supervised: true };
         Self {
             swtpm: socket().of("tpm0"),
@@ -390,6 +400,8 @@ impl HelperFacts {
             passt: socket(),
             nbdkit: Some(nbdkit),
             reservations: socket().of(RESERVATIONS),
+            vsock: socket(),
+            vsock_ports: at("ports"),
             ..Self::of("")
         }
     }

@@ -56,6 +56,12 @@ impl Inherited {
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+
+    /// Whether this was opened, under any name.
+    #[must_use]
+    pub fn has_any(&self, opened: &Opened) -> bool {
+        self.0.values().flatten().any(|it| it == opened)
+    }
 }
 
 impl fmt::Display for Opened {

@@ -91,7 +91,7 @@ pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
     HelperInput, HostCache, HostFile, Invocation, LaunchPlan, PassedFd, PassedPci,
     PasswordProtocol, QemuThread, ReadyAt, Service, ThreadCpus, ThreadPolicy, ThreadQuotas,
-    TunedThread, UnpluggedLink, WrittenFile,
+    TunedThread, UnpluggedLink, VsockNumber, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

@@ -80,6 +80,19 @@ pub(crate) fn large(size: MemorySize) -> Option<MemorySize> {
     (size != PAGE).then_some(size)
 }
 
+/// Lets other programs see the guest's memory where the definition leaves that open; the result is whether they see all
+/// of it.
+pub(crate) fn share(domain: &mut Domain) -> bool {
+    let backing = &mut domain.memory_backing;
+    if *backing.access.get_or_insert(MemoryAccess::Shared) == MemoryAccess::Shared {
+        // Large pages are files of their own file system.
+        if backing.hugepages.is_none() {
+            backing.source.get_or_insert(MemorySource::Memfd);
+        }
+    }
+    is_shared(domain)
+}
+
 /// Whether other programs see all of the guest's memory; cells of NUMA may say so one by one.
 pub(crate) fn is_shared(domain: &Domain) -> bool {
     let shared = |access: Option<MemoryAccess>| access == Some(MemoryAccess::Shared);

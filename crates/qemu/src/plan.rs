@@ -46,6 +46,18 @@ pub struct LaunchPlan {
     pub quotas: ThreadQuotas,
     /// What the guest says when it is ready; none of a guest that is when its CPUs run.
     pub ready: Option<GuestReady>,
+    /// The number of a vsock that a program serves: no other guest of the host is to have it, and there is no kernel
+    /// to see to that.
+    pub vsock: Option<VsockNumber>,
+}
+
+/// The number of a guest's vsock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VsockNumber {
+    /// The number.
+    pub cid: u32,
+    /// The element that gives it.
+    pub place: Place,
 }
 
 /// How the guest says that it is ready, with a line `READY=1`.
@@ -73,6 +85,14 @@ pub enum ReadyAt {
         cid: u32,
         /// The host's port.
         port: u32,
+        /// The element that says so.
+        place: Place,
+    },
+    /// At a Unix stream socket, where the shim listens: the program that serves the guest's vsock connects to it for
+    /// each connection of the guest's. It does not pass on that the guest has closed only its half of one.
+    VsockProgram {
+        /// The socket's path.
+        path: String,
         /// The element that says so.
         place: Place,
     },
@@ -409,6 +429,8 @@ pub enum Service {
     Virtiofsd,
     /// A network, `passt(1)`.
     Passt,
+    /// A vsock, vhost-device-vsock.
+    Vsock,
     /// Reservations of SCSI disks, `qemu-pr-helper(8)`.
     Reservations,
     /// An image on a server, `nbdkit(1)`.
@@ -417,12 +439,12 @@ pub enum Service {
 
 impl Service {
     /// The file descriptor at which a program of this kind finds its socket listening; none for one that makes the
-    /// socket by itself, and goes to the background when it listens.
+    /// socket by itself.
     #[must_use]
     pub fn listener(self) -> Option<i32> {
         match self {
             Self::Swtpm | Self::Virtiofsd | Self::Reservations | Self::Nbdkit => Some(LISTENER),
-            Self::Passt => None,
+            Self::Passt | Self::Vsock => None,
         }
     }
 
@@ -431,7 +453,7 @@ impl Service {
     pub fn is_activated(self) -> bool {
         match self {
             Self::Reservations | Self::Nbdkit => true,
-            Self::Swtpm | Self::Virtiofsd | Self::Passt => false,
+            Self::Swtpm | Self::Virtiofsd | Self::Passt | Self::Vsock => false,
         }
     }
 
@@ -442,6 +464,7 @@ impl Service {
             Self::Swtpm => "swtpm",
             Self::Virtiofsd => "virtiofsd",
             Self::Passt => "passt",
+            Self::Vsock => "vhost-device-vsock",
             Self::Reservations => "qemu-pr-helper",
             Self::Nbdkit => "nbdkit",
         }

@@ -1,7 +1,8 @@
 //! Each folder of `tests/cases` is a case: `domain.xml`, and `argv.txt` with the plan or `error.txt` with what
 //! the user sees. `inherited.txt`, if there, has the file descriptors that the caller opened, a name and a kind a
 //! line; `credentials.txt` those of the unit, a name and a number of bytes a line; `nbdkit.txt` the parts of nbdkit that
-//! the host has for a guest of a unit. `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
+//! the host has for a guest of a unit; `host-lacks.txt` devices of the kernel that the host does not have, one a line.
+//! `UPDATE_GOLDEN=1 cargo test -p qemu --test golden` writes what is got.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the cases are files; the crate itself opens none")]
 
@@ -95,6 +96,12 @@ fn helpers(case: &Path) -> Option<HelperFacts> {
     Some(HelperFacts::of_units("/run/glassbox/companion/guest", parts))
 }
 
+/// Whether a case's host is without this device.
+fn lacks(case: &Path, device: &str) -> bool {
+    let text = std::fs::read_to_string(case.join("host-lacks.txt")).unwrap_or_default();
+    text.lines().any(|line| line == device)
+}
+
 /// The name of the file that is expected, and its text.
 fn translate(xml: &str, case: &Path) -> (&'static str, String) {
     let faults = Faults::new();
@@ -106,6 +113,7 @@ fn translate(xml: &str, case: &Path) -> (&'static str, String) {
         let mut facts = host(domain.name.as_str());
         facts.credentials = credentials(case);
         facts.helpers = helpers(case).unwrap_or(facts.helpers);
+        facts.network.vhost_vsock = !lacks(case, "/dev/vhost-vsock");
         qemu::complete(&mut domain, &facts, &faults);
         if !faults.any_refused() {
             lasts(&domain, &facts);
@@ -187,6 +195,9 @@ fn show(plan: &LaunchPlan) -> String {
         writeln!(text, "ready in {} s at {}", ready.timeout.as_secs(), show_ready(&ready.at))
             .unwrap();
     }
+    if let Some(vsock) = &plan.vsock {
+        writeln!(text, "cid {} by {}", vsock.cid, vsock.place.path).unwrap();
+    }
     for password in &plan.passwords {
         writeln!(text, "{password:?}").unwrap();
     }
@@ -207,6 +218,7 @@ fn show_ready(at: &ReadyAt) -> String {
         ReadyAt::Vsock { cid, port, place } => {
             format!("host's port {port} for cid {cid} by {}", place.path)
         }
+        ReadyAt::VsockProgram { path, place } => format!("socket {path} by {}", place.path),
     }
 }
 

@@ -55,13 +55,14 @@ pub(crate) fn installed_units(scope: &str) -> tempfile::TempDir {
 }
 
 /// The templates with their programs.
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("qemu@.service", "/usr/bin/glassbox-qemu"),
     ("swtpm@.service", "/usr/bin/glassbox-qemu"),
     ("virtiofsd@.service", "/usr/bin/glassbox-qemu"),
     ("passt@.service", "/usr/bin/glassbox-qemu"),
     ("nbdkit@.service", "/usr/bin/glassbox-qemu"),
     ("qemu-pr-helper@.service", "/usr/bin/glassbox-qemu"),
+    ("vhost-device-vsock@.service", "/usr/bin/glassbox-qemu"),
     ("glassbox-instance@.service", "/usr/bin/glassbox-qemu"),
     ("glassbox-network@.service", "/usr/lib/glassbox/network"),
 ];

@@ -107,6 +107,7 @@ pub fn facts(name: &str) -> HostFacts {
             dbus: Some(format!("/var/run/libvirt/qemu/dbus/-1-{short}-dbus.sock")),
             rdp: true,
             gpu: Some("/var/lib/libvirt/qemu".to_owned()),
+            ..HostFacts::default().helpers
         },
         host_models: HOST_MODELS.clone(),
         numa: numa(),
@@ -130,6 +131,7 @@ fn network() -> NetworkFacts {
     NetworkFacts {
         networks: names.map(|name| (name.to_owned(), bridge())).into(),
         vhost_net: true,
+        vhost_vsock: true,
         vsock_cid: Some(42),
     }
 }

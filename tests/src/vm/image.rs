@@ -14,8 +14,7 @@ use anyhow::{Context, Result, ensure};
 use super::machine::{self, Disk, Machine};
 use super::ports;
 use crate::layer::{self, put};
-use crate::process::stream;
-use crate::{Root, cache, guest, packages};
+use crate::{Root, cache, guest, packages, system_guest};
 
 /// Raised when this file changes the VM in a way that the recipe's text doesn't show.
 const RECIPE_VERSION: u32 = 1;
@@ -63,17 +62,7 @@ fn make_disk(unfinished: &Path, layers: &[String]) -> Result<()> {
     }
     guest::put_modules(Root::Trixie, &own)?;
     let lower = format!("{}:{}", own.display(), layers.join(":"));
-    // Without a journal nothing is written to the disk while the VM idles.
-    let script = "\
-mkdir -p \"$2/tree\"
-mount -t overlay -o \"lowerdir=$1\" glassbox-test \"$2/tree\"
-mke2fs -q -t ext4 -O ^has_journal -d \"$2/tree\" \"$2/disk.ext4\" 2G
-umount \"$2/tree\"
-rmdir \"$2/tree\"";
-    let unfinished = unfinished.to_str().context("the cache's path is UTF-8")?;
-    let words = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-euc", script, "sh"];
-    let log = Path::new(unfinished).join("log");
-    stream("vm", &log, words.into_iter().chain([lower.as_str(), unfinished]))?;
+    system_guest::make_disk(&lower, &unfinished.join(DISK), unfinished)?;
     cache::remove(&own)
 }
 

@@ -67,6 +67,18 @@ pub(crate) fn note(command: &mut Command<'_>, channel: &Channel, own_socket: &st
 
 /// Tells the guest with this number where to say so, if it is to do that over its vsock.
 pub(crate) fn note_vsock(command: &mut Command<'_>, cid: u32) {
+    // Numbers of guests are each used once on a host, and so are the ports.
+    let port = if cid < FIRST_FREE_PORT { u32::MAX - FIRST_FREE_PORT + cid } else { cid };
+    note_at(command, port, |place| ReadyAt::Vsock { cid, port, place });
+}
+
+/// As [`note_vsock`], where a program serves the vsock: it has a Unix socket for each port, for this guest alone.
+pub(crate) fn note_vsock_program(command: &mut Command<'_>, ports: &str) {
+    let path = format!("{ports}_{FIRST_FREE_PORT}");
+    note_at(command, FIRST_FREE_PORT, |place| ReadyAt::VsockProgram { path, place });
+}
+
+fn note_at(command: &mut Command<'_>, port: u32, at: impl FnOnce(Place) -> ReadyAt) {
     let readiness = command.domain.readiness.as_ref();
     let Some(readiness) = readiness.filter(|it| it.channel == ReadinessChannel::Vsock) else {
         return;
@@ -78,12 +90,9 @@ pub(crate) fn note_vsock(command: &mut Command<'_>, cid: u32) {
         command.refuse(&readiness.place, what);
         return;
     }
-    // Numbers of guests are each used once on a host, and so are the ports.
-    let port = if cid < FIRST_FREE_PORT { u32::MAX - FIRST_FREE_PORT + cid } else { cid };
     credentials::add_text(command, NOTIFY_SOCKET, &format!("vsock-stream:{HOST_CID}:{port}"));
     let timeout = Duration::from_secs(readiness.timeout.into());
-    let at = ReadyAt::Vsock { cid, port, place: readiness.place.clone() };
-    command.ready = Some(GuestReady { at, timeout });
+    command.ready = Some(GuestReady { at: at(readiness.place.clone()), timeout });
 }
 
 /// The path at which QEMU serves a channel; none when it does not.
