@@ -4,7 +4,7 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening` and `ring`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod allowance;
@@ -27,6 +27,7 @@ mod jobs;
 mod keeper;
 mod leader;
 mod lifeline;
+mod live;
 mod log;
 mod machined;
 mod monitor;
@@ -45,7 +46,6 @@ mod state;
 mod stream;
 mod systemd;
 mod varlink;
-mod vcpus;
 mod work;
 
 use std::path::PathBuf;
@@ -74,6 +74,7 @@ use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::keeper::Keeper;
+use crate::live::LiveFiles;
 use crate::machined::Machined;
 use crate::objects::Manager;
 use crate::peer::SocketFile;
@@ -131,6 +132,7 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         reloader: Reloader::new(systemd.clone()),
         systemd,
         definitions,
+        live: live_files(options),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -213,6 +215,15 @@ fn definitions(options: &Options) -> Definitions {
     };
     let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
     Definitions::new(SearchPath::user(&environment), runtime)
+}
+
+/// The definitions of guests as they run.
+fn live_files(options: &Options) -> LiveFiles {
+    if !options.user {
+        return LiveFiles::System;
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    LiveFiles::User(runtime.map(|folder| folder.join("glassbox")))
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
