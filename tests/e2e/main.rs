@@ -32,6 +32,7 @@ mod pinning;
 mod pod;
 mod privileges;
 mod probe;
+mod reload;
 mod resources;
 mod sandbox;
 mod sector;

@@ -136,7 +136,7 @@ fn definitions_are_written(host: &Host) -> Result<()> {
 }
 
 /// Each method that manages, with arguments for busctl.
-pub(crate) const METHODS: [(&str, &[&str]); 11] = [
+pub(crate) const METHODS: [(&str, &[&str]); 15] = [
     ("Shutdown", &[]),
     ("Reboot", &[]),
     ("Reset", &[]),
@@ -147,6 +147,10 @@ pub(crate) const METHODS: [(&str, &[&str]); 11] = [
     ("SetMemory", &["t", "134217728"]),
     ("SendKey", &["uas", "50", "1", "ret"]),
     ("Screenshot", &[]),
+    ("AttachDevice", &["su", "<disk/>", "1"]),
+    ("DetachDevice", &["su", "<disk/>", "1"]),
+    ("UpdateDevice", &["su", "<disk/>", "1"]),
+    ("GetXML", &["b", "false"]),
     ("MonitorCommand", &["ss", "quit", ""]),
 ];
 
@@ -293,7 +297,7 @@ fn timed<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Writes the daemon's signals to a file from now on.
-fn follow_signals(host: &Host) -> Result<()> {
+pub(crate) fn follow_signals(host: &Host) -> Result<()> {
     let busctl = format!("busctl monitor --json=short --match=type=signal,sender={NAME}");
     let write = format!("--property=StandardOutput=file:{SIGNALS}");
     let words = ["systemd-run", "--quiet", "--unit=signals", &write];
@@ -304,9 +308,14 @@ fn follow_signals(host: &Host) -> Result<()> {
     })
 }
 
+/// Forgets the signals so far, of a daemon whose numbers of jobs come again.
+pub(crate) fn forget_signals(host: &Host) -> Result<()> {
+    host.sh(&format!("truncate --size=0 {SIGNALS}")).map(drop)
+}
+
 /// Waits for the signal `JobRemoved` of a job with this result, and gives its line. Another daemon may have had a job of
 /// that number before.
-fn ends(host: &Host, job: &Value, result: &str) -> Result<String> {
+pub(crate) fn ends(host: &Host, job: &Value, result: &str) -> Result<String> {
     let (path, result) = (format!("\"{}\"", text(job)?), format!("\"{result}\""));
     let find = || {
         let signals = host.read(SIGNALS).unwrap_or_default();

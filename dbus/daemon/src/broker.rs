@@ -80,6 +80,12 @@ impl Broker {
         self.call("StopGuest", &Fd::from(lifeline(guest)?.as_fd())).await.map(drop)
     }
 
+    /// Reloads the unit of a guest, which makes the guest what it is to be; gives systemd's job.
+    pub(crate) async fn reload_guest(&self, guest: &Guest) -> zbus::Result<OwnedObjectPath> {
+        let lifeline = lifeline(guest)?;
+        self.call("ReloadGuest", &Fd::from(lifeline.as_fd())).await?.body().deserialize()
+    }
+
     /// Signals the main process of the unit that a guest lives in.
     pub(crate) async fn signal(&self, guest: &Guest, order: Order) -> zbus::Result<()> {
         let lifeline = lifeline(guest)?;

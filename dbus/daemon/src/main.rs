@@ -4,7 +4,7 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event`, `digest` and `vcpus`; one task, the
+//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event` and `digest`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod allowance;
@@ -30,6 +30,7 @@ mod keeper;
 mod leader;
 mod lifeline;
 mod limits;
+mod live;
 mod log;
 mod machined;
 mod monitor;
@@ -48,7 +49,6 @@ mod state;
 mod stream;
 mod systemd;
 mod varlink;
-mod vcpus;
 mod work;
 
 use std::path::PathBuf;
@@ -77,6 +77,7 @@ use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::keeper::Keeper;
+use crate::live::LiveFiles;
 use crate::machined::Machined;
 use crate::objects::Manager;
 use crate::peer::SocketFile;
@@ -137,6 +138,7 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
         reloader: Reloader::new(systemd.clone()),
         systemd,
         definitions,
+        live: live_files(options),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -219,6 +221,15 @@ fn definitions(options: &Options) -> Definitions {
     };
     let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
     Definitions::new(SearchPath::user(&environment), runtime)
+}
+
+/// The definitions of guests as they run.
+fn live_files(options: &Options) -> LiveFiles {
+    if !options.user {
+        return LiveFiles::System;
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    LiveFiles::User(runtime.map(|folder| folder.join("glassbox")))
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).

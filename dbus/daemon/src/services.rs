@@ -6,6 +6,7 @@ use crate::authority::Authority;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::keeper::KeeperHandle;
+use crate::live::LiveFiles;
 use crate::reload::Reloader;
 use crate::runner::Runner;
 use crate::systemd::Systemd;
@@ -23,6 +24,8 @@ pub(crate) struct Services {
     pub(crate) reloader: Reloader,
     /// Has the files that define guests.
     pub(crate) definitions: Arc<Definitions>,
+    /// Has the definitions of guests as they run.
+    pub(crate) live: LiveFiles,
     /// Has the last events.
     pub(crate) herald: Herald,
     /// Decides who may manage.

@@ -130,6 +130,26 @@ impl Systemd {
         reloaded.map_err(|error| words(&error))
     }
 
+    /// Reloads the unit of a guest as `systemctl reload` does; the result is that of systemd's job.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub(crate) async fn reload_guest(&self, guest: &Guest) -> Result<String, String> {
+        let reload = async {
+            // Watched first, or a job that ends at once is missed.
+            let mut removed = self.watch_jobs(guest.unit()).await?;
+            let job: OwnedObjectPath = match &self.broker {
+                Some(broker) => broker.reload_guest(guest).await?,
+                None => {
+                    let body = (guest.unit(), "replace");
+                    self.call("ReloadUnit", &body).await?.body().deserialize()?
+                }
+            };
+            job_end(&mut removed, &job).await
+        };
+        reload.await.map_err(|error| words(&error))
+    }
+
     /// Begins to stop the unit of a guest as `systemctl stop` does.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ use crate::monitor::AskFault;
 use crate::services::Shared;
 use crate::systemd::Systemd;
 
+pub(crate) mod devices;
+
 impl From<Result<(), AskFault>> for Outcome {
     fn from(result: Result<(), AskFault>) -> Self {
         match result {
@@ -156,7 +158,7 @@ async fn change_vcpus(guest: &Guest, count: u32) -> Outcome {
         Ok(slots) => slots,
         Err(fault) => return Err(fault).into(),
     };
-    let steps = match crate::vcpus::steps(&slots, count) {
+    let steps = match qmp::vcpus::steps(&slots, count) {
         Ok(steps) => steps,
         Err(why) => return Outcome::Failed(why.to_string()),
     };

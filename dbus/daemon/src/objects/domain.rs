@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd as StdFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::DeviceEdit;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use zbus::message::Header;
@@ -16,7 +17,8 @@ use crate::jobs::{JobKind, Outcome};
 use crate::monitor::{Face, Figure};
 use crate::runner::Begun;
 use crate::services::Shared;
-use crate::work;
+use crate::work::devices::{self, Impact};
+use crate::{live, work};
 
 /// How long the service manager may take to tell what it counts.
 const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
@@ -118,6 +120,64 @@ impl Domain {
         let runner = &self.services.runner;
         let job = runner.begin_plainly(self.guest.name(), JobKind::Screenshot, work).await?;
         Ok((job, OwnedFd::from(read)))
+    }
+
+    /// Adds a device to the guest, its definition or both, by `flags`: 1 and 2.
+    #[zbus(out_args("job"))]
+    async fn attach_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::AttachDevice, DeviceEdit::Attach, xml, flags).await
+    }
+
+    /// Takes a device from the guest, its definition or both.
+    #[zbus(out_args("job"))]
+    async fn detach_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::DetachDevice, DeviceEdit::Detach, xml, flags).await
+    }
+
+    /// Changes what can be changed of a device: the medium of a drive, the cable of an interface.
+    #[zbus(out_args("job"))]
+    async fn update_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::UpdateDevice, DeviceEdit::Update, xml, flags).await
+    }
+
+    /// The guest as it runs, or as its file defines it.
+    #[zbus(name = "GetXML", out_args("xml"))]
+    async fn get_xml(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        live: bool,
+    ) -> Result<String, Failure> {
+        let name = self.guest.name();
+        if !live {
+            // As GetDefinition, with passwords and all.
+            self.services.authority.admit(&header, None).await?;
+            let text = self.services.definitions.read(name);
+            return text.map_err(|fault| Failure::Failed(fault.to_string()));
+        }
+        let text = self.services.live.read(name);
+        let text = text.map_err(|error| {
+            Failure::Failed(format!("there is no live definition of guest '{name}': {error}"))
+        })?;
+        let admitted = self.services.authority.admit(&header, Some(&self.guest)).await;
+        let shown = live::shown(&text, self.face(), admitted.is_ok());
+        shown.ok_or_else(|| {
+            Failure::Failed(format!("the live definition of guest '{name}' cannot be read"))
+        })
     }
 
     /// Has QEMU carry out a command of its own; `arguments` is a JSON object or "", and so is the answer a JSON value.
@@ -241,6 +301,23 @@ impl Domain {
         F: Future<Output = Outcome> + Send + 'static,
     {
         self.services.authority.admit(header, Some(&self.guest)).await?;
+        self.services.runner.begin(self.guest.name(), kind, |_| work).await
+    }
+
+    /// Begins a job that changes a device.
+    async fn change_device(
+        &self,
+        header: &Header<'_>,
+        kind: JobKind,
+        how: DeviceEdit,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        let impact = Impact::try_from(flags).map_err(|fault| Failure::argument("flags", &fault))?;
+        // That the guest runs as the caller is not enough: root opens what the device names.
+        self.services.authority.admit(header, None).await?;
+        let (services, guest) = (self.services.clone(), self.guest.clone());
+        let work = devices::change(services, guest, xml.to_owned(), how, impact);
         self.services.runner.begin(self.guest.name(), kind, |_| work).await
     }
 

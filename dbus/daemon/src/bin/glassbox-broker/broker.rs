@@ -122,6 +122,18 @@ impl Broker {
         systemd::stop(&self.bus, &leader.unit_for(call.uid)?).await
     }
 
+    /// Reloads the unit of the process that made the lifeline, if that is one of `qemu@`; gives the service manager's job.
+    #[zbus(out_args("job"))]
+    async fn reload_guest(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        lifeline: OwnedFd,
+    ) -> Result<OwnedObjectPath, Failure> {
+        let call = self.admit(&header).await?;
+        let leader = Leader::of(lifeline.as_fd())?;
+        systemd::reload_guest(&self.bus, &leader.unit_for(call.uid)?).await
+    }
+
     /// Sends one of the signals of glassbox-qemu(1) to the main process of that unit: `quit` or `reboot`.
     async fn signal_guest(
         &self,

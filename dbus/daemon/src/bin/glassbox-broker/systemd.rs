@@ -45,6 +45,15 @@ pub(crate) async fn stop(bus: &Connection, unit: &str) -> Result<(), Failure> {
     call(bus, "StopUnit", &(unit, "replace")).await.map(drop)
 }
 
+/// Reloads the unit of a guest; gives the job. What others do when they are reloaded is not the daemon's affair.
+pub(crate) async fn reload_guest(bus: &Connection, unit: &str) -> Result<OwnedObjectPath, Failure> {
+    if Placement::instance(unit).is_none() {
+        return Err(refused(format!("{unit} is no unit that changes a guest")));
+    }
+    let reply = call(bus, "ReloadUnit", &(unit, "replace")).await?;
+    Ok(reply.body().deserialize()?)
+}
+
 /// Sends a signal to a unit's main process.
 pub(crate) async fn signal(bus: &Connection, unit: &str, number: i32) -> Result<(), Failure> {
     call(bus, "KillUnit", &(unit, "main", number)).await.map(drop)
