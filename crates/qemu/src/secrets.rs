@@ -1,7 +1,7 @@
 //! Secrets as QEMU gets them: `-object secret`, sealed by the guest's master key.
 
 use domain::Place;
-use domain::devices::{DiskSource, SourceKind};
+use domain::devices::DiskSource;
 
 use crate::command::Command;
 use crate::devices::disk::nbdkit_serves;
@@ -14,15 +14,8 @@ const MASTER_KEY: &str = "masterKey0";
 /// Adds the master key if a secret is needed.
 pub(crate) fn master_key(command: &mut Command<'_>) {
     let facts = command.facts;
-    let served = |source: &DiskSource| match &source.kind {
-        SourceKind::Network(network) => nbdkit_serves(facts, network.protocol),
-        SourceKind::File(_)
-        | SourceKind::Block(_)
-        | SourceKind::Dir(_)
-        | SourceKind::Volume(_)
-        | SourceKind::Nvme(_)
-        | SourceKind::VhostUser(_)
-        | SourceKind::VhostVdpa(_) => false,
+    let served = |source: &DiskSource| {
+        source.kind.protocol().is_some_and(|protocol| nbdkit_serves(facts, protocol))
     };
     if secrets_of_qemu(command.domain, served).is_empty() {
         return;

@@ -8,7 +8,7 @@ use crate::writer::Writer;
 
 use super::super::chardev::Reconnect;
 use super::backing::{Backing, BackingImage, Slice};
-use super::network::NetworkSource;
+use super::network::{NetworkProtocol, NetworkSource};
 use super::secret::{Auth, Encryption};
 
 crate::keywords! {
@@ -155,6 +155,21 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
+    /// How a server is spoken with that the image is on; none where it is on no server.
+    #[must_use]
+    pub fn protocol(&self) -> Option<NetworkProtocol> {
+        match self {
+            Self::Network(network) => Some(network.protocol),
+            Self::File(_)
+            | Self::Block(_)
+            | Self::Dir(_)
+            | Self::Volume(_)
+            | Self::Nvme(_)
+            | Self::VhostUser(_)
+            | Self::VhostVdpa(_) => None,
+        }
+    }
+
     /// The value of the attribute `type`.
     #[must_use]
     pub fn source_type(&self) -> SourceType {

@@ -375,16 +375,7 @@ fn encryption(source: &DiskSource) -> Rule {
     unless(old, "no QEMU knows this encryption any more; use format='luks'")?;
     unless(encryption.secrets.is_empty(), "<encryption> has no <secret>; add one")?;
     if encryption.engine == Some(EncryptionEngine::Librbd) {
-        let ceph = match &source.kind {
-            SourceKind::Network(network) => network.protocol == NetworkProtocol::Rbd,
-            SourceKind::File(_)
-            | SourceKind::Block(_)
-            | SourceKind::Dir(_)
-            | SourceKind::Volume(_)
-            | SourceKind::Nvme(_)
-            | SourceKind::VhostUser(_)
-            | SourceKind::VhostVdpa(_) => false,
-        };
+        let ceph = source.kind.protocol() == Some(NetworkProtocol::Rbd);
         return unless(!ceph, "engine='librbd' is for protocol='rbd'; remove it");
     }
     unless(
