@@ -96,11 +96,7 @@ fn live(host: &Host) -> Result<String> {
 fn a_reload_makes_a_guest_what_its_definition_says(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
     lan::start(&host, &[], &[])?;
-    make_images(&host)?;
-    let web = definition()?;
-    web.install(&host)?;
-    host.reload()?;
-    let unit = host.start_guest("web")?;
+    let (web, unit) = started(&host)?;
     wait_for(&host, &["vda:", "sr0:one-", "eth0", "cpus:1", "memory:256"], &[])?;
     let started = live(&host)?;
     let (shim, qemu) = unit.processes()?;
@@ -175,13 +171,18 @@ fn a_reload_makes_a_guest_what_its_definition_says(root: Root) -> Result<()> {
     Ok(())
 }
 
+/// The guest as it is defined at first, and its unit, which runs.
+fn started(host: &Host) -> Result<(Definition, Unit<'_>)> {
+    make_images(host)?;
+    let web = definition()?;
+    web.install(host)?;
+    host.reload()?;
+    Ok((web, host.start_guest("web")?))
+}
+
 fn a_reload_that_fails_leaves_the_guest_as_it_was(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
-    make_images(&host)?;
-    let web = definition()?;
-    web.install(&host)?;
-    host.reload()?;
-    let unit = host.start_guest("web")?;
+    let (web, unit) = started(&host)?;
     let before = live(&host)?;
     let sets = host.qmp("web", "query-fdsets")?;
     let with = |disk: &str| {
@@ -223,11 +224,7 @@ fn a_reload_that_fails_leaves_the_guest_as_it_was(root: Root) -> Result<()> {
 
 fn devices_come_and_go_by_d_bus(root: Root) -> Result<()> {
     let host = Host::boot(root)?;
-    make_images(&host)?;
-    let web = definition()?;
-    web.install(&host)?;
-    host.reload()?;
-    let unit = host.start_guest("web")?;
+    let (web, unit) = started(&host)?;
     manage::follow_signals(&host)?;
     let path = text(&call(&host, ROOT, MANAGER, "GetDomain", &["s", "web"])?)?;
     let change = |method: &str, xml: &str, flags: &str, result: &str| {
