@@ -10,6 +10,7 @@ mod compromise;
 mod credentials;
 mod daemon;
 mod descriptors;
+mod devices;
 mod directory;
 mod embedding;
 mod fate;

@@ -86,23 +86,66 @@ const MODULES: &[(&str, &[&str])] = &[
     ("0x078000", &["vmw_vsock_virtio_transport"]),
 ];
 
+/// What the VM of the test host loads to find its root; its udev loads the rest.
+const VM_MODULES: &[(&str, &[&str])] =
+    &[("base", &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"])];
+
+/// Which of Debian's kernels for this architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    /// For guests: small, with drivers for virtual devices only.
+    Cloud,
+    /// For the VM of the test host: with drivers for USB and IOMMUs.
+    Whole,
+}
+
+impl Flavour {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Cloud => "linux-image-cloud-amd64",
+            Self::Whole => "linux-image-amd64",
+        }
+    }
+
+    fn modules(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Cloud => MODULES,
+            Self::Whole => VM_MODULES,
+        }
+    }
+}
+
 /// The overlay layer that has the image in [`IMAGES`] for containers on `root`; made when the cache lacks it.
 ///
 /// # Errors
 ///
 /// When the image has to be made and the kernel cannot be fetched.
 pub fn prepare(root: Root) -> Result<PathBuf> {
-    Ok(artifact(root)?.join("layer"))
+    Ok(artifact(root, Flavour::Cloud)?.join("layer"))
 }
 
 /// The folder of all modules of the guest's kernel, as they lie below `/usr/lib/modules/RELEASE`.
 pub(crate) fn modules(root: Root) -> Result<PathBuf> {
-    Ok(artifact(root)?.join("modules"))
+    Ok(artifact(root, Flavour::Cloud)?.join("modules"))
 }
 
-/// Puts all modules of the kernel below `tree`, where a whole system looks for them.
+/// A directory with `vmlinuz` and `initrd` that boot a whole system of `root` from `/dev/vda`; see
+/// [`put_vm_modules`].
+pub(crate) fn prepare_vm(root: Root) -> Result<PathBuf> {
+    Ok(artifact(root, Flavour::Whole)?.join("layer").join(IMAGES.trim_start_matches('/')))
+}
+
+/// Puts all modules of the guest's kernel below `tree`, where a whole system looks for them.
 pub(crate) fn put_modules(root: Root, tree: &Path) -> Result<()> {
-    let modules = modules(root)?;
+    put_all(&modules(root)?, tree)
+}
+
+/// Puts all modules of the kernel of [`prepare_vm`] below `tree`.
+pub(crate) fn put_vm_modules(root: Root, tree: &Path) -> Result<()> {
+    put_all(&artifact(root, Flavour::Whole)?.join("modules"), tree)
+}
+
+fn put_all(modules: &Path, tree: &Path) -> Result<()> {
     let release = fs::read_to_string(modules.join("release"))?;
     let folder = tree.join("usr/lib/modules");
     fs::create_dir_all(&folder)?;
@@ -111,17 +154,18 @@ pub(crate) fn put_modules(root: Root, tree: &Path) -> Result<()> {
 }
 
 /// The image's directory in the cache: `layer`, and `modules` with all modules of the kernel.
-fn artifact(root: Root) -> Result<PathBuf> {
+fn artifact(root: Root, flavour: Flavour) -> Result<PathBuf> {
     let source = kernel_of(root);
-    let sets: Vec<_> =
-        MODULES.iter().map(|(set, names)| format!("{set} {}", names.join(" "))).collect();
+    let sets = flavour.modules().iter();
+    let sets: Vec<_> = sets.map(|(set, names)| format!("{set} {}", names.join(" "))).collect();
     let recipe = [INIT, FETCH, POWER_BUTTON, SHUTDOWN, LEASE, &sets.join("\n")].join("\n");
-    let recipe = format!("{RECIPE_VERSION} {source} {recipe}");
+    let package = flavour.package();
+    let recipe = format!("{RECIPE_VERSION} {source} {package} {recipe}");
     cache::artifact("guest", source.name(), &recipe, |unfinished| {
         eprintln!(
-            "[guest] making the guest image from Debian {source}'s kernel, about half a minute"
+            "[guest] making the guest image from Debian {source}'s {package}, about half a minute"
         );
-        build(source, unfinished)
+        build(source, flavour, unfinished)
     })
 }
 
@@ -145,20 +189,20 @@ pub fn disk_script() -> String {
     )
 }
 
-fn build(source: Root, unfinished: &Path) -> Result<()> {
+fn build(source: Root, flavour: Flavour, unfinished: &Path) -> Result<()> {
     let tree = source.prepare()?;
     let work = unfinished.join("work");
     let guest = work.join("guest");
     fs::create_dir_all(&guest)?;
     let log = unfinished.join("log");
-    in_copy(&tree, &work, &log, FETCH)?;
+    in_copy(&tree, &work, &log, &format!("package={}\n{FETCH}", flavour.package()))?;
     let root = guest.join("root");
     put(&root, "/init", INIT, 0o755)?;
     put(&root, "/bin/lease", LEASE, 0o755)?;
     put(&root, "/bin/shutdown-now", SHUTDOWN, 0o755)?;
     put(&root, "/etc/acpi/PWRF/00000080", POWER_BUTTON, 0o755)?;
     put(&root, "/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
-    copy_modules(&guest.join("modules"), &root.join("lib/modules"))?;
+    copy_modules(flavour.modules(), &guest.join("modules"), &root.join("lib/modules"))?;
     in_copy(
         &tree,
         &work,
@@ -196,11 +240,11 @@ exec chroot tree /bin/sh -euc \"$3\"";
 }
 
 /// Copies the modules of all sets with what they depend on, and writes each set's list in loading order.
-fn copy_modules(from: &Path, to: &Path) -> Result<()> {
+fn copy_modules(sets: &[(&str, &[&str])], from: &Path, to: &Path) -> Result<()> {
     let dependencies = fs::read_to_string(from.join("modules.dep"))
         .with_context(|| format!("{}: depmod made no modules.dep", from.display()))?;
     fs::create_dir_all(to)?;
-    for (set, names) in MODULES {
+    for (set, names) in sets {
         let paths = load_order(&dependencies, names);
         let mut list = String::new();
         for path in &paths {

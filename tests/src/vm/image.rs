@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use super::machine::{self, Disk, Machine};
 use super::ports;
 use crate::layer::{self, put};
-use crate::{Root, cache, guest, packages, system_guest};
+use crate::{Root, cache, guest, package_layer, packages, system_guest};
 
 /// Raised when this file changes the VM in a way that the recipe's text doesn't show.
 const RECIPE_VERSION: u32 = 1;
@@ -34,14 +34,18 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     let root = Root::Trixie.prepare()?;
     let guest = guest::prepare(Root::Trixie)?;
     let host = layer::prepare()?;
-    let layers = [&host, &guest, &root].map(|layer| layer.display().to_string());
-    let recipe = format!("{RECIPE_VERSION} {layers:?} {AGENT} {AGENT_UNIT} {}", machine::recipe());
+    let kernel = guest::prepare_vm(Root::Trixie)?;
+    let modules = package_layer::prepare(Root::Trixie, "vm", &["kmod"])?;
+    let layers = [&host, &guest, &modules, &root].map(|layer| layer.display().to_string());
+    let recipe = format!(
+        "{RECIPE_VERSION} {layers:?} {kernel:?} {AGENT} {AGENT_UNIT} {}",
+        machine::recipe()
+    );
     cache::artifact("vm", "trixie", &recipe, |unfinished| {
         eprintln!("[vm] making a virtual machine with Debian trixie, about a minute");
         packages::require(&[("mke2fs", "e2fsprogs")])?;
-        let images = guest.join(guest::IMAGES.trim_start_matches('/'));
         for file in ["vmlinuz", "initrd"] {
-            fs::copy(images.join(file), unfinished.join(file))?;
+            fs::copy(kernel.join(file), unfinished.join(file))?;
         }
         make_disk(unfinished, &layers)?;
         save(&root, unfinished)
@@ -60,7 +64,7 @@ fn make_disk(unfinished: &Path, layers: &[String]) -> Result<()> {
     for port in 1..=ports::COUNT {
         symlink("../agent@.service", wanted.join(format!("agent@{port}.service")))?;
     }
-    guest::put_modules(Root::Trixie, &own)?;
+    guest::put_vm_modules(Root::Trixie, &own)?;
     let lower = format!("{}:{}", own.display(), layers.join(":"));
     system_guest::make_disk(&lower, &unfinished.join(DISK), unfinished)?;
     cache::remove(&own)

@@ -42,13 +42,27 @@ const ARGUMENTS: &[&str] = &[
     "-initrd",
     "/mnt/initrd",
     "-append",
-    "console=ttyS0 quiet no_timer_check mitigations=off net.ifnames=0 systemd.show_status=0 glassbox.root",
+    "console=ttyS0 quiet no_timer_check mitigations=off net.ifnames=0 systemd.show_status=0 glassbox.root \
+     intel_iommu=on",
     "-serial",
     "file:/media/console",
     "-qmp",
     "unix:/media/monitor,server=on,wait=off",
     "-device",
     "virtio-serial-pci",
+    // What a guest can be given: a PCI device that an IOMMU keeps to itself; USB devices, two of which are 0627:0001.
+    "-device",
+    "intel-iommu,intremap=on,caching-mode=on",
+    "-device",
+    "e1000e,addr=10.0,romfile=",
+    "-device",
+    "qemu-xhci",
+    "-device",
+    "usb-tablet",
+    "-device",
+    "usb-kbd",
+    "-device",
+    "usb-ccid",
 ];
 
 /// Enters the root's file system and becomes QEMU, which ends when the test does.
