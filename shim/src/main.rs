@@ -38,6 +38,7 @@ mod lending;
 mod locks;
 mod log;
 mod netlink;
+mod opening;
 mod orders;
 mod overrides;
 mod pidfile;
