@@ -29,6 +29,7 @@ mod network;
 mod path;
 mod pinning;
 mod pod;
+mod ports;
 mod probe;
 mod resources;
 mod sandbox;

@@ -42,6 +42,8 @@ pub(crate) struct Claim {
     pub(crate) leader: Leader,
     /// Whether the guest's definition is gone with the guest.
     pub(crate) transient: bool,
+    /// Whether the leader opens consoles and channels when it is asked over the lifeline.
+    pub(crate) opens: bool,
     /// What of the host's networks is the guest's.
     pub(crate) network: Network,
 }
@@ -93,7 +95,7 @@ pub(crate) enum Taken {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { name, uuid, leader, transient: _, network: _ } = &*self.holder;
+        let Claim { name, uuid, leader, transient: _, opens: _, network: _ } = &*self.holder;
         match self.what {
             Taken::Name => write!(f, "the name '{name}' is held by {leader}"),
             Taken::Uuid => write!(f, "the UUID {uuid} is held by guest '{name}', {leader}"),
@@ -186,6 +188,7 @@ mod tests {
             uuid: UUIDS[uuid].parse().unwrap(),
             leader: Leader { pid, born: 7, unit: unit.clone(), system_unit: unit },
             transient: false,
+            opens: false,
             network: Network::default(),
         }
     }

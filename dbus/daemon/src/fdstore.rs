@@ -32,12 +32,13 @@ const LONGEST_RECORD: usize = 8192;
 const PARTS: [&str; 4] = ["record", "leader", "lifeline", "monitor"];
 
 /// Stores a claim. A failure is logged: the guest runs all the same.
-pub(crate) fn keep(guest: &Guest, lifeline: &Lifeline) {
+pub(crate) fn keep(guest: &Guest) {
     let claim = guest.claim();
     let monitor = guest.monitor().socket();
     let stored = record_file(claim).and_then(|record| {
         let monitor = monitor.as_ref().map(AsFd::as_fd);
-        let fds = [Some(record.as_fd()), Some(guest.pidfd()), Some(lifeline.as_fd()), monitor];
+        let lifeline = guest.lifeline().as_fd();
+        let fds = [Some(record.as_fd()), Some(guest.pidfd()), Some(lifeline), monitor];
         for (part, fd) in PARTS.iter().zip(fds) {
             let Some(fd) = fd else { continue };
             let name = fd_name(&claim.uuid, part);

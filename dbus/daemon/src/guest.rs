@@ -4,15 +4,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbus_api::opening::Port;
 use domain::{DomainName, DomainUuid};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 use tokio::task::JoinHandle;
 use zbus::OwnedObjectPath;
 
 use crate::claims::{Claim, Token};
 use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
-use crate::lifeline::Lifeline;
+use crate::lifeline::{Lifeline, OpenFault};
 use crate::machined::{Machine, Machined};
 use crate::monitor::Monitor;
 
@@ -25,18 +26,42 @@ pub(crate) struct Guest {
     claim: Claim,
     machine: Option<Machine>,
     pidfd: OwnedFd,
+    lifeline: Arc<Lifeline>,
     monitor: Arc<Monitor>,
+    /// Whose turn it is to speak with the guest's agent.
+    agent: Mutex<()>,
 }
 
 impl Guest {
-    /// The guest of a granted claim, the machine that it is, its leader's pidfd, and what knows its QEMU.
+    /// The guest of a granted claim, the machine that it is, its leader's pidfd and lifeline, and what knows its QEMU.
     pub(crate) fn new(
         claim: Claim,
         machine: Option<Machine>,
-        pidfd: OwnedFd,
+        (pidfd, lifeline): (OwnedFd, Arc<Lifeline>),
         monitor: Arc<Monitor>,
     ) -> Self {
-        Self { claim, machine, pidfd, monitor }
+        Self { claim, machine, pidfd, lifeline, monitor, agent: Mutex::default() }
+    }
+
+    /// Has its leader open a console or a channel, and waits a second for it at most.
+    ///
+    /// # Errors
+    /// [`OpenFault`], in words that follow the guest's name.
+    pub(crate) async fn open(&self, port: Port, name: &str) -> Result<OwnedFd, OpenFault> {
+        match self.claim.opens {
+            true => self.lifeline.open(port, name).await,
+            false => Err(OpenFault::Unable),
+        }
+    }
+
+    /// Returns when nobody else speaks with the guest's agent.
+    pub(crate) async fn agent(&self) -> MutexGuard<'_, ()> {
+        self.agent.lock().await
+    }
+
+    /// What keeps its claim.
+    pub(crate) fn lifeline(&self) -> &Arc<Lifeline> {
+        &self.lifeline
     }
 
     /// What knows its QEMU.
@@ -89,8 +114,6 @@ impl Guest {
 /// What a guest's task works with, beside the guest.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    /// Ends the claim.
-    pub(crate) lifeline: Arc<Lifeline>,
     /// Stands for the claim.
     pub(crate) token: Token,
     /// Is told when the claim ended.
@@ -105,7 +128,8 @@ pub(crate) struct Upkeep {
 
 /// Keeps a claim until its lifeline ends, and the guest in machined meanwhile.
 pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
-    let Upkeep { lifeline, token, keeper, machined, former, enrolled } = upkeep;
+    let Upkeep { token, keeper, machined, former, enrolled } = upkeep;
+    let lifeline = guest.lifeline();
     let (Some(machine), Some(mut machined)) = (guest.machine(), machined) else {
         // The registrant may have gone meanwhile, here and below.
         let _ = enrolled.send(());

@@ -134,7 +134,6 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct Kept {
     guest: Arc<Guest>,
-    lifeline: Arc<Lifeline>,
     task: JoinHandle<()>,
 }
 
@@ -214,11 +213,8 @@ impl Keeper {
     fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
         let admitted = self.admit(request)?;
         let guest = &admitted.guest;
-        if let Some(kept) = self.claims.named(guest.name()).and_then(|token| self.kept.get(&token))
-        {
-            // Before the claimant learns of its claim, so that it need not fear for it from then on.
-            fdstore::keep(guest, &kept.lifeline);
-        }
+        // Before the claimant learns of its claim, so that it need not fear for it from then on.
+        fdstore::keep(guest);
         self.tell_status();
         Ok(admitted)
     }
@@ -228,28 +224,27 @@ impl Keeper {
         let Request { claim, pidfd, lifeline, monitor } = request;
         let grant = self.grant(&claim)?;
         let machine = self.machine(&claim);
-        let guest = Arc::new(Guest::new(claim, machine, pidfd, self.monitor(grant)));
+        let handles = (pidfd, Arc::new(lifeline));
+        let guest = Arc::new(Guest::new(claim, machine, handles, self.monitor(grant)));
         let subject = self.herald.of(guest.name(), guest.uuid());
         if let Some(link) = monitor {
             guest.monitor().attach(link, subject);
         }
         let (done, published) = oneshot::channel();
+        self.publish(Publication::Runs { guest: guest.clone(), done });
         let former = match grant {
             Grant::New(_) => {
                 let (name, uuid) = (guest.name(), guest.uuid());
                 tracing::info!("guest '{name}' ({uuid}) claimed by {}", guest.leader());
-                self.publish(Publication::Added { guest: guest.clone(), done });
                 self.leaving.remove(name)
             }
             Grant::Renewed { former, .. } => {
                 tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
                 fdstore::forget(guest.uuid());
-                // Nobody else can have the receiver yet.
-                let _ = done.send(());
                 self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
             }
         };
-        let enrolled = self.keep(grant.token(), guest.clone(), lifeline, former);
+        let enrolled = self.keep(grant.token(), guest.clone(), former);
         Ok(Admitted { guest, published, enrolled })
     }
 
@@ -266,13 +261,10 @@ impl Keeper {
         &mut self,
         token: Token,
         guest: Arc<Guest>,
-        lifeline: Lifeline,
         former: Option<JoinHandle<()>>,
     ) -> oneshot::Receiver<()> {
         let (enrolled, answer) = oneshot::channel();
-        let lifeline = Arc::new(lifeline);
         let upkeep = Upkeep {
-            lifeline: lifeline.clone(),
             token,
             keeper: self.handle.clone(),
             machined: self.machined.clone(),
@@ -280,7 +272,7 @@ impl Keeper {
             enrolled,
         };
         let task = tokio::spawn(guest::keep(guest.clone(), upkeep));
-        self.kept.insert(token, Kept { guest, lifeline, task });
+        self.kept.insert(token, Kept { guest, task });
         answer
     }
 
@@ -307,7 +299,7 @@ impl Keeper {
             };
             // The kernel may know that a guest ended before its task got to say so. A name is free the
             // moment its lifeline is closed, or a restarted unit would now and then find its own name taken.
-            if !self.kept[&conflict.token].lifeline.has_ended() {
+            if !self.kept[&conflict.token].guest.lifeline().has_ended() {
                 tracing::info!("refused {} to {}: {conflict}", claim.name, claim.leader);
                 return Err(conflict);
             }
@@ -328,7 +320,7 @@ impl Keeper {
         }
         let stopped = Happening::plain(Kind::Lifecycle, "stopped");
         self.herald.of(&claim.name, &claim.uuid).happened(stopped);
-        self.publish(Publication::Removed(kept.guest));
+        self.publish(Publication::Ended(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);
     }

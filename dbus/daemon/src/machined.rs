@@ -308,6 +308,7 @@ mod tests {
                 system_unit: unit.map(str::to_owned),
             },
             transient: false,
+            opens: false,
             network: Network::default(),
         }
     }

@@ -7,8 +7,10 @@
 //! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
+mod agent;
 mod authority;
 mod caller;
+mod catalog;
 mod claims;
 mod cli;
 mod clock;
@@ -21,6 +23,7 @@ mod happening;
 mod herald;
 mod host;
 mod inherited;
+mod inventory;
 mod jobs;
 mod keeper;
 mod leader;
@@ -43,6 +46,7 @@ mod stream;
 mod systemd;
 mod varlink;
 mod vcpus;
+mod watch;
 mod work;
 
 use std::path::PathBuf;
@@ -64,11 +68,13 @@ use zbus::fdo::ObjectManager;
 
 use crate::authority::Authority;
 use crate::caller::Admission;
+use crate::catalog::{Catalog, Rereading};
 use crate::cli::Options;
 use crate::control::Controls;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
+use crate::inventory::Inventory;
 use crate::keeper::Keeper;
 use crate::machined::Machined;
 use crate::objects::Manager;
@@ -78,6 +84,7 @@ use crate::reload::Reloader;
 use crate::runner::Runner;
 use crate::services::{Services, Shared};
 use crate::systemd::Systemd;
+use crate::watch::Watch;
 
 /// How long another service on the bus may take to answer; libdbus's own default.
 const BUS_TIMEOUT: Duration = Duration::from_secs(25);
@@ -116,6 +123,10 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
     let systemd = Systemd::new(bus.clone());
     let definitions = Arc::new(definitions(options));
     let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
+    let (rereading, requests) = Rereading::new();
+    let catalog = Catalog::new(definitions.clone());
+    let watch = watch(&definitions);
+    let following = catalog::follow(catalog, watch, requests, publisher.clone());
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
     let (claims, inherited) = fdstore::take_back(inherited);
     let restored = keeper.restore(claims);
@@ -126,6 +137,8 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         reloader: Reloader::new(systemd.clone()),
         systemd,
         definitions,
+        rereading: rereading.clone(),
+        inventory: Inventory::default(),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -135,6 +148,8 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         published.await.context("the bus failed before the stored claims were on it")?;
     }
     tokio::spawn(keeper.run());
+    tokio::spawn(following);
+    rereading.done().await;
     let sockets = listen(options, inherited)?;
     let listener = UnixListener::from_std(sockets.listener)?;
     tokio::spawn(peer::serve(listener, handle.clone(), admission));
@@ -208,6 +223,15 @@ fn definitions(options: &Options) -> Definitions {
     };
     let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
     Definitions::new(SearchPath::user(&environment), runtime)
+}
+
+/// Watches where guests are defined.
+fn watch(definitions: &Definitions) -> Option<Watch> {
+    Watch::begin(definitions.directories())
+        .inspect_err(|error| {
+            tracing::warn!("definitions that others change are not seen: {error}");
+        })
+        .ok()
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::authority::Authority;
+use crate::catalog::Rereading;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
+use crate::inventory::Inventory;
 use crate::keeper::KeeperHandle;
 use crate::reload::Reloader;
 use crate::runner::Runner;
@@ -23,6 +25,10 @@ pub(crate) struct Services {
     pub(crate) reloader: Reloader,
     /// Has the files that define guests.
     pub(crate) definitions: Arc<Definitions>,
+    /// Has those files read anew.
+    pub(crate) rereading: Rereading,
+    /// Knows which guests have objects.
+    pub(crate) inventory: Inventory,
     /// Has the last events.
     pub(crate) herald: Herald,
     /// Decides who may manage.

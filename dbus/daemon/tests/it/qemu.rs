@@ -23,6 +23,9 @@ struct State {
     hangs: bool,
     status: &'static str,
     commands: Vec<String>,
+    /// What the balloon leaves the guest, and what it was told to leave it; it moves each time that somebody looks.
+    balloon: Option<(u64, u64)>,
+    cpus: usize,
 }
 
 impl StandIn {
@@ -117,6 +120,22 @@ fn answer(command: &Value, state: &mut State) -> Value {
         }
         "query-status" => json!({ "status": state.status }),
         "query-cpus-fast" => json!([{}, {}]),
+        "query-hotpluggable-cpus" => hotpluggable(state.cpus),
+        "device_add" => {
+            state.cpus += 1;
+            json!({})
+        }
+        "balloon" => {
+            let wanted = command["arguments"]["value"].as_u64().unwrap();
+            state.balloon = Some((1 << 20, wanted));
+            json!({})
+        }
+        "query-balloon" if state.balloon.is_some() => {
+            let (now, wanted) = state.balloon.unwrap();
+            let next = now - (now - wanted).min(1 << 18);
+            state.balloon = Some((next, wanted));
+            json!({ "actual": next })
+        }
         "query-memory-size-summary" => json!({ "base-memory": 1 << 20 }),
         "query-blockstats" => json!([]),
         "stop" => {
@@ -132,6 +151,18 @@ fn answer(command: &Value, state: &mut State) -> Value {
         _ => return refusal(id, "GenericError", "the stand-in does not know it"),
     };
     json!({ "return": returned, "id": id })
+}
+
+/// Four slots for CPUs, the last one first as QEMU lists them, of which so many beside the first are used.
+fn hotpluggable(used: usize) -> Value {
+    let slot = |number: usize| {
+        let mut slot = json!({ "type": "max-x86_64-cpu", "props": { "socket-id": number } });
+        if number <= used {
+            slot["qom-path"] = json!(format!("/machine/peripheral/vcpu{number}"));
+        }
+        slot
+    };
+    (0..4).rev().map(slot).collect()
 }
 
 fn refusal(id: &Value, class: &str, desc: &str) -> Value {
