@@ -39,6 +39,7 @@ define FILES
 0755 $(built)/glassbox-qemu $(bindir)/glassbox-qemu
 0755 $(built)/glassboxctl $(bindir)/glassboxctl
 0755 $(built)/glassboxd $(sbindir)/glassboxd
+0755 $(built)/glassbox-broker $(libdir)/glassbox/glassbox-broker
 0755 wrappers/libguestfs-hv $(libdir)/glassbox/libguestfs-hv
 0755 units/network $(libdir)/glassbox/network
 0755 $(built)/glassbox-generator $(systemgenerators)/glassbox-generator
@@ -54,6 +55,7 @@ define FILES
 0644 units/vhost-device-vsock@.service $(systemunits)/vhost-device-vsock@.service
 0644 units/glassboxd.service $(systemunits)/glassboxd.service
 0644 units/glassboxd.socket $(systemunits)/glassboxd.socket
+0644 units/glassbox-broker.service $(systemunits)/glassbox-broker.service
 0644 units/glassbox-registry.target $(systemunits)/glassbox-registry.target
 0644 units/user/qemu@.service $(userunits)/qemu@.service
 0644 units/user/glassbox-instance@.service $(userunits)/glassbox-instance@.service
@@ -64,6 +66,8 @@ define FILES
 0644 units/glassbox.tmpfiles $(tmpfiles)/glassbox.conf
 0644 units/org.glassbox.Glassbox1.conf $(dbus)/system.d/org.glassbox.Glassbox1.conf
 0644 units/org.glassbox.Glassbox1.service $(dbus)/system-services/org.glassbox.Glassbox1.service
+0644 units/org.glassbox.Broker1.conf $(dbus)/system.d/org.glassbox.Broker1.conf
+0644 units/org.glassbox.Broker1.service $(dbus)/system-services/org.glassbox.Broker1.service
 0644 units/org.glassbox.policy $(polkit)/org.glassbox.policy
 0644 completions/glassbox-qemu $(datadir)/bash-completion/completions/glassbox-qemu
 0644 completions/_glassbox-qemu $(datadir)/zsh/site-functions/_glassbox-qemu
@@ -118,7 +122,7 @@ install:
 	    *) install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" ;; \
 	    esac || exit 1; \
 	done
-	@[ -n "$(DESTDIR)" ] || echo 'Installed.  Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload'
+	@[ -n "$(DESTDIR)" ] || echo 'Installed.  Now: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus'
 
 uninstall:
 	@printf '%s\n' "$$FILES" | while read -r mode source target; do \

@@ -27,6 +27,7 @@ complete -c glassbox-qemu -l print-xml -d 'Print the domain XML with its default
 complete -c glassbox-qemu -l check -d 'Print every fault of the definition and every part of it that is left out, and start nothing'
 complete -c glassbox-qemu -l hand-over -d 'Open what the guest needs, hand that to the service manager for the unit\'s sandboxed main process, and start nothing; for ExecStartPre= of qemu@.service and those of companions, as root'
 complete -c glassbox-qemu -l take-back -d 'Remove what --hand-over made and the kernel does not remove by itself; for ExecStopPost= of qemu@.service, as root'
+complete -c glassbox-qemu -l reload -d 'Make a running guest what its definition says, as far as that goes without a restart, and say what needs one; for ExecReload= of qemu@.service, as root'
 complete -c glassbox-qemu -l listening -d 'Wait until a companion\'s program listens at the socket that it makes itself; for ExecStartPost= of its unit'
 complete -c glassbox-qemu -l transient -d 'Tell the registry that the definition is not kept once the guest has ended'
 complete -c glassbox-qemu -l standalone -d 'Talk to no registry, no bus and no service manager, claim nothing, and use a runtime directory of this run\'s own'

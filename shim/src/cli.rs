@@ -77,6 +77,11 @@ pub(crate) struct Cli {
     #[arg(long, group = "mode", requires = "instance")]
     pub(crate) take_back: bool,
 
+    /// Make a running guest what its definition says, as far as that goes without a restart, and say what needs one;
+    /// for ExecReload= of qemu@.service, as root
+    #[arg(long, group = "mode")]
+    pub(crate) reload: bool,
+
     /// Wait until a companion's program listens at the socket that it makes itself; for ExecStartPost= of its unit
     #[arg(long, group = "mode", requires = "companion")]
     pub(crate) listening: bool,

@@ -95,7 +95,7 @@ pub(crate) struct Sources<'a> {
 }
 
 /// Has what goes to and from an open image go by the host's cache or not, as QEMU will want it.
-fn use_cache(fd: &OwnedFd, wanted: &HostCache) -> Result<(), Fault> {
+pub(crate) fn use_cache(fd: &OwnedFd, wanted: &HostCache) -> Result<(), Fault> {
     let set = || {
         let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
         if flags.contains(OFlag::O_DIRECT) == wanted.bypassed {

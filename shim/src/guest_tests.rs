@@ -17,7 +17,7 @@ const BOOT: Beginning =
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(80));
 
 fn event(name: &str, data: Value) -> Input {
-    Input::Event(Event { name: name.to_owned(), data })
+    Input::Event(Event { name: name.to_owned(), data, time: None })
 }
 
 fn shutdown(reason: &str) -> Input {

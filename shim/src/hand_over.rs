@@ -24,6 +24,7 @@ use crate::asked::Asked;
 use crate::definition::{self, Definition};
 use crate::handed::{self, Notes, forget};
 use crate::lending::Account;
+use crate::live::LiveFile;
 use crate::prepare::{self, Prepared};
 use crate::provide::{copy, make_folder};
 use crate::runtime_dir::is_units_own;
@@ -69,6 +70,7 @@ pub(crate) fn take_back(asked: &Asked) -> anyhow::Result<()> {
     let instance = UnitInstance::from(&guest.name);
     huge_pages::take_back(&instance);
     lending::take_back(&instance);
+    LiveFile::of_system(&instance).remove().context("the live definition stays")?;
     let path = Path::new(LINKS).join(instance.directory());
     let names = match fs::read_to_string(&path) {
         Ok(names) => names,
@@ -100,6 +102,11 @@ impl Handing {
     }
 
     fn open_all(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
+        if let Some(running) = &prepared.running {
+            let live = LiveFile::of_system(&prepared.instance);
+            let kept = live.write(&running.write());
+            kept.with_context(|| live.path().display().to_string())?;
+        }
         self.open_files(prepared)?;
         self.open_devices(prepared)?;
         self.open_ready(prepared)?;
@@ -235,13 +242,17 @@ fn packed(definition: &Definition) -> Vec<u8> {
     [definition.file.as_bytes(), b"\0", &definition.bytes].concat()
 }
 
-fn note_links(instance: &UnitInstance, names: &[String]) -> anyhow::Result<()> {
+/// Notes network devices beside those that are noted already.
+pub(crate) fn note_links(instance: &UnitInstance, names: &[String]) -> anyhow::Result<()> {
     let path = Path::new(LINKS).join(instance.directory());
     if names.is_empty() {
         return Ok(());
     }
     make_folder(&path, 0o700).context(LINKS)?;
-    fs::write(&path, names.join("\n")).with_context(|| path.display().to_string())
+    let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let file = File::options().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(lines.as_bytes()))
+        .with_context(|| path.display().to_string())
 }
 
 /// The account of the guest: who owns the directory that systemd made for it.

@@ -80,7 +80,7 @@ fn handed_files(prepared: &Prepared, handed: &Handed) -> Vec<String> {
 }
 
 /// The devices that a file descriptor is opened of.
-fn devices(kind: &FdKind) -> Vec<&str> {
+pub(crate) fn devices(kind: &FdKind) -> Vec<&str> {
     match kind {
         FdKind::Device { paths, .. } => paths.iter().map(String::as_str).collect(),
         FdKind::Vsock { .. } => vec![vsock::DEVICE],
@@ -129,7 +129,8 @@ pub(crate) fn open_copy(copied: &CopiedFile) -> Result<File, Fault> {
     open(&HostFile { path, access: Access::ReadWrite, descriptor, place })
 }
 
-fn unusable(wanted: &HostFile) -> Option<Fault> {
+/// What is wrong with a file that is to be used.
+pub(crate) fn unusable(wanted: &HostFile) -> Option<Fault> {
     opened(wanted).err().map(|error| cannot(wanted, &error))
 }
 

@@ -116,7 +116,8 @@ fn announced(
     }
 }
 
-fn identify(fd: &OwnedFd) -> Opened {
+/// What a file descriptor is.
+pub(crate) fn identify(fd: &OwnedFd) -> Opened {
     let (Ok(file), Ok(flags)) = (fstat(fd), fcntl(fd, FcntlArg::F_GETFL)) else {
         return Opened::Other("closed".to_owned());
     };

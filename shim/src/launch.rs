@@ -26,6 +26,7 @@ use crate::guest::{Beginning, Guest};
 use crate::handed::{self, Handed};
 use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
+use crate::live::LiveFile;
 use crate::locks::Locks;
 use crate::opening::Ports;
 use crate::orders::{Order, before_running, to_come_in};
@@ -144,7 +145,7 @@ impl Claimed {
     /// Claims with the daemon what is locked already: the locks' holder has its word even while the daemon does not
     /// know of it.
     fn claim(
-        prepared: Prepared,
+        mut prepared: Prepared,
         locks: Locks,
         cli: &Cli,
         handed: Option<&Handed>,
@@ -156,6 +157,11 @@ impl Claimed {
                 RuntimeDirError::Held { .. } => LaunchError::Claim(error.to_string()),
                 RuntimeDirError::Unusable { .. } => LaunchError::Internal(error.into()),
             })?;
+        if let Some(running) = prepared.running.take() {
+            let live = LiveFile::of_place(&prepared.place);
+            let kept = live.write(&running.write());
+            kept.with_context(|| live.path().display().to_string())?;
+        }
         Ok(Self { prepared, keeper, daemon_monitor, directory, _locks: locks })
     }
 

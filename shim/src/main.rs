@@ -35,6 +35,7 @@ mod keeper;
 mod launch;
 mod layers;
 mod lending;
+mod live;
 mod locks;
 mod log;
 mod netlink;
@@ -47,6 +48,7 @@ mod prepare;
 mod provide;
 mod readiness;
 mod registry;
+mod reload;
 mod runtime_dir;
 mod service_manager;
 mod supervise;
@@ -110,6 +112,9 @@ fn main() -> ExitCode {
             None => hand_over::hand_over(&asked),
         }),
         Ok(asked) if cli.take_back => step(hand_over::take_back(&asked)),
+        Ok(asked) if cli.reload => reload::reload(&asked).unwrap_or_else(|error| {
+            failed(Status::Internal, &format!("{error:#}"), ServiceManager::Ignored)
+        }),
         Ok(asked) => run(&cli, asked, manager),
         Err(message) => failed(Status::Definition, &message, manager),
     };

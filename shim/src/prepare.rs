@@ -6,7 +6,7 @@ use domain::{
     Domain, DomainName, DomainUuid, Fault, Faults, Header, NbdkitParts, ReadinessChannel, Severity,
     TemplateInstance, UnitInstance, definition_text, tree,
 };
-use qemu::{Credential, HelperFacts, Inherited, Launch, LaunchPlan, Opened};
+use qemu::{Credential, HelperFacts, HostFacts, Inherited, Launch, LaunchPlan, Opened};
 
 use crate::asked::Asked;
 use crate::declare::{self, Undeclared};
@@ -43,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) has_companions: bool,
     /// How messages call the definition's file.
     pub(crate) file: String,
+    /// The domain as it runs, where this process is to keep it.
+    pub(crate) running: Option<Box<Domain>>,
     /// The parts of the file that are left out of the guest, one line each.
     pub(crate) ignored: Vec<String>,
 }
@@ -209,6 +211,7 @@ fn definition(asked: &Asked) -> Result<Definition, PrepareError> {
 
 struct Planned {
     domain: Domain,
+    running: Option<Box<Domain>>,
     instance: UnitInstance,
     place: Place,
     uuid: DomainUuid,
@@ -222,9 +225,9 @@ impl Planned {
         definition: &Definition,
         ignored: Vec<String>,
     ) -> Prepared {
-        let Self { domain, instance, place, uuid, plan } = self;
+        let Self { domain, running, instance, place, uuid, plan } = self;
         let (file, has_companions) = (definition.file.clone(), asked.has_companions());
-        Prepared { domain, instance, place, uuid, plan, has_companions, file, ignored }
+        Prepared { domain, instance, place, uuid, plan, has_companions, file, running, ignored }
     }
 }
 
@@ -232,12 +235,8 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
     let Named { mut domain, instance, uuid } = named;
     let place = if asked.standalone { private(purpose) } else { Place::of(&instance) };
     let inherited = asked.inheritance.found();
-    let mut facts = facts::of_host(&domain, &instance, &place, purpose);
+    let mut facts = facts_of(asked, &domain, &instance, &place, purpose);
     facts.accelerators.kvm |= inherited.has("kvm");
-    if asked.has_companions() {
-        let nbdkit = NbdkitParts::found(|path| Path::new(path).exists());
-        facts.helpers = HelperFacts::of_units(&companion::folder(&instance), nbdkit);
-    }
     let handed = asked.handed.as_ref();
     facts.network.vhost_net |= handed.is_some_and(Handed::has_vhost_net);
     facts.network.vhost_vsock = has_vhost_vsock(asked, &inherited);
@@ -259,7 +258,43 @@ fn plan(asked: &Asked, named: Named, purpose: Purpose, faults: &Faults) -> Optio
         inherited,
     };
     let plan = qemu::plan(&domain, &facts, &launch, faults)?;
-    Some(Planned { domain, instance, place, uuid, plan })
+    let keeps_running = match purpose {
+        Purpose::Look => false,
+        // Where there is a privileged step, that has it.
+        Purpose::Start => handed.is_none() && !asked.standalone,
+        Purpose::HandOver => true,
+    };
+    let running = keeps_running.then(|| Box::new(qemu::running(&domain, &facts, faults)));
+    Some(Planned { domain, running, instance, place, uuid, plan })
+}
+
+/// What a plan of this domain must know of the host.
+fn facts_of(
+    asked: &Asked,
+    domain: &Domain,
+    instance: &UnitInstance,
+    place: &Place,
+    purpose: Purpose,
+) -> HostFacts {
+    let mut facts = facts::of_host(domain, instance, place, purpose);
+    if asked.has_companions() {
+        let nbdkit = NbdkitParts::found(|path| Path::new(path).exists());
+        facts.helpers = HelperFacts::of_units(&companion::folder(instance), nbdkit);
+    }
+    facts
+}
+
+/// A definition as it is read, and what must be known of the host to compare it with the running guest.
+/// Nothing when it is refused.
+pub(crate) fn to_compare(
+    asked: &Asked,
+    definition: &Definition,
+    place: &Place,
+    faults: &Faults,
+) -> Option<(Domain, HostFacts)> {
+    let Named { domain, instance, .. } = Named::read(asked, definition, faults)?;
+    let facts = facts_of(asked, &domain, &instance, place, Purpose::HandOver);
+    Some((domain, facts))
 }
 
 /// Whether the kernel serves the guest's vsock: also where nobody would start the program that does in its place, so
@@ -290,7 +325,7 @@ fn private(purpose: Purpose) -> Place {
 }
 
 /// The domain that a definition's text describes.
-fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
+pub(crate) fn read(asked: &Asked, definition: &Definition, faults: &Faults) -> Option<Domain> {
     let mut root = match definition_text(&definition.bytes).and_then(tree::parse) {
         Ok(root) => root,
         Err(fault) => {

@@ -96,7 +96,7 @@ struct Extras {
 pub(crate) struct Registry {
     /// The registry's socket.
     pub(crate) socket: PathBuf,
-    /// Whether the system bus is tried when there is no socket.
+    /// Whether the system bus is tried when there is no socket, or none for this account.
     pub(crate) bus: bool,
 }
 
@@ -276,7 +276,8 @@ impl Extras {
 }
 
 fn no_listener(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | ConnectionRefused | PermissionDenied)
 }
 
 /// An error of the daemon's own is its answer; one on the way to it is none.

@@ -78,7 +78,7 @@ impl Taps {
     /// A pair of queues of a macvtap device on the interface's host device.
     pub(crate) fn macvtap(&mut self, interface: &Interface, queue: u16) -> Result<OwnedFd, Fault> {
         let netlink = netlink(interface)?;
-        let name = interface.target.dev.clone().unwrap_or_else(|| macvtap::name_of(interface));
+        let name = Self::macvtap_name(interface);
         if queue == 0 {
             macvtap::make(&netlink, interface, &name)?;
         }
@@ -92,6 +92,11 @@ impl Taps {
             macvtap::lock(interface, &name, &file)?;
         }
         Ok(file.into())
+    }
+
+    /// The name of an interface's macvtap device.
+    pub(crate) fn macvtap_name(interface: &Interface) -> String {
+        interface.target.dev.clone().unwrap_or_else(|| macvtap::name_of(interface))
     }
 
     /// Removes the macvtap device of this name, if there is one.

@@ -19,6 +19,7 @@ tests::on_root!(
     images_stay_their_owners_and_are_open_to_their_guests,
     guests_are_exposed_as_little_as_their_definitions_allow,
     root_goes_by_nothing_that_a_guest_may_have_written,
+    a_reload_is_led_nowhere_by_the_guests_monitor,
     a_guest_that_systemd_does_not_know_yet_is_refused,
 );
 
@@ -247,6 +248,65 @@ fn root_goes_by_nothing_that_a_guest_may_have_written(root: Root) -> Result<()> 
     );
     assert!(told.starts_with(&start), "{told}");
     Ok(())
+}
+
+/// A program of the guest's account that listens where QEMU's monitor was. It begins as QEMU does, with `$1`, and then
+/// says `$2` without end.
+const FALSE_MONITOR: &str = r#"use Socket; my ($path, $first, $rest) = @ARGV; $SIG{PIPE} = "IGNORE";
+unlink $path; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($path)) or die; listen($s, 5);
+while (accept(my $c, $s)) { syswrite $c, $first; 1 while $rest ne "" && syswrite($c, $rest); <$c> while !eof($c); }"#;
+
+/// A guest that broke out of its QEMU owns the directory in which its monitor is.
+fn a_reload_is_led_nowhere_by_the_guests_monitor(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    host.sh("truncate -s 1M /root/data; chmod 0600 /root/data")?;
+    let definitions = ["web", "other"].map(Definition::new);
+    for definition in definitions {
+        definition?.install(&host)?;
+    }
+    host.reload()?;
+    let unit = host.start_guest("web")?;
+    host.start_guest("other")?;
+    let disk = "<disk type=\"file\"><source file=\"/root/data\"/><target dev=\"vdb\" bus=\"virtio\"/></disk>
+    <controller type=\"usb\"";
+    let wanted = Definition::new("web")?.replace("<controller type=\"usb\"", disk)?;
+    host.write_file("/etc/glassbox/qemu/web.xml", wanted.xml())?;
+    host.reload()?;
+    let live = host.read("/run/glassbox/live/web.xml")?;
+    let [own, others] = ["web", "other"].map(|name| format!("/run/glassbox/guest/{name}/monitor"));
+    let greeting = r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}"#;
+    let event = r#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}"#;
+    let listens = |first: &str, rest: &str| {
+        format!(
+            "uid=$(stat -c %u $(dirname {own})); echo '{FALSE_MONITOR}' >/tmp/monitor.pl
+             systemctl stop false-monitor || :; rm -f {own}
+             systemd-run --quiet --collect --unit=false-monitor setpriv --reuid=$uid --regid=$uid --clear-groups \\
+                 perl /tmp/monitor.pl {own} '{first}' '{rest}'
+             until [ -S {own} ]; do sleep 0.1; done; sleep 1"
+        )
+    };
+    for (trick, told) in [
+        (format!("ln -sfn {others} {own}"), "it is no socket"),
+        (format!("ln -f {others} {own}"), "listens there, and not the guest's account"),
+        (format!("rm {own}; mkfifo {own}"), "it is no socket"),
+        (listens(&format!("{greeting}\n"), ""), "QEMU has not answered in time"),
+        (listens(&format!("{greeting}\n"), &format!("{event}\n")), "QEMU has not answered in time"),
+        (listens("", "x"), "QEMU sent a line of more than 1048576 bytes"),
+    ] {
+        host.sh(&trick)?;
+        let failed = host.systemctl(["reload", unit.name()])?;
+        assert_eq!(failed.status, 1, "{trick}");
+        let messages = unit.messages()?;
+        ensure!(
+            messages.iter().rev().take(2).any(|line| line.contains(told)),
+            "{trick}\n{messages:?}"
+        );
+        assert_eq!(host.read("/run/glassbox/live/web.xml")?, live, "{trick}");
+        assert_eq!(unit.state()?, "active", "{trick}");
+    }
+    let nodes = host.qmp("other", "query-named-block-nodes")?;
+    ensure!(!nodes.contains("/root/data") && !nodes.contains("fdset/1"), "{nodes}");
+    host.unit("qemu@other.service").quit()
 }
 
 fn a_guest_that_systemd_does_not_know_yet_is_refused(root: Root) -> Result<()> {

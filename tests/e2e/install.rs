@@ -15,8 +15,10 @@ use tests::install;
 const FILES: &str = "\
 755 usr/bin/glassbox-qemu
 755 usr/bin/glassboxctl
+755 usr/lib/glassbox/glassbox-broker
 755 usr/lib/glassbox/libguestfs-hv
 755 usr/lib/glassbox/network
+644 usr/lib/systemd/system/glassbox-broker.service
 644 usr/lib/systemd/system/glassbox-instance@.service
 644 usr/lib/systemd/system/glassbox-network@.service
 644 usr/lib/systemd/system/glassbox-registry.target
@@ -41,7 +43,9 @@ const FILES: &str = "\
 755 usr/sbin/glassboxd
 644 usr/share/bash-completion/completions/glassbox-qemu
 644 usr/share/bash-completion/completions/glassboxctl
+644 usr/share/dbus-1/system-services/org.glassbox.Broker1.service
 644 usr/share/dbus-1/system-services/org.glassbox.Glassbox1.service
+644 usr/share/dbus-1/system.d/org.glassbox.Broker1.conf
 644 usr/share/dbus-1/system.d/org.glassbox.Glassbox1.conf
 644 usr/share/fish/vendor_completions.d/glassbox-qemu.fish
 644 usr/share/fish/vendor_completions.d/glassboxctl.fish
@@ -83,6 +87,7 @@ fn units_name_the_programs_below_the_prefix() {
         ("system/glassbox-instance@.service", "/opt/glassbox/bin/glassbox-qemu"),
         ("system/glassbox-network@.service", "/opt/glassbox/lib/glassbox/network"),
         ("system/glassboxd.service", "/opt/glassbox/sbin/glassboxd"),
+        ("system/glassbox-broker.service", "/opt/glassbox/lib/glassbox/glassbox-broker"),
         ("user/qemu@.service", "/opt/glassbox/bin/glassbox-qemu"),
         ("user/glassbox-instance@.service", "/opt/glassbox/bin/glassbox-qemu"),
         ("user/glassboxd.service", "/opt/glassbox/sbin/glassboxd"),
@@ -138,7 +143,9 @@ impl Place {
     fn stand_ins(&self) {
         let built = self.0.join("target/release");
         fs::create_dir_all(&built).unwrap();
-        for program in ["glassbox-qemu", "glassboxctl", "glassboxd", "glassbox-generator"] {
+        for program in
+            ["glassbox-qemu", "glassboxctl", "glassboxd", "glassbox-broker", "glassbox-generator"]
+        {
             fs::write(built.join(program), program).unwrap();
         }
     }

@@ -42,6 +42,7 @@ fn a_user_runs_a_guest_without_root(root: Root) -> Result<()> {
 
     let console = || host.read(LOG).unwrap_or_default();
     host.wait_for("the guest", PATIENCE, || console().contains(guest::READY))?;
+    is_reloaded(&host, &web, file, &qemu)?;
     systemctl(&host, &["stop", "qemu@web"])?;
     let ended = show(&host, ["ActiveState", "Result", "ExecMainStatus"])?;
     assert_eq!(ended, ["inactive", "success", "0"]);
@@ -85,6 +86,21 @@ fn is_managed(host: &Host) -> Result<()> {
             busctl("get-property", &path, &domain, &["State"])
                 .is_ok_and(|now| now.trim() == format!("s \"{state}\""))
         })?;
+    }
+    Ok(())
+}
+
+/// A disk comes by a reload, and goes by another. QEMU opens it by itself.
+fn is_reloaded(host: &Host, web: &Definition, file: &str, qemu: &str) -> Result<()> {
+    alice(host, &["truncate", "--size=1M", "data"])?.success()?;
+    let disk = "<disk type=\"file\"><source file=\"/home/alice/data\"/><target dev=\"vdb\" bus=\"virtio\"/></disk>
+    <controller type=\"usb\"";
+    let more = web.clone().replace("<controller type=\"usb\"", disk)?;
+    for (definition, is_open) in [(&more, true), (web, false)] {
+        host.write(file, definition.xml(), "0644", "alice:alice")?;
+        systemctl(host, &["reload", "qemu@web"])?;
+        let open = host.sh(&format!("readlink /proc/{qemu}/fd/* || :"))?.stdout;
+        ensure!(open.lines().any(|line| line == "/home/alice/data") == is_open, "{open}");
     }
     Ok(())
 }

@@ -59,6 +59,12 @@ impl Definition {
         Ok(self)
     }
 
+    /// The guest's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The document.
     #[must_use]
     pub fn xml(&self) -> &str {

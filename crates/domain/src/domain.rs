@@ -121,11 +121,21 @@ impl Domain {
         }
     }
 
+    /// As [`Self::parse`], of a running guest's document: the aliases and numbers that its start assigned count.
+    #[must_use]
+    pub fn parse_running(text: &str, faults: &Faults) -> Option<Self> {
+        let root = tree::parse(text).map_err(|fault| faults.push(fault)).ok()?;
+        Self::from_reader(&Reader::root_of_running(&root, faults), &root, faults)
+    }
+
     /// Reads the tree of a document; see [`Self::parse`].
     #[must_use]
     pub fn from_tree(root: &tree::Element<'_>, faults: &Faults) -> Option<Self> {
+        Self::from_reader(&Reader::root(root, faults), root, faults)
+    }
+
+    fn from_reader(reader: &Reader<'_>, root: &tree::Element<'_>, faults: &Faults) -> Option<Self> {
         let header = Header::read(root, faults);
-        let reader = Reader::root(root, faults);
         if !Header::is_domain(root) {
             let _ = reader.raw(); // One message is enough for a document of another kind.
             return None;
@@ -136,7 +146,7 @@ impl Domain {
         let _ = reader.attribute("type"); // The header's.
         let _ = reader.attribute("id"); // The number of the last run.
         reader.refuse_children(&UNSUPPORTED);
-        Self::read(&reader, header)
+        Self::read(reader, header)
     }
 
     fn read(reader: &Reader<'_>, header: Header) -> Option<Self> {

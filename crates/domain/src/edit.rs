@@ -3,6 +3,9 @@
 //! Writing a [`crate::Domain`] anew would lose comments and what the model does not know; a program that takes over
 //! somebody's document keeps both. Elements and attributes are those of [`crate::tree::parse`] on the same text.
 
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
 use crate::fault::Position;
 use crate::tree::{Attribute, Element};
 use crate::writer::escape;
@@ -51,6 +54,90 @@ pub fn with_value(document: &str, attribute: &Attribute<'_>, value: &str) -> Opt
     let start = open + quote.len_utf8();
     let end = start + document[start..].find(quote)?;
     Some(format!("{}{}{}", &document[..start], escape(value), &document[end..]))
+}
+
+/// The document without an element, and without the white space before it.
+///
+/// ```
+/// use domain::{edit, tree};
+/// let document = "<a>\n  <b><c/></b>\n  <b/>\n</a>\n";
+/// let root = tree::parse(document).unwrap();
+/// let b = root.elements().next().unwrap();
+/// assert_eq!(edit::without(document, b).unwrap(), "<a>\n  <b/>\n</a>\n");
+/// ```
+#[must_use]
+pub fn without(document: &str, element: &Element<'_>) -> Option<String> {
+    let (start, end) = span(document, element)?;
+    Some(format!("{}{}", document[..start].trim_end(), &document[end..]))
+}
+
+/// The document with other text in the place of an element.
+///
+/// ```
+/// use domain::{edit, tree};
+/// let document = "<a>\n  <b>/></b>\n</a>";
+/// let root = tree::parse(document).unwrap();
+/// let b = root.elements().next().unwrap();
+/// assert_eq!(edit::replaced(document, b, "<c/>").unwrap(), "<a>\n  <c/>\n</a>");
+/// ```
+#[must_use]
+pub fn replaced(document: &str, element: &Element<'_>, text: &str) -> Option<String> {
+    let (start, end) = span(document, element)?;
+    Some(format!("{}{text}{}", &document[..start], &document[end..]))
+}
+
+/// The document with a child, given as text, behind all children of an element.
+///
+/// ```
+/// use domain::{edit, tree};
+/// let document = "<a>\n  <b/>\n</a>";
+/// let root = tree::parse(document).unwrap();
+/// assert_eq!(edit::with_child(document, &root, "<c/>").unwrap(), "<a>\n  <b/>\n  <c/>\n</a>");
+/// ```
+#[must_use]
+pub fn with_child(document: &str, element: &Element<'_>, child: &str) -> Option<String> {
+    let (start, end) = span(document, element)?;
+    let name = element.qualified;
+    let indent = indent(&document[..start]);
+    if document[..end].ends_with("/>") {
+        let open = document[..end - 2].trim_end();
+        let rest = &document[end..];
+        return Some(format!("{open}>\n{indent}  {child}\n{indent}</{name}>{rest}"));
+    }
+    let close = start + document[start..end].rfind("</")?;
+    let inside = document[..close].trim_end();
+    Some(format!("{inside}\n{indent}  {child}\n{indent}{}", &document[close..]))
+}
+
+/// The white space with which a line begins, the last one of the text.
+fn indent(text: &str) -> &str {
+    let line = text.rsplit('\n').next().unwrap_or_default();
+    if line.trim().is_empty() { line } else { "" }
+}
+
+/// Where an element begins and ends in the text, in bytes.
+fn span(document: &str, element: &Element<'_>) -> Option<(usize, usize)> {
+    let start = offset(document, element.position)?;
+    let mut reader = Reader::from_str(&document[start..]);
+    let mut depth = 0u32;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth = depth.checked_sub(1)?,
+            Event::Eof => return None,
+            Event::Empty(_)
+            | Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_)
+            | Event::GeneralRef(_) => {}
+        }
+        if depth == 0 {
+            return Some((start, start + usize::try_from(reader.buffer_position()).ok()?));
+        }
+    }
 }
 
 /// Where a position is in the text, in bytes. Positions do not count a byte order mark.

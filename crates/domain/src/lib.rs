@@ -17,6 +17,7 @@ mod cpu;
 mod cpuset;
 mod cputune;
 mod definition;
+mod device_edit;
 pub mod devices;
 mod disk_target;
 mod domain;
@@ -69,6 +70,7 @@ pub use cpu::{
 pub use cpuset::{CpuSet, CpuSetError};
 pub use cputune::{CpuQuota, CpuTuning, Pin, QuotaOf, SchedulerPolicy, Scheduling};
 pub use definition::{LARGEST_DEFINITION, SearchPath, UserEnvironment, defined, definition_text};
+pub use device_edit::{DeviceEdit, DeviceEditError, edit_device};
 pub use disk_target::{DiskTarget, DiskTargetError};
 pub use domain::Domain;
 pub use fault::{Fault, Faults, Place, Position, Severity};

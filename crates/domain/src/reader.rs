@@ -82,6 +82,8 @@ pub struct Reader<'d> {
     /// `/domain/devices/` for a disk: the path up to the element's own name.
     place: Place,
     faults: &'d Faults,
+    /// Whether the document is that of a running guest, whose aliases and numbers count.
+    running: bool,
     attributes_read: RefCell<Vec<bool>>,
     children_read: RefCell<Vec<bool>>,
     /// Made when the first child's path is asked for, since most elements have no child.
@@ -94,6 +96,13 @@ impl<'d> Reader<'d> {
     #[must_use]
     pub fn root(element: &'d Element<'d>, faults: &'d Faults) -> Self {
         Self::new(element, format!("/{}", element.qualified), None, faults)
+    }
+
+    /// A reader of the root of a running guest's document: what its start assigned counts.
+    pub(crate) fn root_of_running(element: &'d Element<'d>, faults: &'d Faults) -> Self {
+        let mut reader = Self::root(element, faults);
+        reader.running = true;
+        reader
     }
 
     /// A reader of an element that stands right below the document's root.
@@ -117,6 +126,7 @@ impl<'d> Reader<'d> {
             parent,
             place: Place { position: element.position, path },
             faults,
+            running: false,
             attributes_read: RefCell::new(vec![false; element.attributes.len()]),
             children_read: RefCell::new(vec![false; element.elements().count()]),
             child_numbers: OnceCell::new(),
@@ -140,6 +150,11 @@ impl<'d> Reader<'d> {
     #[must_use]
     pub fn place(&self) -> Place {
         self.place.clone()
+    }
+
+    /// Whether the document is that of a running guest.
+    pub(crate) fn of_running(&self) -> bool {
+        self.running
     }
 
     /// The faults that this document has collected.
@@ -380,12 +395,10 @@ impl<'d> Reader<'d> {
         for (index, element) in self.element.elements().enumerate() {
             if wanted(element) {
                 self.children_read.borrow_mut()[index] = true;
-                readers.push(Reader::new(
-                    element,
-                    self.child_path(index, element),
-                    Some(self.element.name),
-                    self.faults,
-                ));
+                let path = self.child_path(index, element);
+                let mut reader = Reader::new(element, path, Some(self.element.name), self.faults);
+                reader.running = self.running;
+                readers.push(reader);
             }
         }
         readers

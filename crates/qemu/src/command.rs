@@ -18,6 +18,43 @@ use crate::ports;
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
 
+/// How QEMU comes by descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wiring {
+    /// It inherits them, by their numbers.
+    Inherited,
+    /// A running QEMU is sent them over a monitor, by names and as sets.
+    Sent,
+}
+
+/// Descriptors that are passed as one set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FdSet {
+    /// The number of the set.
+    pub(crate) number: u32,
+    /// The descriptors, by the numbers of [`PassedFd`].
+    pub(crate) fds: Vec<i32>,
+    /// What they are for.
+    pub(crate) purpose: String,
+}
+
+/// What one device of a running guest takes.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    /// QEMU's options, as for its command line.
+    pub(crate) arguments: Vec<String>,
+    /// The descriptors.
+    pub(crate) fds: Vec<PassedFd>,
+    /// Those of them that are passed as sets.
+    pub(crate) sets: Vec<FdSet>,
+    /// Files of the host.
+    pub(crate) files: Vec<HostFile>,
+    /// Network devices whose cable is unplugged.
+    pub(crate) unplugged: Vec<UnpluggedLink>,
+    /// Whether the device takes more than can be given to a QEMU that runs.
+    pub(crate) needs_start: bool,
+}
+
 /// The command line in the making.
 #[derive(Debug)]
 pub(crate) struct Command<'a> {
@@ -44,7 +81,11 @@ pub(crate) struct Command<'a> {
     passwords: Vec<DisplayPassword>,
     balloon: Option<u64>,
     helpers: Vec<Helper>,
-    fd_sets: u32,
+    wiring: Wiring,
+    /// The number of the next set.
+    next_set: u32,
+    /// The sets that a running QEMU is sent.
+    sets: Vec<FdSet>,
     pci_devices: Vec<PassedPci>,
     unplugged: Vec<UnpluggedLink>,
     threads: Vec<TunedThread>,
@@ -78,12 +119,45 @@ impl<'a> Command<'a> {
             written: Vec::new(),
             environment: Vec::new(),
             passwords: Vec::new(),
-            fd_sets: 0,
+            wiring: Wiring::Inherited,
+            next_set: 0,
+            sets: Vec::new(),
             pci_devices: Vec::new(),
             unplugged: Vec::new(),
             threads: Vec::new(),
             ready: None,
             vsock: None,
+        }
+    }
+
+    /// As [`Self::new`], for a device of a QEMU that runs, whose sets of descriptors have numbers below `first_set`.
+    pub(crate) fn to_running(
+        domain: &'a Domain,
+        facts: &'a HostFacts,
+        launch: &'a Launch,
+        faults: &'a Faults,
+        first_set: u32,
+    ) -> Self {
+        let command = Self::new(domain, facts, launch, faults);
+        Self { wiring: Wiring::Sent, next_set: first_set, ..command }
+    }
+
+    /// What was collected for a device of a QEMU that runs.
+    pub(crate) fn into_fragment(self) -> Fragment {
+        let needs_start = !(self.copies.is_empty()
+            && self.written.is_empty()
+            && self.consoles.is_empty()
+            && self.environment.is_empty()
+            && self.passwords.is_empty()
+            && self.helpers.is_empty()
+            && self.pci_devices.is_empty());
+        Fragment {
+            arguments: self.argv.into_arguments(),
+            fds: self.fds,
+            sets: self.sets,
+            files: self.files,
+            unplugged: self.unplugged,
+            needs_start,
         }
     }
 
@@ -158,13 +232,29 @@ impl<'a> Command<'a> {
 
     /// Makes a set of descriptors that are passed on; the result is the path by which QEMU's options name it.
     pub(crate) fn fd_set(&mut self, fds: &[i32], purpose: &str) -> String {
-        let set = self.fd_sets;
-        self.fd_sets += 1;
-        for fd in fds {
-            let options = Options::pair("set", set).set("fd", *fd).set("opaque", purpose);
-            self.argv.options("-add-fd", options);
+        let number = self.next_set;
+        self.next_set += 1;
+        match self.wiring {
+            Wiring::Inherited => {
+                for fd in fds {
+                    let options =
+                        Options::pair("set", number).set("fd", *fd).set("opaque", purpose);
+                    self.argv.options("-add-fd", options);
+                }
+            }
+            Wiring::Sent => {
+                self.sets.push(FdSet { number, fds: fds.to_vec(), purpose: purpose.to_owned() });
+            }
         }
-        format!("/dev/fdset/{set}")
+        format!("/dev/fdset/{number}")
+    }
+
+    /// How an option of QEMU's calls a descriptor that is passed.
+    pub(crate) fn fd_word(&self, fd: i32) -> String {
+        match self.wiring {
+            Wiring::Inherited => fd.to_string(),
+            Wiring::Sent => sent_name(fd),
+        }
     }
 
     /// Notes a file that must exist before QEMU is started, and that QEMU opens by its path.
@@ -253,4 +343,10 @@ impl<'a> Command<'a> {
     pub(crate) fn refuse(&self, place: &Place, what: impl Into<String>) {
         self.faults.push(place.refused(what));
     }
+}
+
+/// The name by which a running QEMU is sent a descriptor. It begins with a letter, or QEMU would take it for a number
+/// (`monitor_fd_param` in its `monitor/fds.c`).
+pub(crate) fn sent_name(fd: i32) -> String {
+    format!("glassbox{fd}")
 }

@@ -28,6 +28,7 @@ mod arch;
 mod argv;
 mod board;
 mod boot;
+mod change;
 mod clock;
 mod command;
 mod complete;
@@ -69,6 +70,10 @@ mod tuning;
 mod vcpu;
 
 pub use arch::emulator;
+pub use change::{
+    Attachment, Changes, Detachment, MonitorCommand, Receipt, SentFd, Step, StepKind,
+    UnpluggedMedium, attachment, changes, detachment, medium,
+};
 pub use complete::complete;
 pub use credentials::Credential;
 pub use devices::disk::image_descriptor;
@@ -82,7 +87,7 @@ pub use firmware::{
 };
 pub use inherited::{Inherited, Opened};
 pub use launch::{Launch, StartMode};
-pub use live::live;
+pub use live::{live, running};
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
     HelperInput, HostCache, HostFile, Invocation, LaunchPlan, PassedFd, PassedPci,

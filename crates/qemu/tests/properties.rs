@@ -1,10 +1,10 @@
 //! What holds for every domain: writing and reading give the same, completing twice changes nothing, planning
-//! is repeatable, and ids are unique.
+//! is repeatable, ids are unique, and a guest lacks nothing of the definition that it was started with.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
 
-use domain::{Domain, Faults};
+use domain::{Domain, Faults, tree};
 use proptest::prelude::*;
 use qemu::{HostFacts, Launch};
 
@@ -88,6 +88,17 @@ proptest! {
         let written = domain.write();
         let read = Domain::parse(&written, &faults).unwrap();
         prop_assert_eq!(&read, &domain, "writing and reading {}", written);
+
+        let running = qemu::running(&domain, &facts, &faults);
+        let live = Domain::parse_running(&running.write(), &faults).unwrap();
+        prop_assert_eq!(&live, &running, "a running guest, written and read");
+        for document in [&xml, &live.write()] {
+            let root = tree::parse(document).unwrap();
+            let wanted = Domain::from_tree(&root, &faults).unwrap();
+            let changes = qemu::changes(&live, &wanted, &root, &facts, &faults).unwrap();
+            prop_assert_eq!(changes.steps, vec![], "{}", document);
+            prop_assert_eq!(changes.restart, vec![], "{}", document);
+        }
 
         let launch = Launch::default();
         let plan = qemu::plan(&domain, &facts, &launch, &faults);

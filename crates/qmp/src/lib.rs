@@ -9,6 +9,7 @@
 
 mod message;
 mod session;
+pub mod vcpus;
 
 pub use message::{CommandError, Event, Message, Version};
 pub use session::{CommandId, ProtocolError, Session};

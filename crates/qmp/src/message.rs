@@ -33,6 +33,8 @@ pub struct Event {
     pub name: String,
     /// The members of `data`; null when the event has none.
     pub data: Value,
+    /// When it happened by QEMU's clock of the day, in microseconds since 1970; none when QEMU does not know.
+    pub time: Option<u64>,
 }
 
 impl Event {
@@ -71,6 +73,22 @@ struct Wire {
     event: Option<String>,
     #[serde(default)]
     data: Value,
+    /// An event's.
+    timestamp: Option<Timestamp>,
+}
+
+/// Both are -1 when QEMU does not know the time (qmp-spec.rst).
+#[derive(Deserialize)]
+struct Timestamp {
+    seconds: i64,
+    microseconds: i64,
+}
+
+impl Timestamp {
+    fn microseconds(&self) -> Option<u64> {
+        let seconds = u64::try_from(self.seconds).ok()?.checked_mul(1_000_000)?;
+        seconds.checked_add(u64::try_from(self.microseconds).ok()?)
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,7 +116,11 @@ pub(crate) fn parse(line: &[u8]) -> Result<Message, ProtocolError> {
         return Ok(Message::Greeting(greeting.version.qemu));
     }
     if let Some(name) = wire.event {
-        return Ok(Message::Event(Event { name, data: wire.data }));
+        return Ok(Message::Event(Event {
+            name,
+            data: wire.data,
+            time: wire.timestamp.as_ref().and_then(Timestamp::microseconds),
+        }));
     }
     let result = match (wire.returned, wire.error) {
         (Some(value), None) => Ok(value),

@@ -196,7 +196,7 @@ mod tests {
         vec![
             Message::Greeting(Version { major: 10, minor: 0, micro: 2 }),
             Message::Reply { id: CommandId(1), result: Ok(json!({})) },
-            Message::Event(Event { name: "SHUTDOWN".into(), data }),
+            Message::Event(Event { name: "SHUTDOWN".into(), data, time: Some(1_000_002) }),
             Message::Reply { id: CommandId(2), result: Err(error) },
         ]
     }
@@ -272,7 +272,11 @@ mod tests {
         let text = std::str::from_utf8(&session.output()[1..]).unwrap();
         assert_eq!(text, "{\"execute\":\"qmp_capabilities\",\"id\":101}\n");
         session.receive(LEFT.as_bytes());
-        let event = Message::Event(Event { name: "RESUME".into(), data: Value::Null });
+        let event = Message::Event(Event {
+            name: "RESUME".into(),
+            data: Value::Null,
+            time: Some(1_000_002),
+        });
         assert_eq!(session.next_message(), Ok(Some(event)));
         assert!(!session.is_in_step());
         let Ok(Some(Message::Reply { id: CommandId(101), result: Err(_) })) =

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use domain::{DomainName, UnitInstance};
+
 /// The process that holds a name or UUID, as a refusal names it: `pid 42 (qemu@web.service)`.
 ///
 /// ```
@@ -54,6 +56,27 @@ impl Placement {
         by_systemd.or_else(|| in_hierarchy("")).unwrap_or_default()
     }
 
+    /// Whether stopping the unit would end more than what was started in it: pam_systemd(8), user@.service(5), and the
+    /// service manager's own scope (systemd.special(7)).
+    #[must_use]
+    pub fn is_shared(unit: &str) -> bool {
+        unit == "init.scope"
+            || (unit.starts_with("session-") && unit.ends_with(".scope"))
+            || (unit.starts_with("user@") && unit.ends_with(".service"))
+    }
+
+    /// What is between `qemu@` and `.service` in the name of a unit; none for another unit.
+    #[must_use]
+    pub fn instance(unit: &str) -> Option<&str> {
+        unit.strip_prefix("qemu@")?.strip_suffix(".service")
+    }
+
+    /// The guest whose own unit this is, whatever way its name is written; none for another unit.
+    #[must_use]
+    pub fn guest_of(unit: &str) -> Option<DomainName> {
+        UnitInstance::try_from(Self::instance(unit)?).ok()?.domain_name().ok()
+    }
+
     /// The units in the path of a control group.
     fn at(path: &str) -> Self {
         let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
@@ -95,6 +118,18 @@ mod tests {
                 system_unit: Some(system_unit.to_owned()),
             };
             assert_eq!(Placement::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_guest_s_unit_has_the_guest_s_name() {
+        let guest = |unit| Placement::guest_of(unit).map(|name| name.to_string());
+        for unit in ["qemu@web-1.service", "qemu@web\\x2d1.service"] {
+            assert_eq!(guest(unit).as_deref(), Some("web-1"), "{unit}");
+        }
+        assert_eq!(guest("qemu@worker@3.service").as_deref(), Some("worker@3"));
+        for other in ["qemu@.service", "qemu@web.scope", "swtpm@web:tpm0.service", "run-r1.scope"] {
+            assert_eq!(guest(other), None, "{other}");
         }
     }
 

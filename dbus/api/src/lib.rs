@@ -89,6 +89,27 @@ pub const USER_REGISTRY: &str = "glassbox/registry";
 /// The system account of shim and QEMU, which may register guests beside root.
 pub const ACCOUNT: &str = "glassbox-qemu";
 
+/// The system account of the daemon that serves the system bus.
+pub const DAEMON_ACCOUNT: &str = "glassboxd";
+
+/// The name on the system bus of what does for the daemon the few things that take privilege.
+pub const BROKER_NAME: &str = "org.glassbox.Broker1";
+
+/// Its one object.
+pub const BROKER_PATH: &str = "/org/glassbox/Broker1";
+
+/// Its interface, which only the daemon may call.
+pub const BROKER_INTERFACE: &str = "org.glassbox.Broker1";
+
+/// Its error for a host without systemd-machined.
+pub const BROKER_ERROR_NO_MACHINED: &str = "org.glassbox.Broker1.Error.NoMachined";
+
+/// What machinectl shows as SERVICE. It also tells our machines from those of others.
+pub const MACHINE_SERVICE: &str = "glassbox";
+
+/// Where the guests of the system have their control sockets, each named like the machine.
+pub const CONTROL_SOCKETS: &str = "/run/glassbox/machine";
+
 /// The path of a job's object: `/org/glassbox/Glassbox1/job/7`.
 #[must_use]
 pub fn job_path(number: u32) -> String {

@@ -1,13 +1,12 @@
 //! Who calls, and whether that account may register guests.
 
-use std::ops::RangeInclusive;
-
-use dbus_api::ACCOUNT;
+use dbus_api::{ACCOUNT, Placement};
 use nix::unistd::{Uid, User};
 use zbus::Connection;
 use zbus::fdo::ConnectionCredentials;
 use zbus::message::Header;
 
+use crate::claims::Claim;
 use crate::failure::Failure;
 
 /// The process that called, by the kernel's word (socket) or the bus daemon's.
@@ -19,14 +18,13 @@ pub(crate) struct Caller {
     pub(crate) uid: u32,
 }
 
-/// The accounts that systemd makes for services with `DynamicUser=` (systemd's uid ranges document). Of them only guests
-/// have the group that may reach the registry.
-const DYNAMIC_ACCOUNTS: RangeInclusive<u32> = 61184..=65519;
+/// Whom the kernel shows in the place of accounts that are none here (user_namespaces(7), "Unmapped user and group IDs").
+const OVERFLOW: u32 = 65534;
 
 /// The accounts that may register guests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Admission {
-    /// Root, the account of the shim, and accounts of guests.
+    /// All.
     System,
     /// Root and this user.
     User(Uid),
@@ -37,11 +35,7 @@ impl Admission {
     pub(crate) fn admit(self, caller: Caller) -> Result<(), Failure> {
         let uid = Uid::from_raw(caller.uid);
         let (admitted, who) = match self {
-            // The account is looked up each time, for sysusers may create it while the daemon runs.
-            Self::System => {
-                let guest = is_account(uid) || DYNAMIC_ACCOUNTS.contains(&caller.uid);
-                (uid.is_root() || guest, format!("root, {ACCOUNT} and guests' own accounts"))
-            }
+            Self::System => (caller.uid != OVERFLOW, "accounts of this host".to_owned()),
             Self::User(owner) => (uid.is_root() || uid == owner, format!("root and uid {owner}")),
         };
         if admitted {
@@ -50,6 +44,19 @@ impl Admission {
         Err(Failure::Refused(format!(
             "uid {uid} may not register guests here; only {who} may, so run the guest as one of them"
         )))
+    }
+
+    /// The user whose own guest a claim is for; none for a guest of the system, or where all are one user's.
+    ///
+    /// The system's are those of root and of the shim's account, and those that live in the unit of their own name, where
+    /// only the service manager puts a process.
+    pub(crate) fn user_of(self, uid: u32, claim: &Claim) -> Option<u32> {
+        let Self::System = self else { return None };
+        let unit = claim.leader.system_unit.as_deref();
+        let is_in_its_unit = unit.and_then(Placement::guest_of).is_some_and(|it| it == claim.name);
+        // The account is looked up each time, for sysusers may create it while the daemon runs.
+        let uid = Uid::from_raw(uid);
+        (!uid.is_root() && !is_in_its_unit && !is_account(uid)).then_some(uid.as_raw())
     }
 }
 
@@ -86,9 +93,11 @@ pub(crate) async fn ask_bus(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::Network;
+    use crate::leader::Leader;
 
     #[test]
-    fn only_root_and_the_owner_register() {
+    fn a_user_s_daemon_is_the_user_s() {
         let caller = |uid| Caller { pid: 1, uid };
         let user = Admission::User(Uid::from_raw(1000));
         assert_eq!(user.admit(caller(0)), Ok(()));
@@ -97,8 +106,32 @@ mod tests {
                        so run the guest as one of them";
         assert_eq!(user.admit(caller(1001)), Err(Failure::Refused(refused.to_owned())));
         assert_eq!(Admission::System.admit(caller(0)), Ok(()));
-        assert_eq!(Admission::System.admit(caller(61184)), Ok(()));
-        // Debian's and systemd's range for "nobody" (systemd's uid ranges document).
+        assert_eq!(Admission::System.admit(caller(1000)), Ok(()));
         assert!(matches!(Admission::System.admit(caller(65534)), Err(Failure::Refused(_))));
+    }
+
+    #[test]
+    fn a_guest_is_a_user_s_unless_it_is_the_system_s() {
+        let claim = |unit: &str| Claim {
+            name: "web".parse().unwrap(),
+            uuid: "c7a5fdbd-edaf-9455-926a-d65c16db1801".parse().unwrap(),
+            leader: Leader {
+                pid: 7,
+                born: 7,
+                unit: Some(unit.to_owned()),
+                system_unit: Some(unit.to_owned()),
+            },
+            user: None,
+            transient: false,
+            opens: false,
+            network: Network::default(),
+        };
+        let user = |uid, unit| Admission::System.user_of(uid, &claim(unit));
+        assert_eq!(user(0, "session-1.scope"), None);
+        assert_eq!(user(61184, "qemu@web.service"), None);
+        assert_eq!(user(61184, "qemu@db.service"), Some(61184), "whoever broke out of that one");
+        assert_eq!(user(1000, "user@1000.service"), Some(1000));
+        let own = Admission::User(Uid::from_raw(1000));
+        assert_eq!(own.user_of(1000, &claim("user@1000.service")), None);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use domain::tree;
 use domain::{DomainName, DomainUuid, Faults, Header, TemplateInstance, definition_text};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::definitions::Definitions;
+use crate::definitions::{self, Definitions, DefinitionsFault};
 use crate::inventory::Listing;
 use crate::publisher::Publication;
 use crate::watch::Watch;
@@ -174,7 +175,13 @@ fn identify(
     is_template: bool,
     machine_id: Option<[u8; 16]>,
 ) -> Option<DomainUuid> {
-    let bytes = crate::definitions::contents(file).ok()?;
+    let bytes = definitions::contents(file).inspect_err(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let fault = DefinitionsFault::Unreadable(file.to_owned());
+            tracing::warn!("guest '{name}' is not shown while it does not run: {fault}");
+        }
+    });
+    let bytes = bytes.ok()?;
     let mut root = definition_text(&bytes).and_then(tree::parse).ok()?;
     let faults = Faults::new();
     if let Some(instance) = TemplateInstance::of(name).filter(|_| is_template) {

@@ -40,6 +40,8 @@ pub(crate) struct Claim {
     pub(crate) uuid: DomainUuid,
     /// The process that stands for the guest.
     pub(crate) leader: Leader,
+    /// The user whose own guest it is; none for a guest of the system, or where all are one user's.
+    pub(crate) user: Option<u32>,
     /// Whether the guest's definition is gone with the guest.
     pub(crate) transient: bool,
     /// Whether the leader opens consoles and channels when it is asked over the lifeline.
@@ -95,7 +97,8 @@ pub(crate) enum Taken {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { name, uuid, leader, transient: _, opens: _, network: _ } = &*self.holder;
+        let Claim { name, uuid, leader, user: _, transient: _, opens: _, network: _ } =
+            &*self.holder;
         match self.what {
             Taken::Name => write!(f, "the name '{name}' is held by {leader}"),
             Taken::Uuid => write!(f, "the UUID {uuid} is held by guest '{name}', {leader}"),
@@ -187,6 +190,7 @@ mod tests {
             name: name.parse().unwrap(),
             uuid: UUIDS[uuid].parse().unwrap(),
             leader: Leader { pid, born: 7, unit: unit.clone(), system_unit: unit },
+            user: None,
             transient: false,
             opens: false,
             network: Network::default(),

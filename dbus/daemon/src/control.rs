@@ -72,13 +72,6 @@ impl Controls {
     }
 }
 
-impl Control {
-    /// The address of the socket.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use domain::{
-    Domain, DomainName, Faults, LARGEST_DEFINITION, SearchPath, Severity, definition_text,
+    Domain, DomainName, Faults, LARGEST_DEFINITION, SearchPath, Severity, TemplateInstance,
+    definition_text,
 };
 
 /// The beginning of the name of a file that is being written. It has no `.xml` at its end, so nobody takes it for one.
@@ -71,6 +72,9 @@ pub(crate) enum DefinitionsFault {
         /// The file that counts.
         file: PathBuf,
     },
+    /// The daemon's account may not read it.
+    #[error("{file}: glassboxd may not read it; let its group: chgrp glassboxd FILE && chmod g+r FILE", file = .0.display())]
+    Unreadable(PathBuf),
     /// The system refuses.
     #[error("{path}: {source}", path = .path.display())]
     File {
@@ -225,7 +229,12 @@ impl Definitions {
             String::from_utf8(bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         });
-        text.map_err(at(&defined.file))
+        text.map_err(|error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                return DefinitionsFault::Unreadable(defined.file);
+            }
+            at(&defined.file)(error)
+        })
     }
 
     /// The directories, the one that counts first first.
@@ -238,6 +247,16 @@ impl Definitions {
         let files = self.search.directories().iter().map(|directory| path_in(directory, name));
         let file = files.into_iter().find(|file| file.exists())?;
         (!is_masked(&file)).then(|| Defined { file, autostart: self.is_autostart(name) })
+    }
+
+    /// The file that gives a guest its name, whether it is masked or not: its own, or that of its template.
+    pub(crate) fn naming(&self, name: &DomainName) -> Option<PathBuf> {
+        let template = TemplateInstance::of(name).map(|it| it.template().to_string());
+        let names = std::iter::once(name.to_string()).chain(template);
+        let mut files = names.flat_map(|name| {
+            self.search.directories().iter().map(move |it| it.join(format!("{name}.xml")))
+        });
+        files.find(|file| file.symlink_metadata().is_ok())
     }
 
     /// Whether a guest has an entry in the autostart directory, and no link to /dev/null that takes its place.
@@ -306,7 +325,7 @@ fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsF
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
-    // A definition may hold passwords of displays. Only the daemon's own account reads it.
+    // A definition may hold passwords of displays. Only the daemon's own account reads it, and root.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.sync_all()
 }

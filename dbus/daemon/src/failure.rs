@@ -85,7 +85,8 @@ impl Failure {
         }
     }
 
-    fn text(&self) -> Cow<'_, str> {
+    /// The message.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
             Self::Claimed(text)
             | Self::Refused(text)

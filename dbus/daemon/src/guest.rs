@@ -13,7 +13,7 @@ use zbus::OwnedObjectPath;
 use crate::claims::{Claim, Token};
 use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
-use crate::lifeline::{Lifeline, OpenFault};
+use crate::lifeline::{CurrentLifeline, Lifeline, OpenFault};
 use crate::machined::{Machine, Machined};
 use crate::monitor::Monitor;
 
@@ -26,18 +26,19 @@ pub(crate) struct Guest {
     claim: Claim,
     machine: Option<Machine>,
     pidfd: OwnedFd,
-    lifeline: Arc<Lifeline>,
+    lifeline: Arc<CurrentLifeline>,
     monitor: Arc<Monitor>,
     /// Whose turn it is to speak with the guest's agent.
     agent: Mutex<()>,
 }
 
 impl Guest {
-    /// The guest of a granted claim, the machine that it is, its leader's pidfd and lifeline, and what knows its QEMU.
+    /// The guest of a granted claim, the machine that it is, its leader's pidfd, its lifeline, and what knows its QEMU.
     pub(crate) fn new(
         claim: Claim,
         machine: Option<Machine>,
-        (pidfd, lifeline): (OwnedFd, Arc<Lifeline>),
+        pidfd: OwnedFd,
+        lifeline: Arc<CurrentLifeline>,
         monitor: Arc<Monitor>,
     ) -> Self {
         Self { claim, machine, pidfd, lifeline, monitor, agent: Mutex::default() }
@@ -48,9 +49,10 @@ impl Guest {
     /// # Errors
     /// [`OpenFault`], in words that follow the guest's name.
     pub(crate) async fn open(&self, port: Port, name: &str) -> Result<OwnedFd, OpenFault> {
-        match self.claim.opens {
-            true => self.lifeline.open(port, name).await,
-            false => Err(OpenFault::Unable),
+        match (self.claim.opens, self.lifeline.get()) {
+            (true, Some(lifeline)) => lifeline.open(port, name).await,
+            (true, None) => Err(OpenFault::Silent),
+            (false, _) => Err(OpenFault::Unable),
         }
     }
 
@@ -59,8 +61,8 @@ impl Guest {
         self.agent.lock().await
     }
 
-    /// What keeps its claim.
-    pub(crate) fn lifeline(&self) -> &Arc<Lifeline> {
+    /// What keeps its claim, now.
+    pub(crate) fn lifeline(&self) -> &Arc<CurrentLifeline> {
         &self.lifeline
     }
 
@@ -114,6 +116,8 @@ impl Guest {
 /// What a guest's task works with, beside the guest.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
+    /// Ends the claim.
+    pub(crate) lifeline: Arc<Lifeline>,
     /// Stands for the claim.
     pub(crate) token: Token,
     /// Is told when the claim ended.
@@ -128,8 +132,7 @@ pub(crate) struct Upkeep {
 
 /// Keeps a claim until its lifeline ends, and the guest in machined meanwhile.
 pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
-    let Upkeep { token, keeper, machined, former, enrolled } = upkeep;
-    let lifeline = guest.lifeline();
+    let Upkeep { lifeline, token, keeper, machined, former, enrolled } = upkeep;
     let (Some(machine), Some(mut machined)) = (guest.machine(), machined) else {
         // The registrant may have gone meanwhile, here and below.
         let _ = enrolled.send(());
@@ -143,7 +146,7 @@ pub(crate) async fn keep(guest: Arc<Guest>, upkeep: Upkeep) {
     }
     keeper.ended(token).await;
     // Also when nothing was answered yet: the call may be on its way.
-    if let Err(refusal) = machined.unregister(machine).await {
+    if let Err(refusal) = machined.unregister(&guest, machine).await {
         let name = guest.name();
         tracing::warn!("guest '{name}' ended, but machinectl may still show it: {refusal}");
     }
@@ -164,7 +167,7 @@ async fn enroll(
     let control = machined.control(guest, machine);
     let mut enrolled = Some(enrolled);
     loop {
-        match machined.register(machine, control.as_ref()).await {
+        match machined.register(guest, machine, control.as_ref()).await {
             Ok(()) => tracing::info!("guest '{}' is machine {}", guest.name(), machine.name),
             Err(refusal) => {
                 tracing::warn!(

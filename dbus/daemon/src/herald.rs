@@ -10,6 +10,7 @@ use domain::{DomainName, DomainUuid};
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock;
+use crate::digest::digest;
 use crate::happening::Happening;
 use crate::monitor::Monitor;
 use crate::publisher::Publication;
@@ -33,9 +34,8 @@ pub(crate) struct Subject {
 }
 
 impl Herald {
-    /// A herald whose changes of properties go to `publisher`.
-    pub(crate) fn new(publisher: mpsc::UnboundedSender<Publication>) -> Self {
-        let ring = Ring::new(clock::realtime());
+    /// A herald whose events go to `ring`, and changes of properties to `publisher`.
+    pub(crate) fn new(ring: Ring, publisher: mpsc::UnboundedSender<Publication>) -> Self {
         Self { ring: Arc::new(Mutex::new(ring)), bell: Arc::new(Notify::new()), publisher }
     }
 
@@ -58,8 +58,29 @@ impl Herald {
 impl Subject {
     /// Something happened to the guest.
     pub(crate) fn happened(&self, what: Happening) {
-        self.herald.ring().push(clock::realtime(), self.name.clone(), self.uuid, what);
+        self.push(clock::realtime(), what, None);
+    }
+
+    /// QEMU said that something happened to the guest; `digest` is [`Self::digest`] of its words.
+    pub(crate) fn qemu_said(&self, event: &qmp::Event, what: Happening, digest: u64) {
+        self.push(event.time.unwrap_or_else(clock::realtime), what, Some(digest));
+    }
+
+    /// By what the next daemon knows that this was told already.
+    pub(crate) fn digest(&self, event: &qmp::Event) -> u64 {
+        let (time, data) = (event.time.unwrap_or_default(), event.data.to_string());
+        let said = [event.name.as_bytes(), &time.to_le_bytes(), data.as_bytes()];
+        digest([self.uuid.to_string().as_bytes()].into_iter().chain(said))
+    }
+
+    fn push(&self, time: u64, what: Happening, said: Option<u64>) {
+        self.herald.ring().push(time, (&self.name, &self.uuid), what, said);
         self.herald.bell.notify_one();
+    }
+
+    /// Something happened to a guest that has too much happen to it: it is counted and not told.
+    pub(crate) fn too_much_happened(&self) {
+        self.herald.ring().skip();
     }
 
     /// Something may have changed that clients see of the guest.

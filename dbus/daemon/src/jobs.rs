@@ -46,6 +46,12 @@ pub(crate) enum JobKind {
     SendKey,
     /// Takes a picture of its screen.
     Screenshot,
+    /// Adds a device.
+    AttachDevice,
+    /// Takes a device away.
+    DetachDevice,
+    /// Changes a device.
+    UpdateDevice,
     /// Writes its definition.
     Define,
     /// Removes its definition.
@@ -139,6 +145,9 @@ impl JobKind {
             | Self::SetMemory
             | Self::SendKey
             | Self::Screenshot
+            | Self::AttachDevice
+            | Self::DetachDevice
+            | Self::UpdateDevice
             | Self::Define
             | Self::Undefine
             | Self::SetAutostart => false,
@@ -160,6 +169,9 @@ impl JobKind {
             Self::SetMemory => "set-memory",
             Self::SendKey => "send-key",
             Self::Screenshot => "screenshot",
+            Self::AttachDevice => "attach-device",
+            Self::DetachDevice => "detach-device",
+            Self::UpdateDevice => "update-device",
             Self::Define => "define",
             Self::Undefine => "undefine",
             Self::SetAutostart => "set-autostart",

@@ -10,7 +10,7 @@
 //!                         +-------------------+
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -21,18 +21,28 @@ use tokio::task::JoinHandle;
 
 use crate::claims::{Claim, Claims, Conflict, Grant, Token};
 use crate::definitions::Definitions;
+use crate::event;
 use crate::failure::Failure;
 use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
 use crate::happening::{Happening, Kind};
 use crate::herald::Herald;
-use crate::lifeline::Lifeline;
+use crate::inventory::{Definition, Inventory, Standing};
+use crate::lifeline::{CurrentLifeline, Lifeline};
 use crate::machined::{Machine, Machined};
 use crate::monitor::{Link, Monitor};
 use crate::publisher::Publication;
+use crate::ring::Told;
+use crate::sparing::{LeftOut, Sparing};
 
 /// How many messages wait for the keeper before their senders do.
 const QUEUE: usize = 64;
+
+/// How many guests there are at most: what the file descriptor store of glassboxd.service has room for.
+const MOST_GUESTS: usize = 4096;
+
+/// How many of them a user's own are at most.
+const MOST_OF_A_USER: usize = 64;
 
 /// What a claimant hands in.
 #[derive(Debug)]
@@ -64,7 +74,7 @@ pub(crate) struct KeeperHandle(mpsc::Sender<Message>);
 
 #[derive(Debug)]
 enum Message {
-    Claim { request: Box<Request>, reply: oneshot::Sender<Result<Admitted, Conflict>> },
+    Claim { request: Box<Request>, reply: oneshot::Sender<Result<Admitted, Failure>> },
     Ended(Token),
     List(oneshot::Sender<Vec<Arc<Guest>>>),
     Find { by: Key, reply: oneshot::Sender<Option<Arc<Guest>>> },
@@ -80,12 +90,12 @@ pub(crate) enum Key {
 }
 
 impl KeeperHandle {
-    /// Asks for a claim; the inner error names who holds it.
-    pub(crate) async fn claim(
-        &self,
-        request: Request,
-    ) -> Result<Result<Admitted, Conflict>, Failure> {
-        self.ask(|reply| Message::Claim { request: Box::new(request), reply }).await
+    /// Asks for a claim.
+    ///
+    /// # Errors
+    /// [`Failure::Claimed`] names who holds it, [`Failure::Refused`] tells why a user may not have it.
+    pub(crate) async fn claim(&self, request: Request) -> Result<Admitted, Failure> {
+        self.ask(|reply| Message::Claim { request: Box::new(request), reply }).await?
     }
 
     /// All guests, by name.
@@ -128,12 +138,21 @@ pub(crate) struct Keeper {
     machined: Option<Machined>,
     herald: Herald,
     definitions: Arc<Definitions>,
+    inventory: Inventory,
+    /// What the former daemon told, while its claims are taken over.
+    told: Arc<Told>,
+    /// The guests whose end it told.
+    ended: HashSet<DomainUuid>,
+    refusals: Sparing,
+    /// Of users' guests that come and go.
+    comings: Sparing,
 }
 
 /// What keeps one claim, beside its entry in the table.
 #[derive(Debug)]
 struct Kept {
     guest: Arc<Guest>,
+    lifeline: Arc<Lifeline>,
     task: JoinHandle<()>,
 }
 
@@ -143,7 +162,7 @@ impl Keeper {
         publisher: mpsc::UnboundedSender<Publication>,
         machined: Option<Machined>,
         herald: Herald,
-        definitions: Arc<Definitions>,
+        (definitions, inventory): (Arc<Definitions>, Inventory),
     ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
@@ -156,6 +175,11 @@ impl Keeper {
             machined,
             herald,
             definitions,
+            inventory,
+            told: Arc::default(),
+            ended: HashSet::new(),
+            refusals: Sparing::default(),
+            comings: Sparing::default(),
         }
     }
 
@@ -193,10 +217,18 @@ impl Keeper {
     /// Takes over the claims of the former daemon, before anybody can ask for one.
     ///
     /// Gives what resolves when the objects of the guests are on the bus.
-    pub(crate) fn restore(&mut self, requests: Vec<Request>) -> Vec<oneshot::Receiver<()>> {
+    pub(crate) fn restore(
+        &mut self,
+        requests: Vec<Request>,
+        told: Told,
+    ) -> Vec<oneshot::Receiver<()>> {
+        self.told = Arc::new(told);
         let mut published = Vec::new();
         for request in requests {
             let name = request.claim.name.clone();
+            if request.lifeline.has_ended() && self.told.has_ended(&request.claim.uuid) {
+                self.ended.insert(request.claim.uuid);
+            }
             match self.admit(request) {
                 Ok(admitted) => published.push(admitted.published),
                 Err(conflict) => {
@@ -205,18 +237,61 @@ impl Keeper {
                 }
             }
         }
+        self.told = Arc::default();
         self.tell_status();
         published
     }
 
     /// Grants a claim, and stores it.
-    fn claim(&mut self, request: Request) -> Result<Admitted, Conflict> {
-        let admitted = self.admit(request)?;
+    fn claim(&mut self, request: Request) -> Result<Admitted, Failure> {
+        let (name, leader) = (request.claim.name.clone(), request.claim.leader.clone());
+        let fit = self.is_fit(&request.claim).map_err(Failure::Refused);
+        let admitted = fit.and_then(|()| {
+            self.admit(request).map_err(|conflict| Failure::Claimed(conflict.to_string()))
+        });
+        let admitted = admitted.inspect_err(|failure| {
+            if let Some(left_out) = self.refusals.line() {
+                tracing::info!("refused {name} to {leader}: {}{left_out}", failure.text());
+            }
+        })?;
         let guest = &admitted.guest;
-        // Before the claimant learns of its claim, so that it need not fear for it from then on.
-        fdstore::keep(guest);
+        if let Some(kept) = self.claims.named(guest.name()).and_then(|token| self.kept.get(&token))
+        {
+            // Before the claimant learns of its claim, so that it need not fear for it from then on.
+            fdstore::keep(guest, &kept.lifeline);
+        }
         self.tell_status();
         Ok(admitted)
+    }
+
+    /// Refuses a user's guest the names of the system's, and more guests than there is room for.
+    fn is_fit(&self, claim: &Claim) -> Result<(), String> {
+        if self.kept.len() >= MOST_GUESTS {
+            return Err(format!("{MOST_GUESTS} guests run here, and there is room for no more"));
+        }
+        let Some(user) = claim.user else { return Ok(()) };
+        let name = &claim.name;
+        if let Some(file) = self.definitions.naming(name) {
+            let file = file.display();
+            return Err(format!(
+                "the name '{name}' is that of a guest of the system, {file}; give your guest another"
+            ));
+        }
+        let standing = self.inventory.numbered(&claim.uuid);
+        let is_defined = |standing: &Arc<Standing>| standing.definition() == Definition::Kept;
+        if let Some(standing) = standing.filter(is_defined) {
+            let (uuid, theirs) = (claim.uuid, standing.name());
+            return Err(format!(
+                "the UUID {uuid} is that of a guest of the system, '{theirs}'; give your guest another"
+            ));
+        }
+        let its = |kept: &&Kept| kept.guest.claim().user == Some(user);
+        if self.kept.values().filter(its).count() >= MOST_OF_A_USER {
+            return Err(format!(
+                "uid {user} has {MOST_OF_A_USER} guests here, which is the most of a user"
+            ));
+        }
+        Ok(())
     }
 
     /// Grants a claim and starts to keep it.
@@ -224,35 +299,49 @@ impl Keeper {
         let Request { claim, pidfd, lifeline, monitor } = request;
         let grant = self.grant(&claim)?;
         let machine = self.machine(&claim);
-        let handles = (pidfd, Arc::new(lifeline));
-        let guest = Arc::new(Guest::new(claim, machine, handles, self.monitor(grant)));
+        let (current, monitor_of_it) = self.lasting(grant);
+        let lifeline = Arc::new(lifeline);
+        current.is_now(&lifeline);
+        let guest = Arc::new(Guest::new(claim, machine, pidfd, current, monitor_of_it));
         let subject = self.herald.of(guest.name(), guest.uuid());
         if let Some(link) = monitor {
-            guest.monitor().attach(link, subject);
+            guest.monitor().attach(link, subject, self.told.clone());
         }
         let (done, published) = oneshot::channel();
         self.publish(Publication::Runs { guest: guest.clone(), done });
         let former = match grant {
             Grant::New(_) => {
                 let (name, uuid) = (guest.name(), guest.uuid());
-                tracing::info!("guest '{name}' ({uuid}) claimed by {}", guest.leader());
+                if let Some(left_out) = self.line_about(guest.claim()) {
+                    tracing::info!(
+                        "guest '{name}' ({uuid}) claimed by {}{left_out}",
+                        guest.leader()
+                    );
+                }
                 self.leaving.remove(name)
             }
             Grant::Renewed { former, .. } => {
-                tracing::info!("guest '{}': {} renewed its claim", guest.name(), guest.leader());
+                if let Some(left_out) = self.line_about(guest.claim()) {
+                    let (name, leader) = (guest.name(), guest.leader());
+                    tracing::info!("guest '{name}': {leader} renewed its claim{left_out}");
+                }
                 fdstore::forget(guest.uuid());
                 self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
             }
         };
-        let enrolled = self.keep(grant.token(), guest.clone(), former);
+        let enrolled = self.keep(grant.token(), guest.clone(), lifeline, former);
         Ok(Admitted { guest, published, enrolled })
     }
 
-    /// The monitor of a guest; one whose claim is renewed keeps its own.
-    fn monitor(&self, grant: Grant) -> Arc<Monitor> {
+    /// What a guest keeps when its claim is renewed, for the object on the bus has it: what tells its lifeline, and its
+    /// monitor.
+    fn lasting(&self, grant: Grant) -> (Arc<CurrentLifeline>, Arc<Monitor>) {
         match grant {
-            Grant::New(_) => Arc::default(),
-            Grant::Renewed { former, .. } => self.kept[&former].guest.monitor().clone(),
+            Grant::New(_) => (Arc::default(), Arc::default()),
+            Grant::Renewed { former, .. } => {
+                let guest = &self.kept[&former].guest;
+                (guest.lifeline().clone(), guest.monitor().clone())
+            }
         }
     }
 
@@ -261,10 +350,12 @@ impl Keeper {
         &mut self,
         token: Token,
         guest: Arc<Guest>,
+        lifeline: Arc<Lifeline>,
         former: Option<JoinHandle<()>>,
     ) -> oneshot::Receiver<()> {
         let (enrolled, answer) = oneshot::channel();
         let upkeep = Upkeep {
+            lifeline: lifeline.clone(),
             token,
             keeper: self.handle.clone(),
             machined: self.machined.clone(),
@@ -272,7 +363,7 @@ impl Keeper {
             enrolled,
         };
         let task = tokio::spawn(guest::keep(guest.clone(), upkeep));
-        self.kept.insert(token, Kept { guest, task });
+        self.kept.insert(token, Kept { guest, lifeline, task });
         answer
     }
 
@@ -299,8 +390,19 @@ impl Keeper {
             };
             // The kernel may know that a guest ended before its task got to say so. A name is free the
             // moment its lifeline is closed, or a restarted unit would now and then find its own name taken.
-            if !self.kept[&conflict.token].guest.lifeline().has_ended() {
-                tracing::info!("refused {} to {}: {conflict}", claim.name, claim.leader);
+            let holder = &self.kept[&conflict.token];
+            // A user could keep the system's guests from starting otherwise.
+            if claim.user.is_none()
+                && let Some(user) = holder.guest.claim().user
+            {
+                let theirs = holder.guest.name();
+                tracing::warn!(
+                    "guest '{theirs}' of uid {user} is listed no more: {} takes its name or UUID",
+                    claim.leader
+                );
+                holder.lifeline.hang_up();
+            }
+            if !holder.lifeline.has_ended() {
                 return Err(conflict);
             }
             self.release(conflict.token);
@@ -310,7 +412,14 @@ impl Keeper {
     /// Frees name and UUID. Knows nothing of the token when the claim was released before.
     fn release(&mut self, token: Token) {
         let Some(claim) = self.claims.release(token) else { return };
-        tracing::info!("guest '{}' ended, its name and UUID are free", claim.name);
+        if let Some(left_out) = self.line_about(&claim) {
+            tracing::info!("guest '{}' ended, its name and UUID are free{left_out}", claim.name);
+        }
+        if !self.ended.remove(&claim.uuid) {
+            // Before the store forgets the guest, or a daemon that is killed in between would never tell.
+            let stopped = Happening::plain(Kind::Lifecycle, event::ENDED);
+            self.herald.of(&claim.name, &claim.uuid).happened(stopped);
+        }
         fdstore::forget(&claim.uuid);
         self.tell_status();
         let Some(kept) = self.kept.remove(&token) else { return };
@@ -318,11 +427,17 @@ impl Keeper {
         if let Err(fault) = self.definitions.forget(&claim.name) {
             tracing::warn!("the definition of transient guest '{}' stays: {fault}", claim.name);
         }
-        let stopped = Happening::plain(Kind::Lifecycle, "stopped");
-        self.herald.of(&claim.name, &claim.uuid).happened(stopped);
         self.publish(Publication::Ended(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);
+    }
+
+    /// The end of a line about a guest that comes or goes; none for one too many of a user's.
+    fn line_about(&self, claim: &Claim) -> Option<LeftOut> {
+        match claim.user {
+            Some(_) => self.comings.line(),
+            None => Some(LeftOut::NONE),
+        }
     }
 
     /// Shows in `systemctl status` how many guests there are.

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use dbus_api::opening::{Answer, LONGEST, Port, Request};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, SockType, UnixAddr, getpeername, getsockopt, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -57,6 +57,22 @@ pub(crate) enum OpenFault {
     /// It does not answer.
     #[error("its glassbox-qemu does not answer")]
     Silent,
+}
+
+/// The lifeline that a guest has now: a claim that is renewed has a new one. It keeps none open.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentLifeline(Mutex<Weak<Lifeline>>);
+
+impl CurrentLifeline {
+    /// Takes note of a new one.
+    pub(crate) fn is_now(&self, lifeline: &Arc<Lifeline>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(lifeline);
+    }
+
+    /// The lifeline; none of a guest that has ended.
+    pub(crate) fn get(&self) -> Option<Arc<Lifeline>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
 }
 
 /// A file descriptor is not the lifeline that `Register` asks for.
@@ -143,6 +159,17 @@ impl Lifeline {
         has_ended(self.socket.as_fd())
     }
 
+    /// The account of the process that made it, and keeps its other end (`SO_PEERCRED`, unix(7)).
+    pub(crate) fn maker(&self) -> Option<u32> {
+        getsockopt(&self.socket, sockopt::PeerCredentials).map(|made| made.uid()).ok()
+    }
+
+    /// Ends it from this side, which its client sees.
+    pub(crate) fn hang_up(&self) {
+        // One that has ended has ended.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
     /// Takes an answer for who waits for it, and throws away what else a client wrote.
     fn take_answer(&self) {
         let mut buffer = [0; LONGEST];
@@ -213,6 +240,18 @@ mod tests {
                 assert!(lifeline.has_ended());
                 tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn it_is_ended_from_this_side_too_and_knows_who_made_it() {
+        runtime().block_on(async {
+            let (ours, theirs) = pair(SockType::SeqPacket);
+            let lifeline = Lifeline::watch(ours).unwrap();
+            assert_eq!(lifeline.maker(), Some(nix::unistd::getuid().as_raw()));
+            lifeline.hang_up();
+            assert!(lifeline.has_ended() && has_ended(theirs.as_fd()));
+            tokio::time::timeout(Duration::from_secs(5), lifeline.ended()).await.unwrap();
         });
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The registration is a courtesy to the administrator: a guest runs and its claim holds whatever machined says,
 //! and what goes wrong is logged. Machined is called when a guest comes or goes; merely watching for it does not
-//! start it.
+//! start it. Whoever likes may ask it; what changes something there is done by the [`Broker`].
 //!
 //! ```text
 //!            register                         lifeline ended
@@ -11,20 +11,19 @@
 //!      +--- machined is new ----+   (a new owner of its bus name: all guests register again)
 //! ```
 
-mod registration;
-
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{DomainUuid, MachineName, NameError};
+use dbus_api::{BROKER_ERROR_NO_MACHINED, MACHINE_SERVICE, Placement};
+use domain::{MachineName, NameError};
 use futures_core::Stream;
 use tokio::sync::watch;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use self::registration::Answer;
-use crate::claims::{Claim, Network};
+use crate::broker::{self, Broker};
+use crate::claims::Claim;
 use crate::control::{Control, Controls};
 use crate::guest::Guest;
 
@@ -32,11 +31,7 @@ const BUS_NAME: &str = "org.freedesktop.machine1";
 const PATH: &str = "/org/freedesktop/machine1";
 const MANAGER: &str = "org.freedesktop.machine1.Manager";
 const MACHINE: &str = "org.freedesktop.machine1.Machine";
-const EXISTS: &str = "org.freedesktop.machine1.MachineExists";
 const NO_SUCH_MACHINE: &str = "org.freedesktop.machine1.NoSuchMachine";
-
-/// What machinectl shows as SERVICE. It also tells our machines from those of others.
-const SERVICE: &str = "glassbox";
 
 /// How often a name is tried that machined still has for an ended guest of ours.
 const ATTEMPTS: u32 = 5;
@@ -49,9 +44,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 pub(crate) struct Machine {
     /// Its name, in machined's alphabet.
     pub(crate) name: MachineName,
-    uuid: DomainUuid,
     leader: u32,
-    network: Network,
 }
 
 /// Why a guest is not registered at all.
@@ -78,25 +71,12 @@ impl Machine {
     /// [`NotAMachine`] when the guest must not or cannot be one.
     pub(crate) fn of(claim: &Claim) -> Result<Self, NotAMachine> {
         let unit = claim.leader.system_unit.as_deref().ok_or(NotAMachine::NoUnit)?;
-        if is_shared(unit) {
+        if Placement::is_shared(unit) {
             return Err(NotAMachine::SharedUnit(unit.to_owned()));
         }
         let name = MachineName::try_from(&claim.name).map_err(NotAMachine::Name)?;
-        Ok(Self {
-            name,
-            uuid: claim.uuid,
-            leader: claim.leader.pid,
-            network: claim.network.clone(),
-        })
+        Ok(Self { name, leader: claim.leader.pid })
     }
-}
-
-/// Whether stopping the unit would end more than what was started in it: pam_systemd(8), user@.service(5), and
-/// the service manager's own scope (systemd.special(7)).
-fn is_shared(unit: &str) -> bool {
-    unit == "init.scope"
-        || (unit.starts_with("session-") && unit.ends_with(".scope"))
-        || (unit.starts_with("user@") && unit.ends_with(".service"))
 }
 
 /// Machined refuses a guest.
@@ -119,9 +99,9 @@ pub(crate) enum Refusal {
     /// The call on D-Bus failed.
     #[error("systemd-machined: {0}")]
     Call(zbus::Error),
-    /// The call over Varlink failed.
+    /// The broker refuses, or machined refuses it.
     #[error("systemd-machined: {0}")]
-    Varlink(String),
+    Broker(String),
 }
 
 impl From<zbus::Error> for Refusal {
@@ -140,6 +120,7 @@ impl From<zbus::Error> for Refusal {
 #[derive(Debug, Clone)]
 pub(crate) struct Machined {
     bus: Connection,
+    broker: Broker,
     /// Serves the machines' control sockets; none where there is no place for them.
     controls: Option<Controls>,
     /// Counts the times that machined appeared on the bus.
@@ -155,7 +136,11 @@ struct Known {
 
 impl Machined {
     /// Watches for machined on the system bus, without starting it.
-    pub(crate) async fn watch(bus: Connection, controls: Option<Controls>) -> zbus::Result<Self> {
+    pub(crate) async fn watch(
+        bus: Connection,
+        broker: Broker,
+        controls: Option<Controls>,
+    ) -> zbus::Result<Self> {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender("org.freedesktop.DBus")
@@ -166,7 +151,7 @@ impl Machined {
         let changes = MessageStream::for_match_rule(rule, &bus, None).await?;
         let (counter, arrivals) = watch::channel(0);
         tokio::spawn(count_arrivals(changes, counter));
-        Ok(Self { bus, controls, arrivals })
+        Ok(Self { bus, broker, controls, arrivals })
     }
 
     /// Returns when a machined appears that does not know our guests.
@@ -191,22 +176,25 @@ impl Machined {
     /// Registers a guest, or finds that it is registered already.
     pub(crate) async fn register(
         &mut self,
+        guest: &Guest,
         machine: &Machine,
         control: Option<&Control>,
     ) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS {
-            match self.try_register(machine, control.map(Control::path)).await? {
-                Answer::Registered => {
-                    // Our own call may have started machined; that arrival is not news.
-                    self.arrivals.mark_unchanged();
-                    return Ok(());
-                }
-                Answer::Exists | Answer::Unknown => {}
+            if self
+                .broker
+                .register(guest, control.is_some())
+                .await
+                .map_err(|error| refusal(&error))?
+            {
+                // Our own call may have started machined; that arrival is not news.
+                self.arrivals.mark_unchanged();
+                return Ok(());
             }
             match self.look_up(machine).await? {
                 Some(known) if known.is(machine) => return Ok(()),
                 // The claim is ours now, so this is the machine of a guest that ended.
-                Some(known) if known.service == SERVICE => self.call_unregister(machine).await?,
+                Some(known) if known.service == MACHINE_SERVICE => self.forget(guest).await?,
                 Some(Known { service, leader }) => return Err(Refusal::Taken { service, leader }),
                 None => {}
             }
@@ -216,11 +204,15 @@ impl Machined {
     }
 
     /// Unregisters a guest, unless its name belongs to another machine by now.
-    pub(crate) async fn unregister(&self, machine: &Machine) -> Result<(), Refusal> {
+    pub(crate) async fn unregister(&self, guest: &Guest, machine: &Machine) -> Result<(), Refusal> {
         match self.look_up(machine).await? {
-            Some(known) if known.is(machine) => Ok(self.call_unregister(machine).await?),
+            Some(known) if known.is(machine) => self.forget(guest).await,
             Some(_) | None => Ok(()),
         }
+    }
+
+    async fn forget(&self, guest: &Guest) -> Result<(), Refusal> {
+        self.broker.unregister(guest.name()).await.map_err(|error| refusal(&error))
     }
 
     async fn look_up(&self, machine: &Machine) -> zbus::Result<Option<Known>> {
@@ -252,14 +244,6 @@ impl Machined {
         reply.body().deserialize()
     }
 
-    async fn call_unregister(&self, machine: &Machine) -> zbus::Result<()> {
-        match self.call("UnregisterMachine", &machine.name.as_str()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_named(&error, NO_SUCH_MACHINE) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn call<B>(&self, method: &str, body: &B) -> zbus::Result<Message>
     where
         B: serde::Serialize + zbus::DynamicType,
@@ -270,8 +254,16 @@ impl Machined {
 
 impl Known {
     fn is(&self, machine: &Machine) -> bool {
-        self.service == SERVICE && self.leader == machine.leader
+        self.service == MACHINE_SERVICE && self.leader == machine.leader
     }
+}
+
+/// What the broker tells, with its own error for a host that has no machined.
+fn refusal(error: &zbus::Error) -> Refusal {
+    if is_named(error, BROKER_ERROR_NO_MACHINED) {
+        return Refusal::Absent;
+    }
+    Refusal::Broker(broker::words(error))
 }
 
 fn is_named(error: &zbus::Error, name: &str) -> bool {
@@ -307,9 +299,10 @@ mod tests {
                 unit: Some("inner.service".to_owned()),
                 system_unit: unit.map(str::to_owned),
             },
+            user: None,
             transient: false,
             opens: false,
-            network: Network::default(),
+            network: crate::claims::Network::default(),
         }
     }
 

@@ -4,11 +4,13 @@
 //! monitor of QEMU's, over which the daemon manages the guest. It makes no process and signals none: what is started or
 //! ended is asked of systemd, and no guest ends because the daemon does.
 //!
-//! The pure parts are `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `ring` and `vcpus`; one task, the
+//! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event` and `digest`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
 mod agent;
+mod allowance;
 mod authority;
+mod broker;
 mod caller;
 mod catalog;
 mod claims;
@@ -16,6 +18,8 @@ mod cli;
 mod clock;
 mod control;
 mod definitions;
+mod digest;
+mod event;
 mod failure;
 mod fdstore;
 mod guest;
@@ -28,6 +32,8 @@ mod jobs;
 mod keeper;
 mod leader;
 mod lifeline;
+mod limits;
+mod live;
 mod log;
 mod machined;
 mod monitor;
@@ -41,11 +47,11 @@ mod ring;
 mod runner;
 mod sasl;
 mod services;
+mod sparing;
 mod state;
 mod stream;
 mod systemd;
 mod varlink;
-mod vcpus;
 mod watch;
 mod work;
 
@@ -67,6 +73,7 @@ use zbus::Connection;
 use zbus::fdo::ObjectManager;
 
 use crate::authority::Authority;
+use crate::broker::Broker;
 use crate::caller::Admission;
 use crate::catalog::{Catalog, Rereading};
 use crate::cli::Options;
@@ -76,6 +83,7 @@ use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
 use crate::inventory::Inventory;
 use crate::keeper::Keeper;
+use crate::live::LiveFiles;
 use crate::machined::Machined;
 use crate::objects::Manager;
 use crate::peer::SocketFile;
@@ -112,24 +120,29 @@ fn run(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
 }
 
 /// Serves until a signal ends the daemon, or the bus does.
-async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<()> {
+async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Result<()> {
+    limits::raise();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let admission = if options.user { Admission::User(geteuid()) } else { Admission::System };
     let bus = connect(options).await?;
     let (publisher, publications) = mpsc::unbounded_channel();
-    let herald = Herald::new(publisher.clone());
+    let events = fdstore::events(&mut inherited, clock::realtime());
+    let (ring, told) = events.context("there is no memory for events")?;
+    let herald = Herald::new(ring, publisher.clone());
     let runner = Runner::new(publisher.clone());
-    let systemd = Systemd::new(bus.clone());
+    let broker = (!options.user).then(|| Broker::new(bus.clone()));
+    let systemd = Systemd::new(bus.clone(), broker.clone());
     let definitions = Arc::new(definitions(options));
-    let machined = machined(options, &bus, controls(&runner, &systemd)).await?;
     let (rereading, requests) = Rereading::new();
     let catalog = Catalog::new(definitions.clone());
-    let watch = watch(&definitions);
-    let following = catalog::follow(catalog, watch, requests, publisher.clone());
-    let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
-    let (claims, inherited) = fdstore::take_back(inherited);
-    let restored = keeper.restore(claims);
+    let following = catalog::follow(catalog, watch(&definitions), requests, publisher.clone());
+    let inventory = Inventory::default();
+    let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
+    let known = (definitions.clone(), inventory.clone());
+    let mut keeper = Keeper::new(publisher, machined, herald.clone(), known);
+    let (claims, inherited) = fdstore::take_back(inherited, admission);
+    let restored = keeper.restore(claims, told);
     let handle = keeper.handle();
     let services = Arc::new(Services {
         keeper: handle.clone(),
@@ -138,7 +151,8 @@ async fn serve(options: &Options, inherited: Vec<Inherited>) -> anyhow::Result<(
         systemd,
         definitions,
         rereading: rereading.clone(),
-        inventory: Inventory::default(),
+        inventory,
+        live: live_files(options),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -234,6 +248,15 @@ fn watch(definitions: &Definitions) -> Option<Watch> {
         .ok()
 }
 
+/// The definitions of guests as they run.
+fn live_files(options: &Options) -> LiveFiles {
+    if !options.user {
+        return LiveFiles::System;
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    LiveFiles::User(runtime.map(|folder| folder.join("glassbox")))
+}
+
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
 fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)?;
@@ -242,18 +265,18 @@ fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
 
 /// The machined that guests are registered with.
 async fn machined(
-    options: &Options,
     bus: &Connection,
+    broker: Option<Broker>,
     controls: Option<Controls>,
 ) -> anyhow::Result<Option<Machined>> {
-    if options.user {
+    let Some(broker) = broker else {
         tracing::info!(
             "a user's guests are not in machinectl: systemd-machined takes them only since version 258, \
              and this daemon does not ask it to"
         );
         return Ok(None);
-    }
-    let machined = Machined::watch(bus.clone(), controls).await;
+    };
+    let machined = Machined::watch(bus.clone(), broker, controls).await;
     Ok(Some(machined.context("cannot watch for systemd-machined on the bus")?))
 }
 

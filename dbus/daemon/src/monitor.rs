@@ -32,6 +32,7 @@ pub(crate) use known::{Face, Figure, Known};
 pub(crate) use link::Link;
 
 use crate::herald::Subject;
+use crate::ring::Told;
 use task::Order;
 
 /// How many commands may wait to be sent. More means that QEMU takes none.
@@ -84,15 +85,16 @@ pub(crate) enum AskFault {
 }
 
 impl Monitor {
-    /// Talks to QEMU over this link from now on, unless there is a task that does.
-    pub(crate) fn attach(self: &Arc<Self>, link: Link, subject: Subject) {
+    /// Talks to QEMU over this link from now on, unless there is a task that does. The link begins with what the former
+    /// daemon may have told before it was killed.
+    pub(crate) fn attach(self: &Arc<Self>, link: Link, subject: Subject, told: Arc<Told>) {
         let mut task = lock(&self.task);
         if task.as_ref().is_some_and(|task| !task.handle.is_finished()) {
             return;
         }
         let (orders, inbox) = mpsc::channel(QUEUE);
         let socket = link.socket();
-        let handle = tokio::spawn(task::attend(link, inbox, self.clone(), subject));
+        let handle = tokio::spawn(task::attend(link, inbox, self.clone(), subject, told));
         *task = Some(Task { orders, handle, socket });
     }
 

@@ -3,11 +3,12 @@
 //! Pods and other mount namespaces get this one socket; and a host may have more guests than its bus takes
 //! connections. The kernel tells who is at the other end (`SO_PEERCRED`, socket(7)), so there is no `Hello`.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,8 +20,9 @@ use zbus::connection::Builder;
 use crate::caller::{Admission, Caller};
 use crate::keeper::KeeperHandle;
 use crate::registry::{Origin, Registry};
-use crate::sasl::{Handshake, Progress};
-use crate::stream::{self, Received, Stream};
+use crate::sasl::Handshake;
+use crate::sparing::Sparing;
+use crate::stream;
 
 /// How long a client may take to authenticate.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -28,21 +30,81 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long to wait when no connection can be accepted, for lack of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How many connections one account other than root may have; a client needs one, for a moment.
+const MOST_OF_AN_ACCOUNT: usize = 128;
+
 /// Serves the registry on a listening socket for as long as the daemon runs.
 pub(crate) async fn serve(listener: UnixListener, keeper: KeeperHandle, admission: Admission) {
+    let (crowd, crowded, stuck) = (Crowd::default(), Sparing::default(), Sparing::default());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let client = converse(stream, keeper.clone(), admission);
-                tokio::spawn(async move {
-                    if let Err(error) = client.await {
-                        tracing::debug!("a client of the registry socket left: {error:#}");
+            Ok((stream, _)) => match crowd.admit(&stream) {
+                Ok(place) => {
+                    let client = converse(stream, keeper.clone(), admission);
+                    tokio::spawn(async move {
+                        if let Err(error) = client.await {
+                            tracing::debug!("a client of the registry socket left: {error:#}");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(why) => {
+                    if let Some(left_out) = crowded.line() {
+                        tracing::warn!(
+                            "a client of the registry socket is hung up on: {why}{left_out}"
+                        );
                     }
-                });
-            }
+                }
+            },
             Err(error) => {
-                tracing::warn!("no client of the registry socket can be accepted now: {error}");
+                if let Some(left_out) = stuck.line() {
+                    tracing::warn!(
+                        "no client of the registry socket can be accepted now: {error}{left_out}"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How many connections each account has.
+#[derive(Debug, Default, Clone)]
+struct Crowd(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// The place of one connection, which is free again when this is dropped.
+#[derive(Debug)]
+struct Place {
+    crowd: Crowd,
+    uid: u32,
+}
+
+impl Crowd {
+    /// A place for a client, if its account has not too many.
+    fn admit(&self, stream: &UnixStream) -> anyhow::Result<Place> {
+        let uid = stream.peer_cred().context("no credentials")?.uid();
+        let mut counts = self.counts();
+        let count = counts.entry(uid).or_default();
+        anyhow::ensure!(
+            uid == 0 || *count < MOST_OF_AN_ACCOUNT,
+            "uid {uid} has {MOST_OF_AN_ACCOUNT} connections already"
+        );
+        *count += 1;
+        Ok(Place { crowd: self.clone(), uid })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.crowd.counts();
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
             }
         }
     }
@@ -60,7 +122,7 @@ async fn converse(
     let caller = Caller { pid, uid: credentials.uid() };
     let guid = Guid::generate();
     let handshake = Handshake::new(guid.to_string());
-    let stream = tokio::time::timeout(HANDSHAKE, authenticate(stream, handshake))
+    let stream = tokio::time::timeout(HANDSHAKE, stream::authenticate(stream, handshake))
         .await
         .with_context(|| format!("pid {pid} did not authenticate in {HANDSHAKE:?}"))?
         .with_context(|| format!("pid {pid} is disconnected"))?;
@@ -71,26 +133,6 @@ async fn converse(
         .await?;
     connection.closed().await;
     Ok(())
-}
-
-/// Lets the client say who it is, until it begins to send messages.
-async fn authenticate(stream: UnixStream, mut handshake: Handshake) -> anyhow::Result<Stream> {
-    let mut early = Received::default();
-    let mut buffer = [0; 512];
-    loop {
-        let (length, fds) = stream::receive(&stream, &mut buffer).await?;
-        anyhow::ensure!(length > 0, "it hung up");
-        early.bytes.extend_from_slice(&buffer[..length]);
-        early.fds.extend(fds);
-        let mut answers = Vec::new();
-        let progress = handshake.feed(&mut early.bytes, &mut answers)?;
-        stream::send(&stream, &answers).await?;
-        if progress == Progress::Begun {
-            return Ok(Stream { socket: Arc::new(stream), early });
-        }
-        // Nothing that authenticates has file descriptors; whoever piles them up is up to no good.
-        anyhow::ensure!(early.fds.is_empty(), "it sends file descriptors before it begins");
-    }
 }
 
 /// A socket file that the daemon made, and takes away when it ends.

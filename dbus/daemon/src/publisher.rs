@@ -15,6 +15,7 @@ use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, Variant};
 
+use crate::event::Event;
 use crate::guest::Guest;
 use crate::happening::Detail;
 use crate::herald::Herald;
@@ -22,7 +23,6 @@ use crate::inventory::{Change, Listing, Standing};
 use crate::jobs::{Job, Outcome};
 use crate::monitor::{Face, Monitor};
 use crate::objects::{Domain, JobObject, Manager, properties};
-use crate::ring::Event;
 use crate::runner::{self, Progress, RunningJob};
 use crate::services::Shared;
 
@@ -212,8 +212,8 @@ pub(crate) async fn announce(herald: Herald, bus: Connection) {
     let mut told = herald.ring().last();
     loop {
         herald.news().await;
-        let events: Vec<Event> = herald.ring().since(told).events.into_iter().cloned().collect();
-        for event in events {
+        // One at a time, for many may have come while the bus took one.
+        while let Some(event) = next(&herald, told) {
             told = event.sequence;
             if let Err(error) = announce_one(&bus, &event).await {
                 tracing::warn!("D-Bus clients are not told of event {told}: {error}");
@@ -222,13 +222,16 @@ pub(crate) async fn announce(herald: Herald, bus: Connection) {
     }
 }
 
+fn next(herald: &Herald, told: u64) -> Option<Event> {
+    herald.ring().after(told)
+}
+
 async fn announce_one(bus: &Connection, event: &Event) -> zbus::Result<()> {
     let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
-    let Event { sequence, time, name, uuid, what } = event;
-    let details = what.details.iter().map(|(name, detail)| (*name, Variant::from(detail)));
-    let details = details.chain([(UUID, uuid.to_string().into())]).collect();
-    let (name, kind) = (name.as_str(), what.kind.word());
-    Manager::event(&emitter, *sequence, *time, name, kind, what.event, details).await
+    let Event { sequence, time, domain, uuid, kind, event, details, said: _ } = event;
+    let details = details.iter().map(|(name, detail)| (name.as_str(), Variant::from(detail)));
+    let details = details.chain([(UUID, uuid.as_str().into())]).collect();
+    Manager::event(&emitter, *sequence, *time, domain, kind, event, details).await
 }
 
 /// The detail that every event has.
@@ -238,13 +241,12 @@ const UUID: &str = "uuid";
 pub(crate) type EventRow = (u64, u64, String, String, String, HashMap<String, OwnedVariant>);
 
 /// An event as `EventsSince` has it.
-pub(crate) fn row(event: &Event) -> EventRow {
-    let Event { sequence, time, name, uuid, what } = event;
-    let owned = |(name, detail): (&&str, &Detail)| ((*name).to_owned(), OwnedVariant::from(detail));
-    let mut details: HashMap<_, _> = what.details.iter().map(owned).collect();
-    details.insert(UUID.to_owned(), zbus::Str::from(uuid.to_string()).into());
-    let (kind, word) = (what.kind.word().to_owned(), what.event.to_owned());
-    (*sequence, *time, name.to_string(), kind, word, details)
+pub(crate) fn row(event: Event) -> EventRow {
+    let Event { sequence, time, domain, uuid, kind, event, details, said: _ } = event;
+    let mut details: HashMap<_, _> =
+        details.into_iter().map(|(name, detail)| (name, detail.into())).collect();
+    details.insert(UUID.to_owned(), zbus::Str::from(uuid).into());
+    (sequence, time, domain, kind, event, details)
 }
 
 impl<'d> From<&'d Detail> for Variant<'d> {
@@ -257,12 +259,12 @@ impl<'d> From<&'d Detail> for Variant<'d> {
     }
 }
 
-impl From<&Detail> for OwnedVariant {
-    fn from(detail: &Detail) -> Self {
+impl From<Detail> for OwnedVariant {
+    fn from(detail: Detail) -> Self {
         match detail {
-            Detail::Text(text) => zbus::Str::from(text.clone()).into(),
-            Detail::Number(number) => (*number).into(),
-            Detail::Flag(flag) => (*flag).into(),
+            Detail::Text(text) => zbus::Str::from(text).into(),
+            Detail::Number(number) => number.into(),
+            Detail::Flag(flag) => flag.into(),
         }
     }
 }

@@ -61,7 +61,8 @@ pub(crate) enum RecordFault {
 
 /// Writes the record of a claim.
 pub(crate) fn write(claim: &Claim) -> Vec<u8> {
-    let Claim { name, uuid, leader, transient, opens, network } = claim;
+    // Whose guest it is, the lifeline tells.
+    let Claim { name, uuid, leader, user: _, transient, opens, network } = claim;
     let record = Record {
         // An older daemon need not lose what it can hold.
         version: match (*opens, network == &Network::default(), *transient) {
@@ -106,6 +107,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
             unit: record.unit,
             system_unit: record.system_unit,
         },
+        user: None,
         transient: record.transient,
         opens: record.opens,
         network: Network { interfaces: record.interfaces, vsock_cid: record.vsock_cid },
@@ -184,7 +186,7 @@ mod tests {
             let leader = Leader { pid, born, system_unit: unit.clone(), unit };
             let network = Network { interfaces, vsock_cid };
             let uuid = DomainUuid::from_random(bytes);
-            let claim = Claim { name, uuid, leader, transient, opens, network };
+            let claim = Claim { name, uuid, leader, user: None, transient, opens, network };
             prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
         }
     }

@@ -68,12 +68,16 @@ impl Registry {
         self.admission.admit(caller)?;
         let options = RegisterOptions::read(options)?;
         let mut request = read(name, uuid, leader, lifeline, caller)?;
+        request.claim.user = self.admission.user_of(caller.uid, &request.claim);
+        if request.claim.user.is_some() && request.lifeline.maker() != Some(caller.uid) {
+            let what = "lifeline: another account made it; make the socket pair as the caller";
+            return Err(Failure::InvalidArgs(what.to_owned()));
+        }
         request.claim.transient = options.transient;
         request.claim.opens = options.opens;
         request.claim.network = options.network;
         request.monitor = options.monitor;
         let admitted = self.keeper.claim(request).await?;
-        let admitted = admitted.map_err(|conflict| Failure::Claimed(conflict.to_string()))?;
         // Without a bus there is no object to wait for, and the claim holds all the same.
         drop(admitted.published.await);
         if tokio::time::timeout(MACHINED_PATIENCE, admitted.enrolled).await.is_err() {
@@ -102,7 +106,7 @@ fn read(
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
     let network = Network::default();
-    let claim = Claim { name, uuid, leader, transient: false, opens: false, network };
+    let claim = Claim { name, uuid, leader, user: None, transient: false, opens: false, network };
     Ok(Request { claim, pidfd, lifeline, monitor: None })
 }
 

@@ -8,6 +8,7 @@ use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inventory::Inventory;
 use crate::keeper::KeeperHandle;
+use crate::live::LiveFiles;
 use crate::reload::Reloader;
 use crate::runner::Runner;
 use crate::systemd::Systemd;
@@ -29,6 +30,8 @@ pub(crate) struct Services {
     pub(crate) rereading: Rereading,
     /// Knows which guests have objects.
     pub(crate) inventory: Inventory,
+    /// Has the definitions of guests as they run.
+    pub(crate) live: LiveFiles,
     /// Has the last events.
     pub(crate) herald: Herald,
     /// Decides who may manage.

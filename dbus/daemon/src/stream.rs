@@ -14,10 +14,12 @@ use tokio::net::UnixStream;
 use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 
+use crate::sasl::{Handshake, Progress};
+
 /// The longest message that is taken: `Register` with a name and UUID has some hundred bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 
-/// How many file descriptors one read may bring; `Register` has two. The kernel closes what is beyond.
+/// How many file descriptors one message may bring; `Register` has three. What a read brings beyond, the kernel closes.
 const MOST_FDS: usize = 16;
 
 /// The length of what every message begins with (D-Bus specification, "Message Format"): the fixed header and the
@@ -40,6 +42,36 @@ pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
     /// The file descriptors.
     pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// Lets the client say who it is, until it begins to send messages.
+///
+/// # Errors
+/// When it does not speak the protocol, or hangs up.
+pub(crate) async fn authenticate(
+    stream: UnixStream,
+    mut handshake: Handshake,
+) -> io::Result<Stream> {
+    let mut early = Received::default();
+    let mut buffer = [0; 512];
+    loop {
+        let (length, fds) = receive(&stream, &mut buffer).await?;
+        if length == 0 {
+            return Err(io::Error::other("it hung up"));
+        }
+        early.bytes.extend_from_slice(&buffer[..length]);
+        early.fds.extend(fds);
+        let mut answers = Vec::new();
+        let progress = handshake.feed(&mut early.bytes, &mut answers).map_err(io::Error::other)?;
+        send(&stream, &answers).await?;
+        if progress == Progress::Begun {
+            return Ok(Stream { socket: Arc::new(stream), early });
+        }
+        // Nothing that authenticates has file descriptors; whoever piles them up is up to no good.
+        if !early.fds.is_empty() {
+            return Err(io::Error::other("it sends file descriptors before it begins"));
+        }
+    }
 }
 
 /// Receives what there is, once there is something. No bytes mean the end of the stream.
@@ -97,8 +129,12 @@ impl Socket for Stream {
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Reader, Writer> {
-        let reader =
-            Reader { socket: self.socket.clone(), early: self.early, meter: Meter::default() };
+        let reader = Reader {
+            socket: self.socket.clone(),
+            early: self.early,
+            meter: Meter::default(),
+            fds: 0,
+        };
         Split::new(reader, Writer(self.socket))
     }
 }
@@ -109,6 +145,8 @@ pub(crate) struct Reader {
     socket: Arc<UnixStream>,
     early: Received,
     meter: Meter,
+    /// How many file descriptors came with the current message.
+    fds: usize,
 }
 
 #[async_trait]
@@ -124,6 +162,14 @@ impl ReadHalf for Reader {
             (length, std::mem::take(&mut early.fds))
         };
         self.meter.count(&buffer[..length]).map_err(io::Error::other)?;
+        // zbus keeps them until the message is whole, and its bytes may come one by one.
+        self.fds += fds.len();
+        if self.fds > MOST_FDS {
+            return Err(io::Error::other("it sends file descriptors without end"));
+        }
+        if self.meter.is_between_messages() {
+            self.fds = 0;
+        }
         Ok((length, fds))
     }
 
@@ -185,6 +231,10 @@ impl Meter {
             }
         }
         Ok(())
+    }
+
+    fn is_between_messages(&self) -> bool {
+        self.rest == 0 && self.header.is_empty()
     }
 }
 

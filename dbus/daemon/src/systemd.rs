@@ -1,14 +1,18 @@
 //! The service manager, asked over D-Bus (org.freedesktop.systemd1(5)): the only way in which this daemon starts,
-//! signals or ends anything.
+//! signals or ends anything. A user's own takes orders from the user's daemon; the system's is given them by the
+//! [`Broker`], and tells what it knows to everyone.
 
 use std::pin::Pin;
 
+use dbus_api::Placement;
 use domain::{DomainName, UnitInstance};
 use futures_core::Stream;
 use tokio::sync::Notify;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
+use crate::broker::{Broker, Order, words};
+use crate::guest::Guest;
 use crate::jobs::Outcome;
 
 const BUS_NAME: &str = "org.freedesktop.systemd1";
@@ -21,6 +25,18 @@ const SERVICE: &str = "org.freedesktop.systemd1.Service";
 #[derive(Debug, Clone)]
 pub(crate) struct Systemd {
     bus: Connection,
+    /// Who gives the orders; none where the daemon may.
+    broker: Option<Broker>,
+}
+
+/// `SIGQUIT` and `SIGRTMIN+5`, which glassbox-qemu(1) takes for these orders.
+impl From<Order> for i32 {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Quit => nix::libc::SIGQUIT,
+            Order::Reboot => nix::libc::SIGRTMIN() + 5,
+        }
+    }
 }
 
 /// The unit of a guest that is defined by a file: `qemu@web.service`.
@@ -29,36 +45,56 @@ pub(crate) fn unit_of(name: &DomainName) -> String {
 }
 
 impl Systemd {
-    /// The service manager on this bus.
-    pub(crate) fn new(bus: Connection) -> Self {
-        Self { bus }
+    /// The service manager on this bus, and who orders it about if this daemon may not.
+    pub(crate) fn new(bus: Connection, broker: Option<Broker>) -> Self {
+        Self { bus, broker }
     }
 
-    /// Starts a unit as `systemctl start` does, and waits for the end of its job; `cancel` cancels that.
-    pub(crate) async fn start(&self, unit: &str, cancel: &Notify) -> Outcome {
-        match self.try_start(unit, cancel).await {
-            Ok(result) => self.outcome(unit, &result).await,
+    /// Starts the unit of a guest that a file defines as `systemctl start` does, and waits for the end of its job;
+    /// `cancel` cancels that.
+    pub(crate) async fn start(&self, name: &DomainName, cancel: &Notify) -> Outcome {
+        let unit = unit_of(name);
+        match self.try_start(name, &unit, cancel).await {
+            Ok(result) => self.outcome(&unit, &result).await,
             Err(error) => Outcome::Failed(words(&error)),
         }
     }
 
     /// The `result` of systemd's own job.
-    async fn try_start(&self, unit: &str, cancel: &Notify) -> zbus::Result<String> {
+    async fn try_start(
+        &self,
+        name: &DomainName,
+        unit: &str,
+        cancel: &Notify,
+    ) -> zbus::Result<String> {
         // Watched first, or a job that ends at once is missed.
         let mut removed = self.watch_jobs(unit).await?;
-        let job: OwnedObjectPath =
-            self.call(MANAGER, "StartUnit", &(unit, "replace")).await?.body().deserialize()?;
+        let job: OwnedObjectPath = match &self.broker {
+            Some(broker) => broker.start(name).await?,
+            None => self.call("StartUnit", &(unit, "replace")).await?.body().deserialize()?,
+        };
         let end = job_end(&mut removed, &job);
         tokio::pin!(end);
         tokio::select! {
             result = &mut end => return result,
             () = cancel.notified() => {}
         }
-        self.bus.call_method(Some(BUS_NAME), &job, Some(JOB), "Cancel", &()).await?;
+        match &self.broker {
+            Some(broker) => broker.cancel(&job).await?,
+            None => {
+                self.bus.call_method(Some(BUS_NAME), &job, Some(JOB), "Cancel", &()).await?;
+            }
+        }
         end.await
     }
 
     async fn watch_jobs(&self, unit: &str) -> zbus::Result<MessageStream> {
+        // Who does not begin a job is told of its end only after this. That it is the second time is an error.
+        if self.broker.is_some()
+            && let Err(error) = self.call("Subscribe", &()).await
+        {
+            tracing::debug!("systemd: {}", words(&error));
+        }
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender(BUS_NAME)
@@ -87,26 +123,65 @@ impl Systemd {
     /// # Errors
     /// What systemd says.
     pub(crate) async fn reload(&self) -> Result<(), String> {
-        let reloaded = self.call(MANAGER, "Reload", &()).await;
-        reloaded.map(drop).map_err(|error| words(&error))
+        let reloaded = match &self.broker {
+            Some(broker) => broker.reload().await,
+            None => self.call("Reload", &()).await.map(drop),
+        };
+        reloaded.map_err(|error| words(&error))
     }
 
-    /// Begins to stop a unit as `systemctl stop` does.
+    /// Reloads the unit of a guest as `systemctl reload` does; the result is that of systemd's job.
     ///
     /// # Errors
     /// What systemd says.
-    pub(crate) async fn stop(&self, unit: &str) -> Result<(), String> {
-        let begun = self.call(MANAGER, "StopUnit", &(unit, "replace")).await;
-        begun.map(drop).map_err(|error| words(&error))
+    pub(crate) async fn reload_guest(&self, guest: &Guest) -> Result<String, String> {
+        let reload = async {
+            // Watched first, or a job that ends at once is missed.
+            let mut removed = self.watch_jobs(guest.unit()).await?;
+            let job: OwnedObjectPath = match &self.broker {
+                Some(broker) => broker.reload_guest(guest).await?,
+                None => {
+                    let body = (guest.unit(), "replace");
+                    self.call("ReloadUnit", &body).await?.body().deserialize()?
+                }
+            };
+            job_end(&mut removed, &job).await
+        };
+        reload.await.map_err(|error| words(&error))
     }
 
-    /// Sends a signal to a unit's main process.
+    /// Begins to stop the unit of a guest as `systemctl stop` does.
     ///
     /// # Errors
     /// What systemd says.
-    pub(crate) async fn signal(&self, unit: &str, signal: i32) -> Result<(), String> {
-        let sent = self.call(MANAGER, "KillUnit", &(unit, "main", signal)).await;
-        sent.map(drop).map_err(|error| words(&error))
+    pub(crate) async fn stop(&self, guest: &Guest) -> Result<(), String> {
+        let begun = match &self.broker {
+            Some(broker) => broker.stop(guest).await,
+            None => self.call("StopUnit", &(guest.unit(), "replace")).await.map(drop),
+        };
+        begun.map_err(|error| words(&error))
+    }
+
+    /// Signals the main process of a guest's unit, which is its shim: the daemon has no right to.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub(crate) async fn signal(&self, guest: &Guest, order: Order) -> Result<(), String> {
+        let sent = match &self.broker {
+            Some(broker) => broker.signal(guest, order).await,
+            None => {
+                let body = (guest.unit(), "main", i32::from(order));
+                self.call("KillUnit", &body).await.map(drop)
+            }
+        };
+        sent.map_err(|error| words(&error))
+    }
+
+    /// Whether a guest lives in a unit of this service manager's that is its own.
+    pub(crate) fn knows_unit_of(&self, guest: &Guest) -> bool {
+        let leader = guest.leader();
+        let unit = if self.broker.is_some() { &leader.system_unit } else { &leader.unit };
+        unit.as_deref().is_some_and(|unit| !Placement::is_shared(unit))
     }
 
     /// A number among the properties of a service, such as `CPUUsageNSec`; none when systemd does not count it.
@@ -121,19 +196,18 @@ impl Systemd {
     }
 
     async fn property(&self, unit: &str, property: &str) -> zbus::Result<OwnedVariant> {
-        let unit: OwnedObjectPath =
-            self.call(MANAGER, "GetUnit", &unit).await?.body().deserialize()?;
+        let unit: OwnedObjectPath = self.call("GetUnit", &unit).await?.body().deserialize()?;
         let interface = Some("org.freedesktop.DBus.Properties");
         let body = (SERVICE, property);
         let reply = self.bus.call_method(Some(BUS_NAME), &unit, interface, "Get", &body).await?;
         reply.body().deserialize()
     }
 
-    async fn call<B>(&self, interface: &str, method: &str, body: &B) -> zbus::Result<Message>
+    async fn call<B>(&self, method: &str, body: &B) -> zbus::Result<Message>
     where
         B: serde::Serialize + zbus::DynamicType,
     {
-        self.bus.call_method(Some(BUS_NAME), PATH, Some(interface), method, body).await
+        self.bus.call_method(Some(BUS_NAME), PATH, Some(MANAGER), method, body).await
     }
 }
 
@@ -148,12 +222,4 @@ async fn job_end(removed: &mut MessageStream, job: &OwnedObjectPath) -> zbus::Re
         }
     }
     Err(zbus::Error::Failure("the bus closed the connection".to_owned()))
-}
-
-/// The text of an error, without its name on the bus where it has a text.
-fn words(error: &zbus::Error) -> String {
-    if let zbus::Error::MethodError(_, Some(text), _) = error {
-        return text.clone();
-    }
-    error.to_string()
 }

@@ -1,10 +1,8 @@
 //! Varlink: JSON messages, each ended by a NUL byte, on a stream socket (varlink.org, "Method Call").
 //!
-//! A call is answered once and in its turn; what streams answers (`more`) is not among the methods that are served or
-//! called here. File descriptors that come with a message are closed.
+//! A call is answered once and in its turn; what streams answers (`more`) is not among the methods that are served here. File descriptors that come with a message are closed.
 
 use std::io;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -12,7 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::stream;
 
-/// The longest message that is taken. What is served and called here has some hundred bytes.
+/// The longest message that is taken. What is served here has some hundred bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 
 /// The interface that every service has (org.varlink.service).
@@ -29,17 +27,6 @@ pub(crate) struct Call {
     /// Whether the caller wants no answer.
     #[serde(default)]
     pub(crate) oneway: bool,
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Answer {
-    /// The error's name with its interface; none for success.
-    #[serde(default)]
-    pub(crate) error: Option<String>,
-    /// What the method or the error tells.
-    #[serde(default)]
-    pub(crate) parameters: Option<Map<String, Value>>,
 }
 
 /// A call fails: the name of the error and what it tells.
@@ -69,17 +56,6 @@ pub(crate) fn reply(result: Result<Value, CallError>) -> Value {
         Ok(parameters) => json!({ "parameters": parameters }),
         Err(CallError { name, parameters }) => json!({ "error": name, "parameters": parameters }),
     }
-}
-
-/// Calls a method of a service, and waits for the answer.
-///
-/// # Errors
-/// When nobody listens there, or what is answered is no Varlink.
-pub(crate) async fn call(path: &Path, method: &str, parameters: Value) -> io::Result<Answer> {
-    let mut channel = Channel::new(UnixStream::connect(path).await?);
-    channel.send(&json!({ "method": method, "parameters": parameters })).await?;
-    let message = channel.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok(serde_json::from_slice(&message)?)
 }
 
 /// One end of a connection.

@@ -9,8 +9,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
-/// Something in a directory comes, goes or was written.
+/// Something in a directory comes, goes, was written or may be read now.
 const CONTENT: WatchFlags = APPEARANCE
+    .union(WatchFlags::ATTRIB)
     .union(WatchFlags::MOVED_FROM)
     .union(WatchFlags::DELETE)
     .union(WatchFlags::CLOSE_WRITE);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use zbus::message::Header;
 
+use crate::broker::Order;
 use crate::definitions::{Definitions, DefinitionsFault};
 use crate::failure::Failure;
 use crate::guest::Guest;
@@ -17,13 +18,9 @@ use crate::keeper::Key;
 use crate::monitor::AskFault;
 use crate::runner::{Begun, Progress, Reins};
 use crate::services::Shared;
-use crate::systemd::{Systemd, unit_of};
+use crate::systemd::Systemd;
 
-/// `SIGQUIT`, with which glassbox-qemu(1) has QEMU write its disks' caches and end, and kills it after ten seconds.
-const QUIT: i32 = nix::libc::SIGQUIT;
-
-/// `SIGRTMIN+5`, with which glassbox-qemu(1) presses the power button and starts the guest anew when it has shut down.
-const REBOOT: i32 = 5;
+pub(crate) mod devices;
 
 /// What the balloon moves by, the page of virtio's (`VIRTIO_BALLOON_PFN_SHIFT`).
 const BALLOON_PAGE: u64 = 4096;
@@ -54,14 +51,16 @@ pub(crate) async fn begin_start(
 ) -> Result<Begun, Failure> {
     services.authority.admit(header, None).await?;
     is_not_running(services, name).await?;
-    let (systemd, unit) = (services.systemd.clone(), unit_of(name));
-    let work = |reins: Reins| async move { systemd.start(&unit, &reins.cancel).await };
+    let (systemd, key) = (services.systemd.clone(), name.clone());
+    let work = |reins: Reins| async move { systemd.start(&key, &reins.cancel).await };
     services.runner.begin(name, JobKind::Start, work).await
 }
 
 /// Refuses a guest that runs.
 pub(crate) async fn is_not_running(services: &Shared, name: &DomainName) -> Result<(), Failure> {
     match services.keeper.find(Key::Name(name.clone())).await? {
+        // A user's own of that name gives way.
+        Some(guest) if guest.claim().user.is_some() => Ok(()),
         Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
         None => Ok(()),
     }
@@ -76,11 +75,11 @@ pub(crate) async fn create(
 ) -> Outcome {
     let key = name.clone();
     let change = move |files: &Definitions| files.define_transient(&key, &xml);
-    let steps = Steps { progress: reins.progress, total: 3 };
+    let steps = Steps { progress: Some(reins.progress), total: 3 };
     let mut outcome = change_definitions(services.clone(), change, &steps).await;
     let written = services.definitions.is_transient(&name);
     if outcome == Outcome::Done {
-        outcome = services.systemd.start(&unit_of(&name), &reins.cancel).await;
+        outcome = services.systemd.start(&name, &reins.cancel).await;
     }
     if outcome == Outcome::Done {
         steps.done(3);
@@ -95,17 +94,19 @@ pub(crate) async fn create(
     outcome
 }
 
-/// The steps of a job.
-#[derive(Debug)]
+/// The steps of a job; by default nobody is told of them.
+#[derive(Debug, Default)]
 struct Steps {
-    progress: Arc<Progress>,
+    progress: Option<Arc<Progress>>,
     total: u64,
 }
 
 impl Steps {
     /// So many are done.
     fn done(&self, count: u64) {
-        self.progress.is(count, self.total);
+        if let Some(progress) = &self.progress {
+            progress.is(count, self.total);
+        }
     }
 }
 
@@ -114,7 +115,7 @@ pub(crate) async fn redefine<F>(services: Shared, change: F, reins: Reins) -> Ou
 where
     F: FnOnce(&Definitions) -> Result<(), DefinitionsFault> + Send + 'static,
 {
-    change_definitions(services, change, &Steps { progress: reins.progress, total: 2 }).await
+    change_definitions(services, change, &Steps { progress: Some(reins.progress), total: 2 }).await
 }
 
 /// The first two steps: the files, and systemd.
@@ -152,8 +153,13 @@ pub(crate) async fn command(guest: Arc<Guest>, command: &'static str, arguments:
 /// Ends a guest whether it agrees or not, also one whose QEMU does not answer.
 ///
 /// Its shim does it, so that the unit ends well and not as one that failed.
+///
+/// Of one that shares a unit, as a user's in a session, that unit's main process is another: QEMU itself is told.
 pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
-    signal(&guest, &systemd, QUIT).await
+    if !systemd.knows_unit_of(&guest) {
+        return command(guest, "quit", Value::Null).await;
+    }
+    signal(&guest, &systemd, Order::Quit).await
 }
 
 /// Has a guest shut down and be started anew, which is its shim's to do: who sees it shut down must not take that for
@@ -163,16 +169,16 @@ pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     if guest.monitor().socket().is_none() {
         return Err(AskFault::NoMonitor).into();
     }
-    signal(&guest, &systemd, nix::libc::SIGRTMIN() + REBOOT).await
+    signal(&guest, &systemd, Order::Reboot).await
 }
 
 /// Signals a guest's shim, by its unit: the daemon has no right to.
-async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
+async fn signal(guest: &Guest, systemd: &Systemd, order: Order) -> Outcome {
     if guest.unit().is_empty() {
         let pid = guest.leader().pid;
         return Outcome::Failed(format!("it lives in no unit; signal its process {pid} by hand"));
     }
-    match systemd.signal(guest.unit(), signal).await {
+    match systemd.signal(guest, order).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),
     }
@@ -181,7 +187,7 @@ async fn signal(guest: &Guest, systemd: &Systemd, signal: i32) -> Outcome {
 /// Begins to stop the unit of a guest that is a machine, which presses its power button first.
 pub(crate) async fn stop_unit(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     let unit = guest.leader().system_unit.as_deref().unwrap_or_default();
-    match systemd.stop(unit).await {
+    match systemd.stop(&guest).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{unit}: {words}")),
     }
@@ -248,7 +254,7 @@ async fn change_vcpus(guest: &Guest, count: u32, progress: &Arc<Progress>) -> Ou
         Ok(slots) => slots,
         Err(fault) => return Err(fault).into(),
     };
-    let steps = match crate::vcpus::steps(&slots, count) {
+    let steps = match qmp::vcpus::steps(&slots, count) {
         Ok(steps) => steps,
         Err(why) => return Outcome::Failed(why.to_string()),
     };

@@ -306,7 +306,7 @@ impl Disk {
                     backing::write_metadata_cache(self.metadata_cache, w);
                 });
                 self.source.write_of_disk(w);
-                self.source.write(w);
+                self.source.write(self.source.index, w);
                 self.source.backing.write(w);
                 self.geometry.write("geometry", w);
                 self.block_io.write("blockio", w);

@@ -134,6 +134,16 @@ impl Graphics {
         }
     }
 
+    /// Removes the password.
+    pub fn forget_password(&mut self) {
+        match self {
+            Self::Vnc(vnc) => vnc.password.passwd = None,
+            Self::Spice(spice) => spice.password.passwd = None,
+            Self::Rdp(rdp) => rdp.password.passwd = None,
+            Self::Sdl(_) | Self::Dbus(_) | Self::EglHeadless(_) => {}
+        }
+    }
+
     pub(crate) fn write(&self, writer: &mut Writer) {
         let element = writer.element("graphics").attribute("type", self.kind());
         match self {

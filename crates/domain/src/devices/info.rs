@@ -45,7 +45,7 @@ impl DeviceInfo {
         let alias: Option<Alias> = reader.child("alias").and_then(|alias| alias.value("name"));
         Self {
             // Other aliases are assigned at each start, so one that stands in the file says nothing.
-            alias: alias.filter(Alias::is_of_user),
+            alias: alias.filter(|alias| reader.of_running() || alias.is_of_user()),
             boot_order: boot.and_then(|boot| boot.number("order")),
             master_start_port: reader.child("master").and_then(|master| master.number("startport")),
             rom: reader.child("rom").map(|rom| Rom::parse(&rom)),

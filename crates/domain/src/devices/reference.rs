@@ -105,6 +105,42 @@ impl DeviceKind {
     ];
 }
 
+impl DeviceKind {
+    /// The name of the element.
+    #[must_use]
+    pub fn element(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Controller => "controller",
+            Self::Filesystem => "filesystem",
+            Self::Interface => "interface",
+            Self::Smartcard => "smartcard",
+            Self::Serial => "serial",
+            Self::Parallel => "parallel",
+            Self::Console => "console",
+            Self::Channel => "channel",
+            Self::Input => "input",
+            Self::Tpm => "tpm",
+            Self::Sound => "sound",
+            Self::Video => "video",
+            Self::Hostdev => "hostdev",
+            Self::Redirdev => "redirdev",
+            Self::Hub => "hub",
+            Self::Watchdog => "watchdog",
+            Self::MemBalloon => "memballoon",
+            Self::Rng => "rng",
+            Self::NvramDevice => "nvram",
+            Self::Panic => "panic",
+            Self::Shmem => "shmem",
+            Self::MemoryDevice => "memory",
+            Self::Iommu => "iommu",
+            Self::Vsock => "vsock",
+            Self::Crypto => "crypto",
+            Self::Pstore => "pstore",
+        }
+    }
+}
+
 impl Devices {
     /// How many devices of a kind there are.
     #[must_use]

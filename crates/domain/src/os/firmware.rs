@@ -187,7 +187,7 @@ impl Nvram {
             .optional("type", self.source.as_ref().map(|source| source.kind.source_type()))
             .optional("format", self.format);
         match (&self.source, &self.path) {
-            (Some(source), _) => element.children(|w| source.write(w)),
+            (Some(source), _) => element.children(|w| source.write(None, w)),
             (None, Some(path)) => element.text(path),
             (None, None) => element.empty_if_any(),
         }

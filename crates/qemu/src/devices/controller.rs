@@ -80,7 +80,8 @@ pub(crate) fn ccid_arguments(command: &mut Command<'_>) {
     }
 }
 
-fn arguments(command: &mut Command<'_>, controller: &Controller) {
+/// Adds a controller, if it is a device.
+pub(crate) fn arguments(command: &mut Command<'_>, controller: &Controller) {
     let kind = controller.controller_type();
     let on_board = Board::of_domain(command.domain).own_disks() == Some(kind);
     match controller.kind {

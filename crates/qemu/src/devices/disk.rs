@@ -1,7 +1,7 @@
 //! Disks: the device that the guest sees. What it lies on is in `disk/block.rs`.
 
 use domain::devices::{
-    Address, CacheMode, Disk, DiskBus, DriveAddress, EncryptionEngine, SourceKind, Tray,
+    Address, CacheMode, Disk, DiskBus, DiskSource, DriveAddress, EncryptionEngine, SourceKind, Tray,
 };
 use domain::{Domain, devices};
 
@@ -9,7 +9,9 @@ use crate::argv::Options;
 use crate::board::Board;
 use crate::command::Command;
 use crate::devices::{placed, raw_scsi};
+use crate::facts::HostFacts;
 use crate::json::Object;
+use crate::storage::StorageFacts;
 
 mod block;
 mod check;
@@ -22,6 +24,7 @@ mod source;
 pub use source::image_descriptor;
 
 pub(crate) use check::check;
+pub(crate) use frontend::is_removable;
 pub(crate) use nbdkit::serves as nbdkit_serves;
 pub(crate) use remote::firmware_storage;
 pub(crate) use source::{RESERVATIONS, managed_reservations};
@@ -89,28 +92,52 @@ pub(crate) fn assign_addresses(domain: &mut Domain) {
     }
 }
 
-/// Adds all disks: block nodes are numbered from the last disk to the first, but stand in order.
+/// Numbers the block nodes of disks, from the last disk to the first. Those that have numbers keep them, and others
+/// get numbers behind those.
+pub(crate) fn number(domain: &mut Domain, facts: &StorageFacts) {
+    let mut next = next_node(domain, facts);
+    let disks = domain.devices.disks.iter_mut().rev();
+    for disk in disks.filter(|disk| disk.source.index.is_none()) {
+        let layers = block::layers(facts, disk);
+        block::number(disk, next);
+        next += layers;
+    }
+}
+
+/// Gives a disk of a running guest the numbers that its images have there.
+pub(crate) fn keep_numbers(disk: &mut Disk, live: &DiskSource) {
+    match live.index {
+        Some(first) => block::number(disk, first),
+        None => disk.source.index = None,
+    }
+}
+
+/// Numbers the nodes of one disk of `wanted` anew, behind those of all disks of both domains.
+pub(crate) fn renumber(wanted: &mut Domain, live: &Domain, index: usize, facts: &HostFacts) {
+    let facts = &facts.storage;
+    let next = next_node(wanted, facts).max(next_node(live, facts));
+    block::number(&mut wanted.devices.disks[index], next);
+}
+
+/// The first number of block nodes behind those of all disks.
+fn next_node(domain: &Domain, facts: &StorageFacts) -> u32 {
+    let used = |disk: &Disk| Some(disk.source.index? + block::layers(facts, disk));
+    domain.devices.disks.iter().filter_map(used).max().unwrap_or(1)
+}
+
+/// Adds all disks.
 pub(crate) fn all_arguments(command: &mut Command<'_>) {
-    let disks = &command.domain.devices.disks;
-    let mut numbers: Vec<u32> = Vec::with_capacity(disks.len());
-    let mut next = 1;
-    for disk in disks.iter().rev() {
-        numbers.push(next);
-        next += block::layers(&command.facts.storage, disk);
-    }
     floppy_controller(command);
-    for (disk, number) in disks.iter().zip(numbers.into_iter().rev()) {
-        arguments(command, disk, number);
-    }
+    command.domain.devices.disks.iter().for_each(|disk| arguments(command, disk));
 }
 
 /// The number of the first block node behind those of all disks.
 pub(crate) fn first_free_node(command: &Command<'_>) -> u32 {
-    let disks = command.domain.devices.disks.iter();
-    1 + disks.map(|disk| block::layers(&command.facts.storage, disk)).sum::<u32>()
+    next_node(command.domain, &command.facts.storage)
 }
 
-fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
+/// Adds what a disk lies on, and the device.
+pub(crate) fn arguments(command: &mut Command<'_>, disk: &Disk) {
     if disk.transient {
         let what = "<transient/> is not supported yet by glassbox; remove it";
         command.refuse(&disk.place, what);
@@ -146,7 +173,7 @@ fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) {
     let device = if let Some(server) = server {
         frontend::vhost_user(command, disk, server)
     } else {
-        let node = block::arguments(command, disk, number);
+        let node = block::arguments(command, disk);
         let Some(device) = frontend::device(command, disk) else {
             let what = format!("bus '{}' is not supported yet by glassbox; use virtio", disk.bus());
             command.refuse(&disk.place, what);

@@ -1,5 +1,7 @@
 //! The ids of devices.
 
+use std::collections::BTreeSet;
+
 use domain::devices::{
     Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, InterfaceType,
     MemoryModel, ScsiModel,
@@ -8,8 +10,9 @@ use domain::{Alias, Domain};
 
 use crate::board::Board;
 
-/// Gives each device without an alias of the user's the one that libvirt would give it.
+/// Gives each device without an alias the one that libvirt would give it.
 pub(crate) fn assign(domain: &mut Domain) {
+    let mut taken = aliases(domain);
     // Interfaces and devices of the host count only those without an alias of the user's.
     let (mut nets, mut hostdevs) = (0.., 0..);
     for kind in DeviceKind::ALL {
@@ -22,11 +25,31 @@ pub(crate) fn assign(domain: &mut Domain) {
                 } else {
                     Some(name(domain, device))
                 };
+                let name = name.map(|name| free(name, &mut taken));
                 let alias: Option<Alias> = name.and_then(|name| name.parse().ok());
                 domain.devices.info_mut(device).alias = alias;
             }
         }
     }
+}
+
+/// The aliases that devices have: of the user's choice, or since the guest was started.
+fn aliases(domain: &Domain) -> BTreeSet<String> {
+    let devices = DeviceKind::ALL.into_iter().flat_map(|kind| domain.devices.all(kind));
+    let aliases = devices.filter_map(|device| domain.devices.info(device).alias.as_ref());
+    aliases.map(|alias| alias.as_str().to_owned()).collect()
+}
+
+/// The name; where a device of the running guest has it, with the first number at its end that is free.
+fn free(name: String, taken: &mut BTreeSet<String>) -> String {
+    if !taken.contains(&name) {
+        return name;
+    }
+    let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+    let mut names = (0u32..).map(|number| format!("{stem}{number}"));
+    let free = names.find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(free.clone());
+    free
 }
 
 /// Whether a device is one of the host, an interface perhaps.
@@ -46,7 +69,7 @@ fn name(domain: &Domain, device: DeviceRef) -> String {
         DeviceKind::Smartcard => format!("smartcard{index}"),
         DeviceKind::Serial => format!("serial{index}"),
         DeviceKind::Parallel => format!("parallel{index}"),
-        DeviceKind::Console => format!("console{index}"),
+        DeviceKind::Console => console(domain, index),
         DeviceKind::Channel => format!("channel{index}"),
         DeviceKind::Input => format!("input{index}"),
         DeviceKind::Tpm => format!("tpm{index}"),
@@ -66,6 +89,16 @@ fn name(domain: &Domain, device: DeviceRef) -> String {
         DeviceKind::Vsock => format!("vsock{index}"),
         DeviceKind::Crypto => format!("crypto{index}"),
         DeviceKind::Pstore => format!("pstore{index}"),
+    }
+}
+
+/// A console that is a serial port seen again is called as that.
+fn console(domain: &Domain, index: usize) -> String {
+    let devices = &domain.devices;
+    let is_port = index == 0 && devices.consoles[index].is_serial();
+    match devices.serials.first().filter(|_| is_port) {
+        Some(port) => port.info.alias().to_owned(),
+        None => format!("console{index}"),
     }
 }
 

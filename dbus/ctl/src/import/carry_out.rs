@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use definitions::{Existing, NewFile};
 
 use super::plan::{FileCopy, Plan};
+
+/// `S_ISGID` of inode(7).
+const SETGID: u32 = 0o2000;
 
 /// Copies the variables, writes the definition, and makes the entry of autostart.
 ///
@@ -19,7 +22,7 @@ pub(crate) fn carry_out(plan: &Plan, force: bool) -> Result<()> {
     if let Some(variables) = &plan.variables {
         copy_variables(variables, existing)?;
     }
-    let defined = put(&plan.definition.to, plan.text.as_bytes(), existing);
+    let defined = define(&plan.definition.to, plan.text.as_bytes(), existing);
     if defined.is_err()
         && existing == Existing::Kept
         && let Some(variables) = &plan.variables
@@ -34,14 +37,21 @@ pub(crate) fn carry_out(plan: &Plan, force: bool) -> Result<()> {
 fn copy_variables(variables: &FileCopy, existing: Existing) -> Result<()> {
     let told = || variables.from.display().to_string();
     let content = fs::read(&variables.from).with_context(told)?;
-    put(&variables.to, &content, existing)
+    make_parent(&variables.to)?;
+    put(&variables.to, &content, 0o600, existing)
 }
 
-/// Definitions may hold passwords and variables keys, so both are for their owner alone, as libvirt's are. The system's
-/// are root's: what opens them for a guest is root.
-fn put(path: &Path, content: &[u8], existing: Existing) -> Result<()> {
-    make_parent(path)?;
-    Ok(NewFile { path, content, mode: 0o600, existing }.put()?)
+/// Writes the definition. The system's directory gives its group, glassboxd, to what is made in it, and that reads it.
+fn define(path: &Path, content: &[u8], existing: Existing) -> Result<()> {
+    let parent = make_parent(path)?;
+    let is_of_group = fs::metadata(parent)?.mode() & SETGID != 0;
+    put(path, content, if is_of_group { 0o640 } else { 0o600 }, existing)
+}
+
+/// Definitions may hold passwords and variables keys, so both are for nobody else, as libvirt's are. The system's are
+/// root's: what opens them for a guest is root.
+fn put(path: &Path, content: &[u8], mode: u32, existing: Existing) -> Result<()> {
+    Ok(NewFile { path, content, mode, existing }.put()?)
 }
 
 /// Makes a link like libvirt's. Whatever has the name already counts as one, or says that the guest must not start.
@@ -54,7 +64,8 @@ fn start_at_boot(entry: &Path) -> Result<()> {
     }
 }
 
-fn make_parent(path: &Path) -> Result<()> {
+fn make_parent(path: &Path) -> Result<&Path> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent).with_context(|| parent.display().to_string())
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    Ok(parent)
 }

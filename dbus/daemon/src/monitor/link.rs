@@ -7,9 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+
+/// How many bytes are read at once.
+const AT_ONCE: usize = 4096;
 
 /// A connected monitor.
 #[derive(Debug)]
@@ -62,10 +65,11 @@ impl Link {
         self.unsent.push_back(Piece { bytes, sent: 0, fd });
     }
 
-    /// Sends what there is to send, and returns when something was read; 0 bytes mean the end.
+    /// Sends what there is to send, and returns when there are bytes to read; none mean the end.
     ///
-    /// Dropping the future loses nothing.
-    pub(crate) async fn turn(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// They stay in the socket until they are consumed, so a daemon that is killed before leaves them to the next one.
+    /// They end with a line where they can, and the next daemon begins with one. Dropping the future loses nothing.
+    pub(crate) async fn turn(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let interest = match self.unsent.is_empty() {
                 true => Interest::READABLE,
@@ -76,12 +80,25 @@ impl Link {
                 self.flush()?;
             }
             if ready.is_readable() || ready.is_read_closed() {
-                match self.socket.try_read(buffer) {
+                let all = ready.is_read_closed();
+                match self.socket.try_io(Interest::READABLE, || peek(&self.socket, all)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return result,
                 }
             }
         }
+    }
+
+    /// Takes bytes out of the socket that [`Self::turn`] gave.
+    pub(crate) fn consume(&self, length: usize) -> io::Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let mut buffer = [0; AT_ONCE];
+            let part = &mut buffer[..left.min(AT_ONCE)];
+            let (taken, _) = recv(self.socket.as_fd(), part, RecvFlags::DONTWAIT)?;
+            left = left.saturating_sub(taken.max(1));
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -96,6 +113,20 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// The bytes in the socket, up to the end of the last whole line; all of them when that is to be, or when the first line
+/// is longer than what is read at once.
+fn peek(socket: &UnixStream, all: bool) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; AT_ONCE];
+    let (length, _) = recv(socket.as_fd(), &mut buffer[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    let whole = buffer[..length].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+    let length = match whole {
+        Some(whole) => whole,
+        None if all || length == AT_ONCE || length == 0 => length,
+        None => return Err(io::ErrorKind::WouldBlock.into()),
+    };
+    Ok(buffer[..length].to_vec())
 }
 
 impl Piece {
@@ -137,10 +168,33 @@ mod tests {
                 theirs.write_all(b"answer").unwrap();
                 got
             });
-            let mut buffer = [0; 64];
-            assert_eq!(link.turn(&mut buffer).await.unwrap(), 6);
+            assert_eq!(link.turn().await.unwrap(), b"answer", "the other end is closed behind it");
             assert_eq!(other.join().unwrap(), [&long[..], b"end"].concat());
-            assert_eq!(link.turn(&mut buffer).await.unwrap(), 0, "the other end is closed");
+            link.consume(6).unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"");
+        });
+    }
+
+    #[test]
+    fn what_is_not_consumed_is_there_for_the_next_daemon() {
+        runtime().block_on(async {
+            let (ours, mut theirs) = Std::pair().unwrap();
+            let store = ours.try_clone().unwrap();
+            let mut link = Link::open(ours.into()).unwrap();
+            theirs.write_all(b"one\ntwo\nthr").unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"one\ntwo\n");
+            drop(link);
+            let mut link = Link::open(store.into()).unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"one\ntwo\n");
+            link.consume(8).unwrap();
+            // Half a line wakes nobody up, and stays.
+            let wait = tokio::time::timeout(std::time::Duration::from_millis(50), link.turn());
+            wait.await.unwrap_err();
+            theirs.write_all(b"ee\n").unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"three\n");
+            link.consume(6).unwrap();
+            theirs.write_all(&[b'x'; AT_ONCE + 1]).unwrap();
+            assert_eq!(link.turn().await.unwrap(), [b'x'; AT_ONCE], "a long line comes in parts");
         });
     }
 

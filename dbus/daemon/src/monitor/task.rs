@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use super::known::{Known, Question};
 use super::link::Link;
 use super::{Monitor, lock};
+use crate::allowance::Allowance;
 use crate::clock;
 use crate::happening::{Happening, Kind};
 use crate::herald::Subject;
+use crate::ring::Told;
 use crate::state::{State, WhyRunning};
 
 /// How long QEMU may owe an answer before it counts as not responding.
@@ -48,9 +50,9 @@ pub(super) async fn attend(
     mut orders: mpsc::Receiver<Order>,
     monitor: Arc<Monitor>,
     subject: Subject,
+    told: Arc<Told>,
 ) {
-    let mut talk = Talk::begin(&mut link, monitor, subject);
-    let mut buffer = vec![0; 4096];
+    let mut talk = Talk::begin(&mut link, monitor, subject, told);
     loop {
         let overdue = talk.overdue();
         let step = tokio::select! {
@@ -58,9 +60,9 @@ pub(super) async fn attend(
                 Some(order) => { talk.take(order, &mut link); Ok(()) }
                 None => return,
             },
-            read = link.turn(&mut buffer) => match read {
-                Ok(0) => Err(End::Closed),
-                Ok(length) => talk.receive(&buffer[..length], &mut link),
+            read = link.turn() => match read {
+                Ok(bytes) if bytes.is_empty() => Err(End::Closed),
+                Ok(bytes) => talk.receive(&bytes, &mut link),
                 Err(error) => Err(End::Broken(error)),
             },
             () = sleep_until(overdue) => { talk.fell_silent(); Ok(()) }
@@ -93,10 +95,16 @@ struct Talk {
     refreshed: Vec<oneshot::Sender<()>>,
     monitor: Arc<Monitor>,
     subject: Subject,
+    /// How many events are told of.
+    allowance: Allowance,
+    /// Whether the log says that there are too many.
+    floods: bool,
     /// Whether it was said that QEMU owes an answer for too long.
     silent: bool,
     /// When QEMU last answered.
     answered: Instant,
+    /// What the former daemon told, until what it read last is read again.
+    told: Arc<Told>,
 }
 
 /// A command that QEMU owes the answer to.
@@ -118,7 +126,7 @@ enum Whose {
 }
 
 impl Talk {
-    fn begin(link: &mut Link, monitor: Arc<Monitor>, subject: Subject) -> Self {
+    fn begin(link: &mut Link, monitor: Arc<Monitor>, subject: Subject, told: Arc<Told>) -> Self {
         // The former daemon's commands had smaller numbers, for its host ran less long.
         let session = Session::take_over(LONGEST_LINE, clock::boottime());
         let mut talk = Self {
@@ -126,8 +134,11 @@ impl Talk {
             refreshed: Vec::new(),
             monitor,
             subject,
+            allowance: Allowance::new(std::time::Instant::now()),
+            floods: false,
             silent: false,
             answered: Instant::now(),
+            told,
             session,
         };
         talk.await_answer(talk.session.last_command(), Whose::Negotiation);
@@ -186,6 +197,9 @@ impl Talk {
                 Message::Reply { id, result } => self.reply(id, result, link),
             }
         }
+        // What is told is in the ring, and need not be read again, whatever becomes of this daemon.
+        link.consume(bytes.len()).map_err(End::Broken)?;
+        self.told = Arc::default();
         self.subject.changed(&self.monitor);
         Ok(())
     }
@@ -197,6 +211,29 @@ impl Talk {
         }
         let state = self.monitor.face().state;
         if let Some(what) = Happening::of(&event.name, &event.data, state) {
+            let digest = self.subject.digest(event);
+            if !self.told.has(digest) && self.may_tell() {
+                self.subject.qemu_said(event, what, digest);
+            }
+        }
+    }
+
+    /// Whether one more event of QEMU's is told; it is not when there are too many.
+    fn may_tell(&mut self) -> bool {
+        if self.allowance.take(std::time::Instant::now()) {
+            return true;
+        }
+        if !self.floods {
+            tracing::warn!("{} has too many events; some are not told", self.subject);
+        }
+        self.floods = true;
+        self.subject.too_much_happened();
+        false
+    }
+
+    /// Tells of an event of QEMU's, if there are not too many.
+    fn tell(&mut self, what: Happening) {
+        if self.may_tell() {
             self.subject.happened(what);
         }
     }
@@ -207,7 +244,7 @@ impl Talk {
         let open = event.data.get("open").and_then(Value::as_bool) == Some(true);
         // One that opens and closes without pause must not make the list of what is asked grow.
         if !self.session.is_in_step() || self.unanswered.len() >= MOST_UNANSWERED {
-            return self.subject.happened(Happening::of_channel(&alias, None, open));
+            return self.tell(Happening::of_channel(&alias, None, open));
         }
         let device = format!("/machine/peripheral/{alias}");
         let id = self.session.execute("qom-get", json!({ "path": device, "property": "name" }));
@@ -224,7 +261,7 @@ impl Talk {
             Whose::Caller(reply) => drop(reply.send(result)),
             Whose::Channel { alias, open } => {
                 let name = result.as_ref().ok().and_then(Value::as_str);
-                self.subject.happened(Happening::of_channel(&alias, name, open));
+                self.tell(Happening::of_channel(&alias, name, open));
             }
             // An error says that the former daemon negotiated already.
             Whose::Negotiation => self.ask_all(link),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbus_api::opening::Port;
+use domain::DeviceEdit;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use zbus::message::Header;
@@ -20,7 +21,8 @@ use crate::monitor::{Face, Figure};
 use crate::runner::{Begun, Reins};
 use crate::services::Shared;
 use crate::systemd::unit_of;
-use crate::work;
+use crate::work::devices::{self, Impact};
+use crate::{live, work};
 
 /// How long the service manager may take to tell what it counts.
 const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
@@ -131,6 +133,65 @@ impl Domain {
         let runner = &self.services.runner;
         let job = runner.begin_plainly(guest.name(), JobKind::Screenshot, work).await?;
         Ok((job, OwnedFd::from(read)))
+    }
+
+    /// Adds a device to the guest, its definition or both, by `flags`: 1 and 2.
+    #[zbus(out_args("job"))]
+    async fn attach_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::AttachDevice, DeviceEdit::Attach, xml, flags).await
+    }
+
+    /// Takes a device from the guest, its definition or both.
+    #[zbus(out_args("job"))]
+    async fn detach_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::DetachDevice, DeviceEdit::Detach, xml, flags).await
+    }
+
+    /// Changes what can be changed of a device: the medium of a drive, the cable of an interface.
+    #[zbus(out_args("job"))]
+    async fn update_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        self.change_device(&header, JobKind::UpdateDevice, DeviceEdit::Update, xml, flags).await
+    }
+
+    /// The guest as it runs, or as its file defines it.
+    #[zbus(name = "GetXML", out_args("xml"))]
+    async fn get_xml(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        live: bool,
+    ) -> Result<String, Failure> {
+        let name = self.standing.name();
+        if !live {
+            // As GetDefinition, with passwords and all.
+            self.services.authority.admit(&header, None).await?;
+            let text = self.services.definitions.read(name);
+            return text.map_err(|fault| Failure::Failed(fault.to_string()));
+        }
+        let guest = self.guest()?;
+        let text = self.services.live.read(name);
+        let text = text.map_err(|error| {
+            Failure::Failed(format!("there is no live definition of guest '{name}': {error}"))
+        })?;
+        let admitted = self.services.authority.admit(&header, Some(&guest)).await;
+        let shown = live::shown(&text, self.face(), admitted.is_ok());
+        shown.ok_or_else(|| {
+            Failure::Failed(format!("the live definition of guest '{name}' cannot be read"))
+        })
     }
 
     /// Has QEMU carry out a command of its own; `arguments` is a JSON object or "", and so is the answer a JSON value.
@@ -343,6 +404,24 @@ impl Domain {
         let guest = self.guest()?;
         self.services.authority.admit(header, Some(&guest)).await?;
         self.services.runner.begin(guest.name(), kind, work).await
+    }
+
+    /// Begins a job that changes a device.
+    async fn change_device(
+        &self,
+        header: &Header<'_>,
+        kind: JobKind,
+        how: DeviceEdit,
+        xml: &str,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
+        let guest = self.guest()?;
+        let impact = Impact::try_from(flags).map_err(|fault| Failure::argument("flags", &fault))?;
+        // That the guest runs as the caller is not enough: root opens what the device names.
+        self.services.authority.admit(header, None).await?;
+        let work =
+            devices::change(self.services.clone(), guest.clone(), xml.to_owned(), how, impact);
+        self.services.runner.begin(guest.name(), kind, |_| work).await
     }
 
     /// Begins a job that is one command of QEMU's.

@@ -4,6 +4,7 @@ use zbus::interface;
 use zbus::message::Header;
 
 use crate::failure::Failure;
+use crate::keeper::Key;
 use crate::runner::RunningJob;
 use crate::services::Shared;
 
@@ -20,8 +21,10 @@ pub(crate) struct JobObject {
 impl JobObject {
     /// Cancels the job; `JobRemoved` tells when it is over, and how.
     async fn cancel(&self, #[zbus(header)] header: Header<'_>) -> Result<(), Failure> {
-        self.services.authority.admit(&header, None).await?;
         let job = &self.running.job;
+        // Who manages the guest; of one that is being started that is who may start guests.
+        let guest = self.services.keeper.find(Key::Name(job.domain.clone())).await?;
+        self.services.authority.admit(&header, guest.as_deref()).await?;
         if !job.kind.is_cancelable() {
             let text = format!("job {}: a {} cannot be canceled", job.id, job.kind);
             return Err(Failure::NotCancelable(text));

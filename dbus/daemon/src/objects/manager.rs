@@ -162,6 +162,7 @@ impl Manager {
             | DefinitionsFault::Masked { .. }
             | DefinitionsFault::Defined { .. }
             | DefinitionsFault::Elsewhere { .. }
+            | DefinitionsFault::Unreadable(_)
             | DefinitionsFault::File { .. } => Failure::Failed(fault.to_string()),
         })
     }
@@ -180,8 +181,7 @@ impl Manager {
     /// The events after the one with this number, and whether others are lost between.
     #[zbus(out_args("gap", "events"))]
     async fn events_since(&self, sequence: u64) -> (bool, Vec<EventRow>) {
-        let ring = self.0.herald.ring();
-        let since = ring.since(sequence);
+        let since = self.0.herald.ring().since(sequence);
         (since.gap, since.events.into_iter().map(event_row).collect())
     }
 

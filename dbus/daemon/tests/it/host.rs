@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut};
+use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -22,6 +22,7 @@ use zbus::{Connection, DBusError, Fd, OwnedObjectPath, OwnedVariant};
 
 pub(crate) const ROOT: &str = "/org/glassbox/Glassbox1";
 pub(crate) const NAME: &str = "org.glassbox.Glassbox1";
+pub(crate) const BROKER: &str = "org.glassbox.Broker1";
 pub(crate) const REGISTRY: &str = "org.glassbox.Glassbox1.Registry";
 pub(crate) const MANAGER: &str = "org.glassbox.Glassbox1.Manager";
 pub(crate) const DOMAIN: &str = "org.glassbox.Glassbox1.Domain";
@@ -32,6 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The host; all of it goes away when it is dropped.
 pub(crate) struct Host {
     pub(crate) daemon: Option<Child>,
+    broker: Option<Child>,
     bus: Child,
     address: String,
     /// The stand-in for the service manager.
@@ -61,11 +63,21 @@ impl Host {
         let mut address = String::new();
         BufReader::new(bus.stdout.take().unwrap()).read_line(&mut address).unwrap();
         let manager = ServiceManager::start(&directory.path().join("notify"));
-        Self { daemon: None, bus, address: address.trim().to_owned(), manager, directory }
+        Self {
+            daemon: None,
+            broker: None,
+            bus,
+            address: address.trim().to_owned(),
+            manager,
+            directory,
+        }
     }
 
-    /// Starts the daemon with these options, and waits for its READY=1.
+    /// Starts the daemon with these options, and waits for its READY=1. One of the system has a broker.
     pub(crate) fn start_daemon(&mut self, options: &[&str]) {
+        if !options.contains(&"--user") {
+            self.start_broker();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_glassboxd"));
         command.arg("--registry").arg(self.socket());
         self.spawn(command, options);
@@ -102,9 +114,29 @@ impl Host {
         self.spawn(command, &["--user"]);
     }
 
+    /// Starts the broker, for root, and waits until it is on the bus.
+    fn start_broker(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glassbox-broker"));
+        command.arg("root").env("DBUS_SYSTEM_BUS_ADDRESS", &self.address);
+        self.broker = Some(command.stderr(self.log_file()).spawn().unwrap());
+        let start = Instant::now();
+        run(async {
+            let bus = self.bus().await;
+            let names = zbus::fdo::DBusProxy::new(&bus).await.unwrap();
+            while !names.name_has_owner(BROKER.try_into().unwrap()).await.unwrap() {
+                assert!(start.elapsed() < PATIENCE, "{}", self.log());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+
+    fn log_file(&self) -> File {
+        let path = self.directory.path().join("log");
+        File::options().create(true).append(true).open(path).unwrap()
+    }
+
     fn spawn(&mut self, mut command: Command, options: &[&str]) {
         let directory = self.directory.path();
-        let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let daemon = command
             .args(options)
             .arg("--verbose")
@@ -113,7 +145,7 @@ impl Host {
             .env("NOTIFY_SOCKET", directory.join("notify"))
             .env("XDG_CONFIG_HOME", directory.join("config"))
             .env("XDG_RUNTIME_DIR", directory.join("run"))
-            .stderr(log)
+            .stderr(self.log_file())
             .spawn();
         self.daemon = Some(daemon.unwrap());
         if self.manager.ready.recv_timeout(PATIENCE).is_err() {
@@ -216,6 +248,14 @@ impl ServiceManager {
         }
     }
 
+    /// Puts a file with other content in the place of what is stored under this name.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) {
+        self.stored.lock().unwrap().retain(|(stored, _)| stored != name);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        self.store(name, file.into());
+    }
+
     /// Puts something in the store.
     pub(crate) fn store(&self, name: &str, fd: OwnedFd) {
         self.stored.lock().unwrap().push((name.to_owned(), fd));
@@ -239,7 +279,7 @@ fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for child in self.daemon.iter_mut().chain([&mut self.bus]) {
+        for child in self.daemon.iter_mut().chain(&mut self.broker).chain([&mut self.bus]) {
             child.kill().unwrap();
             child.wait().unwrap();
         }

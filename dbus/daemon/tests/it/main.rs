@@ -5,9 +5,11 @@
 
 mod defined;
 mod host;
+mod load;
 mod machined;
 mod manage;
 mod ports;
 mod qemu;
 mod registry;
 mod restart;
+mod strangers;

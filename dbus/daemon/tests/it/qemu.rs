@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::StandInQemu;
 
 /// A stand-in QEMU, with a thread that answers until its other end is closed.
 pub(crate) struct StandIn {
@@ -19,24 +20,18 @@ pub(crate) struct StandIn {
 
 #[derive(Default)]
 struct State {
-    negotiated: bool,
     hangs: bool,
-    status: &'static str,
+    qemu: StandInQemu,
     commands: Vec<String>,
-    /// What the balloon leaves the guest, and what it was told to leave it; it moves each time that somebody looks.
-    balloon: Option<(u64, u64)>,
-    cpus: usize,
 }
 
 impl StandIn {
     /// A QEMU whose guest runs, which greets as one that was just started.
     pub(crate) fn running() -> Self {
         let (socket, handed) = UnixStream::pair().unwrap();
-        let state = Arc::new(Mutex::new(State { status: "running", ..State::default() }));
+        let state = Arc::<Mutex<State>>::default();
         let stand_in = Self { socket, state, handed };
-        stand_in.say(
-            &json!({ "QMP": { "version": { "qemu": { "major": 10, "minor": 0, "micro": 0 } } } }),
-        );
+        stand_in.say(&StandInQemu::greeting());
         let (socket, state) = (stand_in.socket.try_clone().unwrap(), stand_in.state.clone());
         std::thread::spawn(move || serve(socket, &state));
         stand_in
@@ -51,6 +46,14 @@ impl StandIn {
     /// Sends bytes as they are.
     pub(crate) fn send(&self, bytes: &[u8]) {
         (&self.socket).write_all(bytes).unwrap();
+    }
+
+    /// Sends as much of the bytes as is taken before the other end gives up, which this one does not see.
+    pub(crate) fn try_send(&self, bytes: &[u8]) {
+        self.socket.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        // That is the way it fails, if it does.
+        let _ = (&self.socket).write_all(bytes);
+        self.socket.set_write_timeout(None).unwrap();
     }
 
     /// Sends a message.
@@ -99,72 +102,12 @@ fn serve(socket: UnixStream, state: &Mutex<State>) {
             );
         }
         let command: Value = serde_json::from_slice(&line[bad..]).unwrap();
-        answers.push_str(&format!("{}\r\n", answer(&command, &mut state.lock().unwrap())));
+        let mut state = state.lock().unwrap();
+        state.commands.push(command["execute"].as_str().unwrap().to_owned());
+        answers.push_str(&format!("{}\r\n", state.qemu.answer(&command)));
+        drop(state);
         if writer.write_all(answers.as_bytes()).is_err() {
             return;
         }
     }
-}
-
-fn answer(command: &Value, state: &mut State) -> Value {
-    let id = &command["id"];
-    let name = command["execute"].as_str().unwrap();
-    state.commands.push(name.to_owned());
-    let returned = match name {
-        "qmp_capabilities" if state.negotiated => {
-            return refusal(id, "CommandNotFound", "negotiated");
-        }
-        "qmp_capabilities" => {
-            state.negotiated = true;
-            json!({})
-        }
-        "query-status" => json!({ "status": state.status }),
-        "query-cpus-fast" => json!([{}, {}]),
-        "query-hotpluggable-cpus" => hotpluggable(state.cpus),
-        "device_add" => {
-            state.cpus += 1;
-            json!({})
-        }
-        "balloon" => {
-            let wanted = command["arguments"]["value"].as_u64().unwrap();
-            state.balloon = Some((1 << 20, wanted));
-            json!({})
-        }
-        "query-balloon" if state.balloon.is_some() => {
-            let (now, wanted) = state.balloon.unwrap();
-            let next = now - (now - wanted).min(1 << 18);
-            state.balloon = Some((next, wanted));
-            json!({ "actual": next })
-        }
-        "query-memory-size-summary" => json!({ "base-memory": 1 << 20 }),
-        "query-blockstats" => json!([]),
-        "stop" => {
-            state.status = "paused";
-            json!({})
-        }
-        "cont" => {
-            state.status = "running";
-            json!({})
-        }
-        "system_reset" => json!({}),
-        "qom-get" => json!("org.qemu.guest_agent.0"),
-        _ => return refusal(id, "GenericError", "the stand-in does not know it"),
-    };
-    json!({ "return": returned, "id": id })
-}
-
-/// Four slots for CPUs, the last one first as QEMU lists them, of which so many beside the first are used.
-fn hotpluggable(used: usize) -> Value {
-    let slot = |number: usize| {
-        let mut slot = json!({ "type": "max-x86_64-cpu", "props": { "socket-id": number } });
-        if number <= used {
-            slot["qom-path"] = json!(format!("/machine/peripheral/vcpu{number}"));
-        }
-        slot
-    };
-    (0..4).rev().map(slot).collect()
-}
-
-fn refusal(id: &Value, class: &str, desc: &str) -> Value {
-    json!({ "error": { "class": class, "desc": desc }, "id": id })
 }

@@ -16,7 +16,7 @@ use crate::host::{
 };
 
 pub(crate) const CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
-const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
+pub(crate) const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 
 pub(crate) type Row = (String, String, u32, String, OwnedObjectPath);
 

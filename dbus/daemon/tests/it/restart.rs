@@ -1,6 +1,7 @@
 //! A daemon that dies loses no claim, for the service manager keeps what makes one.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -8,13 +9,14 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::host::{Host, PATIENCE, end, lifeline, pidfd, register, register_with, run, uuid};
+use crate::manage::{Guest, events_since};
 use crate::registry::{CLAIMED, list, property, wait_until_empty};
 
-/// The names in the store of the claims on these UUIDs.
-fn names(numbers: &[u32]) -> Vec<String> {
+/// The names in the store with claims on these UUIDs.
+pub(crate) fn names(numbers: &[u32]) -> Vec<String> {
     let parts = ["leader", "lifeline", "record"];
     let name = |number| parts.map(|part| format!("claim-{}-{part}", uuid(number)));
-    numbers.iter().copied().flat_map(name).collect()
+    numbers.iter().copied().flat_map(name).chain(["events".to_owned()]).collect()
 }
 
 /// Whether a guest would see its lifeline closed.
@@ -53,7 +55,7 @@ fn a_killed_daemon_loses_no_claim() {
         end(&db.0);
         wait_until_empty(&bus).await;
     });
-    host.manager.wait_for_stored(&[]);
+    host.manager.wait_for_stored(&names(&[]));
 }
 
 #[test]
@@ -135,12 +137,103 @@ fn what_is_not_known_in_the_store_is_dropped() {
         host.manager.store(&format!("claim-{}-{part}", uuid(2)), file());
     }
     host.restart_daemon(None);
-    host.manager.wait_for_stored(&[]);
+    host.manager.wait_for_stored(&names(&[]));
     assert_eq!(run(async { list(&host.bus().await).await.len() }), 0);
     assert!(is_closed(&kept), "the shim learns that it has to register again");
     for why in ["it has no record", "the record is malformed"] {
         assert!(host.log().contains(why), "{}", host.log());
     }
+}
+
+/// What the store had of guests when these versions were the last.
+const KEPT: [&[u8]; 3] = [
+    include_bytes!("kept/record-1.json"),
+    include_bytes!("kept/record-2.json"),
+    include_bytes!("kept/record-3.json"),
+];
+
+#[test]
+fn what_older_daemons_kept_is_read() {
+    let mut host = Host::without_daemon();
+    let mut lifelines = Vec::new();
+    let file = |content: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        OwnedFd::from(file)
+    };
+    for (number, record) in (1..).zip(KEPT) {
+        let (kept, handed) = lifeline();
+        let claim = |part| format!("claim-{}-{part}", uuid(number));
+        host.manager.store(&claim("lifeline"), handed);
+        host.manager.store(&claim("leader"), pidfd());
+        host.manager.store(&claim("record"), file(record));
+        lifelines.push(kept);
+    }
+    host.manager.store("events", file(include_bytes!("kept/events-1")));
+    host.restart_daemon(None);
+    run(async {
+        let bus = host.bus().await;
+        let mut names: Vec<_> = list(&bus).await.into_iter().map(|row| row.0).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["passing", "web", "wired"]);
+        let (gap, events) = events_since(&bus, FIRST_EVENT - 1).await;
+        let words: Vec<_> = events.iter().map(|event| (event.0, &*event.4)).collect();
+        let expected = [(0, "started"), (1, "suspended"), (2, "resumed")];
+        assert_eq!(
+            (gap, words),
+            (false, expected.map(|(at, word)| (FIRST_EVENT + at, word)).to_vec())
+        );
+    });
+    // They are in the store as they were, for the next one.
+    host.manager.wait_for_stored(&names(&[1, 2, 3]));
+}
+
+/// The number of the first event in kept/events-1.
+const FIRST_EVENT: u64 = 2048 * 1_000_000_000;
+
+#[test]
+fn what_a_newer_daemon_kept_is_not_lost() {
+    let mut host = Host::start();
+    let (web, last) = run(async {
+        let bus = host.bus().await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "Responding", true).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        (web, events_since(&bus, 0).await.1.last().unwrap().0)
+    });
+    host.manager.wait_for_stored(&names_with_monitor(1));
+    host.kill_daemon();
+    // Its record and its events are written anew, as a version that is still to come would.
+    for (name, content) in [
+        (format!("claim-{}-record", uuid(1)), &br#"{"version":5,"hostname":"web"}"#[..]),
+        ("events".to_owned(), b"glassbox events, version 2, after 7\n"),
+    ] {
+        host.manager.replace(&name, content);
+    }
+    host.restart_daemon(None);
+    for line in [
+        "the record has version 5, this daemon knows 1 to 4",
+        "begin with \"glassbox events, version 2",
+    ] {
+        assert!(host.log().contains(line), "{}", host.log());
+    }
+    assert!(is_closed(&web.lifeline), "the shim learns that it has to register again");
+    run(async {
+        let bus = host.bus().await;
+        assert!(events_since(&bus, last).await.0, "a gap is said");
+        // As the shim does, which keeps the monitor for that.
+        let web = web.again(&host, "web", 1).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        assert_eq!(list(&bus).await.len(), 1);
+        host.manager.wait_for_stored(&names_with_monitor(1));
+    });
+}
+
+fn names_with_monitor(number: u32) -> Vec<String> {
+    let mut names = names(&[number]);
+    names.push(format!("claim-{}-monitor", uuid(number)));
+    names.sort_unstable();
+    names
 }
 
 #[test]

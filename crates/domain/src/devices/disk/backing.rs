@@ -69,11 +69,12 @@ impl BackingImage {
 
     pub(super) fn write(&self, name: &'static str, writer: &mut Writer) {
         let kind = self.source.kind.source_type();
-        writer.element(name).attribute("type", kind).children(|w| {
+        let element = writer.element(name).attribute("type", kind);
+        element.optional("index", self.source.index).children(|w| {
             w.element("format").attribute("type", self.format).children(|w| {
                 write_metadata_cache(self.metadata_cache, w);
             });
-            self.source.write(w);
+            self.source.write(None, w);
             self.source.backing.write(w);
         });
     }

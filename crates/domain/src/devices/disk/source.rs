@@ -279,6 +279,8 @@ pub struct DiskSource {
     pub place: Place,
     /// What it is.
     pub kind: SourceKind,
+    /// The number of its block node in a running guest.
+    pub index: Option<u32>,
     /// The group of descriptors through which it is opened.
     pub fd_group: Option<String>,
     /// What happens when it is missing.
@@ -317,6 +319,7 @@ impl DiskSource {
         let mut this = Self {
             place: source.as_ref().map_or_else(|| owner.place(), Reader::place),
             kind,
+            index: owner.of_running().then(|| owner.number("index")).flatten(),
             fd_group: None,
             startup_policy: None,
             labels: Vec::new(),
@@ -335,6 +338,9 @@ impl DiskSource {
     }
 
     fn read_shared(&mut self, source: &Reader<'_>) {
+        if source.of_running() {
+            self.index = source.number("index").or(self.index);
+        }
         let _ = source.attribute("index"); // The number of the last run.
         self.fd_group = source.string("fdgroup");
         self.startup_policy = source.keyword("startupPolicy");
@@ -402,8 +408,8 @@ impl DiskSource {
         }
     }
 
-    /// Writes `<source>`.
-    pub(crate) fn write(&self, writer: &mut Writer) {
+    /// Writes `<source>`; the number of an image below the disk's own stands in the element around it.
+    pub(crate) fn write(&self, index: Option<u32>, writer: &mut Writer) {
         let element = writer.element("source");
         let element = match &self.kind {
             SourceKind::File(path) => element.optional("file", path.as_ref()),
@@ -426,6 +432,7 @@ impl DiskSource {
         element
             .optional("fdgroup", self.fd_group.as_ref())
             .optional("startupPolicy", self.startup_policy)
+            .optional("index", index)
             .children_if_any(|w| self.write_children(w));
     }
 

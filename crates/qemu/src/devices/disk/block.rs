@@ -127,8 +127,25 @@ fn images(disk: &Disk) -> usize {
     disk.source.chain().map(|source| 1 + usize::from(source.data.is_some())).sum()
 }
 
+/// Numbers the images of a disk from this number on: its own, that of its data, those below.
+pub(super) fn number(disk: &mut Disk, first: u32) {
+    let mut numbers = first..;
+    let mut source = Some(&mut disk.source);
+    while let Some(this) = source {
+        this.index = numbers.next();
+        if let Some(data) = &mut this.data {
+            data.source.index = numbers.next();
+        }
+        source = match &mut this.backing {
+            Backing::Image(image) => Some(&mut image.source),
+            Backing::Unknown | Backing::End => None,
+        };
+    }
+}
+
 /// Adds the nodes of a disk; the result is the name of the top one, none for an empty drive.
-pub(super) fn arguments(command: &mut Command<'_>, disk: &Disk, number: u32) -> Option<String> {
+pub(super) fn arguments(command: &mut Command<'_>, disk: &Disk) -> Option<String> {
+    let number = disk.source.index.unwrap_or_default();
     if disk.source.is_empty() || command.facts.storage.drops(disk) {
         return None;
     }

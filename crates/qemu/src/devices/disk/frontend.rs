@@ -15,7 +15,7 @@ use crate::json::Object;
 use super::{block, drive};
 
 /// Whether a disk's medium can be taken out.
-pub(super) fn is_removable(disk: &Disk) -> bool {
+pub(crate) fn is_removable(disk: &Disk) -> bool {
     matches!(disk.device(), DiskDevice::Cdrom | DiskDevice::Floppy)
 }
 

@@ -175,9 +175,12 @@ fn queues(command: &mut Command<'_>, interface: &Interface, tap: impl Fn(u16) ->
 
 /// A netdev of tap descriptors, and the kernel's help if the device is one of virtio.
 fn tap_queues(command: &mut Command<'_>, interface: &Interface, taps: &[i32]) -> Object {
-    let netdev = descriptors(Object::new("type", "tap"), ("fd", "fds"), taps);
+    let netdev = descriptors(command, Object::new("type", "tap"), ("fd", "fds"), taps);
     let netdev = match vhost(command, interface) {
-        Some(fds) => descriptors(netdev.set("vhost", true), ("vhostfd", "vhostfds"), &fds),
+        Some(fds) => {
+            let netdev = netdev.set("vhost", true);
+            descriptors(command, netdev, ("vhostfd", "vhostfds"), &fds)
+        }
         None => netdev,
     };
     netdev.some("sndbuf", interface.send_buffer)
@@ -203,8 +206,13 @@ fn vhost(command: &mut Command<'_>, interface: &Interface) -> Option<Vec<i32>> {
 }
 
 /// One descriptor, or several with colons between.
-fn descriptors(netdev: Object, keys: (&'static str, &'static str), fds: &[i32]) -> Object {
-    let text: Vec<String> = fds.iter().map(ToString::to_string).collect();
+fn descriptors(
+    command: &Command<'_>,
+    netdev: Object,
+    keys: (&'static str, &'static str),
+    fds: &[i32],
+) -> Object {
+    let text: Vec<String> = fds.iter().map(|fd| command.fd_word(*fd)).collect();
     netdev.set(if fds.len() == 1 { keys.0 } else { keys.1 }, text.join(":"))
 }
 

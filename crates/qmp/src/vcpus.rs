@@ -1,19 +1,19 @@
-//! Which CPUs to add or to take away, by what QEMU has slots for. Pure.
+//! Which CPUs to add or to take away, by what QEMU has slots for.
 
 use serde_json::{Value, json};
 
 /// One command of QEMU's.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Step {
+pub struct Step {
     /// `device_add` or `device_del`.
-    pub(crate) command: &'static str,
+    pub command: &'static str,
     /// Its arguments.
-    pub(crate) arguments: Value,
+    pub arguments: Value,
 }
 
 /// A number of CPUs that a guest cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum VcpusFault {
+pub enum VcpusFault {
     /// There are not so many.
     #[error("it can have 1 to {most} CPUs while it runs; a definition gives more by <vcpu>")]
     Range {
@@ -33,7 +33,7 @@ pub(crate) enum VcpusFault {
 ///
 /// # Errors
 /// [`VcpusFault`] when no steps lead there.
-pub(crate) fn steps(slots: &Value, count: u32) -> Result<Vec<Step>, VcpusFault> {
+pub fn steps(slots: &Value, count: u32) -> Result<Vec<Step>, VcpusFault> {
     // QEMU lists the last slot first.
     let slots: Vec<&Value> = slots.as_array().into_iter().flatten().rev().collect();
     let used = slots.iter().filter(|slot| slot.get("qom-path").is_some()).count();

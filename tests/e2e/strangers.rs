@@ -1,0 +1,172 @@
+//! Users without privilege: each registers and manages guests of its own with the system's daemon, and none of another's.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::{Definition, Host, Output, PATIENCE, Root};
+
+use crate::manage::{DOMAIN, MANAGER, METHODS, ROOT, as_user, call, events_since, property, text};
+
+tests::on_root!(bookworm, Bookworm, users_have_their_own_guests_and_no_others);
+tests::on_root!(
+    trixie,
+    Trixie,
+    users_have_their_own_guests_and_no_others,
+    the_system_s_guests_come_first
+);
+
+const JOB: &str = "org.glassbox.Glassbox1.Job";
+
+fn users_have_their_own_guests_and_no_others(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    host.add_user("alice")?;
+    host.sh("useradd bob")?;
+    let mine = its_own("alice", "mine")?;
+    start(&host, "alice", &mine)?;
+    let path = text(&call(&host, ROOT, MANAGER, "GetDomain", &["s", "mine"])?)?;
+    host.wait_for("the guest to run", PATIENCE, || {
+        property(&host, &path, "Reason").is_ok_and(|reason| reason == "booted")
+    })?;
+    assert!(host.machine("mine").is_err(), "machinectl terminate would stop all that alice has");
+
+    for (method, words) in METHODS {
+        refused(&as_user(&host, "bob", &path, DOMAIN, method, words)?, method, "guest 'mine'")?;
+    }
+    jobs_are_canceled_by_who_manages_the_guest(&host, &path)?;
+    for (method, words) in METHODS {
+        let words = if method == "MonitorCommand" { &["ss", "query-name", ""] } else { words };
+        // Its last job may still be running.
+        let done = || as_user(&host, "alice", &path, DOMAIN, method, words);
+        if method == "Destroy" || method == "Reboot" {
+            continue;
+        }
+        host.wait_for(method, PATIENCE, || done().is_ok_and(|answer| answer.status == 0))?;
+    }
+    for (method, words) in [
+        ("StartDomain", &["s", "db"][..]),
+        ("Create", &["s", "<domain/>"]),
+        ("Define", &["s", "<domain/>"]),
+        ("Undefine", &["s", "mine"]),
+        ("SetAutostart", &["sb", "mine", "true"]),
+        ("GetDefinition", &["s", "mine"]),
+    ] {
+        let answer = as_user(&host, "alice", ROOT, MANAGER, method, words)?;
+        refused(&answer, method, "guests")?;
+    }
+    for (method, words) in [
+        ("ListDomains", &[][..]),
+        ("GetDomain", &["s", "mine"]),
+        ("GetDomainByUUID", &["s", &mine.uuid()]),
+        ("ListDefined", &[]),
+        ("ListJobs", &[]),
+        ("EventsSince", &["t", "0"]),
+        ("GetHostInformation", &[]),
+    ] {
+        as_user(&host, "bob", ROOT, MANAGER, method, words)?
+            .success()
+            .context("reading is free")?;
+    }
+    ends_as_its_owner_wants(&host, &path)
+}
+
+/// Alice's guest in her session has no unit that the system's manager could signal; it ends by its monitor.
+fn ends_as_its_owner_wants(host: &Host, path: &str) -> Result<()> {
+    host.wait_for("Destroy", PATIENCE, || {
+        as_user(host, "alice", path, DOMAIN, "Destroy", &[]).is_ok_and(|answer| answer.status == 0)
+    })?;
+    host.wait_for("the guest to end", PATIENCE, || {
+        call(host, ROOT, MANAGER, "GetDomain", &["s", "mine"]).is_err()
+    })?;
+    let (_, events) = events_since(host, 0)?;
+    ensure!(events.iter().any(|event| event == "lifecycle stopped"), "{events:?}");
+    Ok(())
+}
+
+/// The job hangs as its QEMU does.
+fn jobs_are_canceled_by_who_manages_the_guest(host: &Host, path: &str) -> Result<()> {
+    let qemu = host.sh("pgrep --uid alice qemu-system")?.stdout.trim().to_owned();
+    host.sh(&format!("kill -STOP {qemu}"))?;
+    let begun = as_user(host, "alice", path, DOMAIN, "Suspend", &[])?.success()?.stdout;
+    let job = text(&serde_json::from_str::<Value>(&begun)?["data"])?;
+    let answer = as_user(host, "bob", &job, JOB, "Cancel", &[])?;
+    refused(&answer, "Cancel", "guest 'mine'")?;
+    let answer = as_user(host, "alice", &job, JOB, "Cancel", &[])?;
+    ensure!(answer.stderr.contains("a suspend cannot be canceled"), "{answer:?}");
+    host.sh(&format!("kill -CONT {qemu}")).map(drop)
+}
+
+fn the_system_s_guests_come_first(root: Root) -> Result<()> {
+    let host = Host::boot(root)?;
+    for name in ["alice", "bob"] {
+        host.add_user(name)?;
+    }
+    Definition::new("web")?.install(&host)?;
+    host.write_file("/etc/glassbox/qemu/worker@.xml", "<domain/>")?;
+    host.reload()?;
+    for name in ["web", "worker@3"] {
+        let told =
+            start(&host, "alice", &its_own("alice", name)?).err().context("it is refused")?;
+        let expected = format!("the name '{name}' is that of a guest of the system");
+        ensure!(format!("{told:#}").contains(&expected), "{told:#}");
+    }
+    // A UUID is in no directory's list, and a name may be defined later.
+    let (uuid, own) = (Definition::new("web")?.uuid(), its_own("alice", "squat")?);
+    let squat = own.clone().replace(&own.uuid(), &uuid)?;
+    start(&host, "alice", &squat)?;
+    start(&host, "alice", &its_own("alice", "later")?)?;
+    let told = start(&host, "bob", &its_own("bob", "later")?).err().context("it is refused")?;
+    ensure!(format!("{told:#}").contains("the name 'later' is held by pid"), "{told:#}");
+    let qemus = || host.sh("pgrep --uid alice --full qemu-system | sort").map(|it| it.stdout);
+    let before = qemus()?;
+
+    let unit = host.start_guest("web")?;
+    let listed = || call(&host, ROOT, MANAGER, "ListDomains", &[]).map(|it| it.to_string());
+    ensure!(!listed()?.contains("squat"), "{}", listed()?);
+    let later = Definition::new("later")?;
+    later.install(&host)?;
+    host.reload()?;
+    let started = call(&host, ROOT, MANAGER, "StartDomain", &["s", "later"])?;
+    ensure!(text(&started)?.contains("/job/"), "{started}");
+    host.unit("qemu@later.service").wait("active")?;
+    host.wait_for("both to be machines", PATIENCE, || {
+        host.machines().is_ok_and(|it| it.len() == 2)
+    })?;
+    assert_eq!(qemus()?, before, "alice's run on");
+    // Hers is listed again when its UUID is free.
+    unit.quit()?;
+    host.wait_for("alice's guest", PATIENCE, || listed().is_ok_and(|it| it.contains("squat")))
+}
+
+fn refused(answer: &Output, method: &str, whose: &str) -> Result<()> {
+    let told = format!("may not manage {whose}");
+    ensure!(answer.status != 0 && answer.stderr.contains(&told), "{method}: {answer:?}");
+    Ok(())
+}
+
+/// A guest whose files are its user's.
+fn its_own(user: &str, name: &str) -> Result<Definition> {
+    Definition::new(name)?
+        .replace("<vcpu>1</vcpu>", "<vcpu current=\"1\">2</vcpu>")?
+        .replace(&format!("/var/lib/glassbox/images/{name}.qcow2"), &disk(user, name))?
+        .replace(&format!("/var/log/glassbox/qemu/{name}-"), &format!("/home/{user}/{name}-"))
+}
+
+fn disk(user: &str, name: &str) -> String {
+    format!("/home/{user}/{name}.qcow2")
+}
+
+/// Starts a guest as a service of a user's own manager that is registered with the system's daemon.
+fn start(host: &Host, user: &str, guest: &Definition) -> Result<()> {
+    let name = guest.name();
+    let file = format!("/home/{user}/{name}.xml");
+    host.write(&file, guest.xml(), "0644", &format!("{user}:{user}"))?;
+    let as_user = |words: &[&str]| host.command(words).user(user).output()?.success();
+    as_user(&["qemu-img", "create", "-q", "-f", "qcow2", &disk(user, name), "64M"])?;
+    let unit = format!("--unit={}", name.replace('@', "-"));
+    let run = ["systemd-run", "--user", "--quiet", "--property=Type=notify", &unit];
+    let shim = ["glassbox-qemu", "--register", "required", &file];
+    let words: Vec<&str> = run.into_iter().chain(shim).collect();
+    if let Err(error) = as_user(&words) {
+        return Err(error.context(host.journal()?));
+    }
+    Ok(())
+}
