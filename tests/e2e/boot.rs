@@ -21,7 +21,7 @@ fn enabled_guests_start_at_boot_and_power_down_at_shutdown(root: Root) -> Result
     }
     host.reload()?;
     host.systemctl(["enable", "qemu@enabled"])?.success()?;
-    host.sh("mkdir /etc/glassbox/qemu/autostart
+    host.sh("mkdir -p /etc/glassbox/qemu/autostart
         ln -s /etc/glassbox/qemu/linked.xml /etc/glassbox/qemu/autostart/linked.xml")?;
     host.reboot()?;
     are_started(&host)?;
