@@ -89,7 +89,9 @@ fn a_fault_fails_its_own_unit_with_the_place_and_nothing_else(root: Root) -> Res
     sound.quit()?;
 
     // The first of them is to start at boot: its unit fails again, the boot and the sound guest are untouched.
-    host.sh("mkdir -p /etc/glassbox/qemu/autostart; ln -s ../open.xml /etc/glassbox/qemu/autostart/")?;
+    host.sh(
+        "mkdir -p /etc/glassbox/qemu/autostart; ln -s ../open.xml /etc/glassbox/qemu/autostart/",
+    )?;
     host.reboot()?;
     host.unit("qemu@sound.service").wait("active")?;
     assert_eq!(host.unit("multi-user.target").state()?, "active");
