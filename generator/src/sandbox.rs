@@ -44,10 +44,13 @@ pub(crate) struct Sandbox {
     written: BTreeSet<String>,
     /// Devices of the host.
     devices: BTreeSet<String>,
-    /// Devices that are opened before, by the privileged step in the same control group.
+    /// Devices that are opened before, by the privileged step in the same control group, and those of a folder in
+    /// [`Self::devices`] that are of no kind.
     opened: BTreeSet<String>,
     /// Kinds of devices as systemd lists them.
     device_kinds: BTreeSet<&'static str>,
+    /// Whether it listens to the kernel's messages about devices.
+    hotplug: bool,
     /// Whether it speaks on the host's network.
     network: bool,
     /// Whether its threads run in real time.
@@ -160,11 +163,15 @@ impl Sandbox {
         match kind {
             "pci" | "mdev" => {
                 self.devices.insert("/dev/vfio".to_owned());
+                // The kind has the groups; what they are put together in is a device of its own.
                 self.device_kinds.insert("char-vfio");
+                self.opened.insert("/dev/vfio/vfio".to_owned());
             }
             "usb" => {
                 self.devices.insert("/dev/bus/usb".to_owned());
                 self.device_kinds.insert("char-usb_device");
+                // Without it libusb does not even begin.
+                self.hotplug = true;
             }
             _ => {}
         }
@@ -238,6 +245,8 @@ impl Sandbox {
             .extend(kinds.map(|kind| Directive::new("DeviceAllow", UnitValue::device_kind(kind))));
         if self.network {
             settings.extend(network());
+        } else if self.hotplug {
+            settings.push(Directive::new("RestrictAddressFamilies", UnitValue::word("AF_NETLINK")));
         }
         if self.real_time {
             settings.push(Directive::new("RestrictRealtime", UnitValue::word("no")));
@@ -352,7 +361,22 @@ mod tests {
                 vec!["DeviceAllow=/dev/vg/a rw"],
             ),
             ("<interface type='direct'/>", vec!["DeviceAllow=char-macvtap rw"]),
-            ("<hostdev type='pci'/>", vec!["BindPaths=-/dev/vfio", "DeviceAllow=char-vfio rw"]),
+            (
+                "<hostdev type='pci'/>",
+                vec![
+                    "BindPaths=-/dev/vfio",
+                    "DeviceAllow=/dev/vfio/vfio rw",
+                    "DeviceAllow=char-vfio rw",
+                ],
+            ),
+            (
+                "<hostdev type='usb'/>",
+                vec![
+                    "BindPaths=-/dev/bus/usb",
+                    "DeviceAllow=char-usb_device rw",
+                    "RestrictAddressFamilies=AF_NETLINK",
+                ],
+            ),
             (
                 "<rng><backend model='random'>/dev/hwrng</backend></rng>",
                 vec!["BindPaths=-/dev/hwrng", "DeviceAllow=/dev/hwrng rw"],

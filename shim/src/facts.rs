@@ -57,6 +57,7 @@ fn ask_for(domain: &Domain, instance: &UnitInstance, facts: &mut HostFacts) {
     facts.network.networks = networks::named(domain);
     if !domain.devices.hostdevs.is_empty() {
         facts.scsi_generics = devices::scsi_generics();
+        facts.usb_devices = Some(devices::usb());
     }
     if !domain.devices.graphics.is_empty() {
         // Without one the usual name stays, so that a message can name it.

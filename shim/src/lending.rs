@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use domain::UnitInstance;
 use qemu::{Access, LaunchPlan};
 
+use crate::host_files::devices;
 use crate::log;
 use crate::provide::make_folder;
 
@@ -49,8 +50,12 @@ fn note(instance: &UnitInstance) -> PathBuf {
 
 /// The devices that QEMU opens itself: files of the plan, and the groups of VFIO (`Documentation/driver-api/vfio.rst`).
 fn wanted(plan: &LaunchPlan) -> Vec<PathBuf> {
+    let opened: Vec<&str> = plan.fds.iter().flat_map(|passed| devices(&passed.kind)).collect();
     let by_path = plan.files.iter().filter(|file| {
-        file.descriptor.is_none() && file.access != Access::Read && file.path.starts_with("/dev/")
+        file.descriptor.is_none()
+            && file.access != Access::Read
+            && file.path.starts_with("/dev/")
+            && !opened.contains(&file.path.as_str())
     });
     let groups = plan.pci_devices.iter().filter_map(|device| {
         let link = format!("/sys/bus/pci/devices/{}/iommu_group", device.address);
@@ -60,8 +65,12 @@ fn wanted(plan: &LaunchPlan) -> Vec<PathBuf> {
 }
 
 fn lend_to((user, group): Account, paths: Vec<PathBuf>, note: &Path) -> io::Result<()> {
+    let others = lent_to_others(note);
     // One that is missing is told by the element that names it.
-    let owners = paths.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?, path)));
+    let owners = paths
+        .into_iter()
+        .filter(|path| !others.contains(path))
+        .filter_map(|path| Some((fs::metadata(&path).ok()?, path)));
     let lent: Vec<_> = owners
         .filter(|(file, _)| file.file_type().is_char_device() || file.file_type().is_block_device())
         .filter(|(file, _)| file.permissions().mode() & 0o006 != 0o006 && file.uid() != user)
@@ -79,6 +88,18 @@ fn lend_to((user, group): Account, paths: Vec<PathBuf>, note: &Path) -> io::Resu
         chown(path, Some(user), Some(group))?;
     }
     Ok(())
+}
+
+/// The devices that other guests have, each of which is given back to its true owner when its guest has ended.
+fn lent_to_others(note: &Path) -> Vec<PathBuf> {
+    let notes = note.parent().and_then(|folder| fs::read_dir(folder).ok());
+    let others = notes.into_iter().flatten().flatten().map(|entry| entry.path());
+    let texts = others.filter(|other| other != note).filter_map(|it| fs::read_to_string(it).ok());
+    let paths = |text: String| {
+        let owners = text.lines().filter_map(owner);
+        owners.map(|(_, _, path)| PathBuf::from(path)).collect::<Vec<_>>()
+    };
+    texts.flat_map(paths).collect()
 }
 
 fn give_back(note: &Path) -> io::Result<()> {
@@ -127,6 +148,9 @@ mod tests {
         let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
         let paths = vec![closed.clone(), open.clone(), file.clone(), missing];
         lend_to((61184, 61185), paths, &note).unwrap();
+        let second = folder.path().join("notes/db");
+        lend_to((61186, 61186), vec![closed.clone()], &second).unwrap();
+        assert!(!second.exists(), "it is another guest's");
         assert_eq!(owner(&closed), (61184, 61185));
         assert_eq!((owner(&open), owner(&file)), ((0, 0), (0, 0)), "nobody needs to lend them");
         give_back(&note).unwrap();

@@ -325,9 +325,13 @@ pub(crate) fn ends(host: &Host, job: &Value, result: &str) -> Result<String> {
         signals.lines().find(told).map(str::to_owned)
     };
     let what = format!("job {path} to be {result}");
-    host.wait_for(&what, PATIENCE, || find().is_some())
-        .with_context(|| host.read(SIGNALS).unwrap_or_default())?;
-    find().context(what)
+    let mut found = None;
+    host.wait_for(&what, PATIENCE, || {
+        found = find();
+        found.is_some()
+    })
+    .with_context(|| host.read(SIGNALS).unwrap_or_default())?;
+    found.context(what)
 }
 
 /// Whether there is a gap, and kind and event of each event.

@@ -44,6 +44,8 @@ pub struct HostFacts {
     pub network: NetworkFacts,
     /// The generic devices of SCSI devices, `scsi_host0:0:0:0` to `/dev/sg0`.
     pub scsi_generics: BTreeMap<String, String>,
+    /// The USB devices; none when that was not asked, and then QEMU looks for those that a domain names.
+    pub usb_devices: Option<Vec<UsbDevice>>,
     /// What character devices do when the domain does not say.
     pub chardevs: ChardevFacts,
     /// Programs beside QEMU that somebody starts for the guest; where there is none, what needs it is refused.
@@ -62,6 +64,19 @@ pub struct HostFacts {
     pub credentials: Vec<Credential>,
     /// AMD SEV, if the host has it.
     pub sev: Option<SevFacts>,
+}
+
+/// A USB device of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsbDevice {
+    /// Who makes it.
+    pub vendor: u16,
+    /// What it is.
+    pub product: u16,
+    /// The bus that it is on.
+    pub bus: u32,
+    /// Its number there, another one each time that it is plugged in.
+    pub device: u32,
 }
 
 /// A network of the host that domains name.
@@ -311,6 +326,7 @@ impl Default for HostFacts {
             abilities: Abilities::default(),
             network: NetworkFacts { vhost_net: true, vhost_vsock: true, ..NetworkFacts::default() },
             scsi_generics: BTreeMap::new(),
+            usb_devices: None,
             displays: DisplayFacts::default(),
             chardevs: ChardevFacts { tls: false, certificates: "/etc/pki/qemu".to_owned() },
             helpers: HelperFacts::of("guest"),

@@ -80,7 +80,7 @@ pub use devices::disk::image_descriptor;
 pub use facts::{
     Accelerators, ChardevFacts, Directories, DisplayFacts, HelperFacts, HostClock, HostFacts,
     HostModel, HostModels, HostNuma, HugePageFolder, NbdkitFacts, NetworkFacts, SevFacts,
-    SocketPath, VirtualNetwork,
+    SocketPath, UsbDevice, VirtualNetwork,
 };
 pub use firmware::{
     DescriptorError, FirmwareCode, FirmwareDescriptor, FirmwareFile, FirmwareTrait,

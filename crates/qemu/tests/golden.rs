@@ -13,7 +13,7 @@ use domain::{CpuSet, Domain, Faults, MemorySize, NbdkitParts};
 use qemu::{
     Access, Credential, FdKind, FirmwareDescriptor, Helper, HelperFacts, HelperInput, HostClock,
     HostFacts, HostNuma, HugePageFolder, Inherited, Invocation, Launch, LaunchPlan, NetworkFacts,
-    Opened, ReadyAt, StartMode, ThreadCpus, ThreadPolicy, TunedThread, VirtualNetwork,
+    Opened, ReadyAt, StartMode, ThreadCpus, ThreadPolicy, TunedThread, UsbDevice, VirtualNetwork,
 };
 
 fn cases() -> Vec<PathBuf> {
@@ -24,7 +24,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// A host with two NUMA nodes, large pages, networks, a swtpm, and firmware with and without secure boot.
+/// A host with two NUMA nodes, large pages, networks, USB devices, a swtpm, and firmware with and without secure boot.
 fn host(name: &str) -> HostFacts {
     let nodes: Option<CpuSet> = CpuSet::from_numbers(0..2);
     let cpus = (0..2).map(|node| (node, CpuSet::from_numbers([node * 2, node * 2 + 1]).unwrap()));
@@ -51,6 +51,12 @@ fn host(name: &str) -> HostFacts {
             page: MemorySize::from_bytes(2 << 20),
             path: format!("/dev/hugepages/glassbox/{name}"),
         }],
+        // Two of them are alike.
+        usb_devices: Some(
+            [(0x0627, 0x0001, 2), (0x0627, 0x0001, 3), (0x08e6, 0x4433, 4)]
+                .map(|(vendor, product, device)| UsbDevice { vendor, product, bus: 1, device })
+                .to_vec(),
+        ),
         clock: Some(HostClock { now: 1_700_000_000, local_offset: 3600 }),
         firmware: firmware.to_vec(),
         ..local

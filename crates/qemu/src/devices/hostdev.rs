@@ -9,6 +9,7 @@ use domain::{Domain, PciAddress, Place};
 
 use crate::command::Command;
 use crate::devices::{controller, placed, raw_scsi, virtio_driver};
+use crate::facts::UsbDevice;
 use crate::json::Object;
 use crate::plan::{Access, FdKind, PassedPci};
 
@@ -161,19 +162,24 @@ fn pci(
 }
 
 fn usb(command: &mut Command<'_>, hostdev: &Hostdev, source: &UsbSource) {
-    let optional = source.policy == Some(HostdevPolicy::Optional);
+    let place = hostdev.place.child("source");
     let device = Object::new("driver", "usb-host");
-    let device = match (source.bus, source.device) {
-        (Some(bus), Some(number)) if !optional => {
+    let optional = source.policy == Some(HostdevPolicy::Optional);
+    let device = match usb_address(command, source, &place) {
+        Some((bus, number)) => {
             let path = format!("/dev/bus/usb/{bus:03}/{number:03}");
-            command.needs_file(&path, Access::ReadWrite, &hostdev.place.child("source"));
+            command.needs_file(&path, Access::ReadWrite, &place);
             device.set("hostdevice", path)
         }
         // Such a device may come later, and QEMU takes it then.
-        (Some(bus), Some(number)) => device.set("hostbus", bus).set("hostaddr", number),
-        (None, _) | (_, None) => {
-            device.some("vendorid", source.vendor).some("productid", source.product)
-        }
+        None => match (source.bus, source.device) {
+            (Some(bus), Some(number)) if optional => {
+                device.set("hostbus", bus).set("hostaddr", number)
+            }
+            (Some(_) | None, _) => {
+                device.some("vendorid", source.vendor).some("productid", source.product)
+            }
+        },
     };
     let (reset, all) = match source.guest_reset {
         None => (None, None),
@@ -183,6 +189,38 @@ fn usb(command: &mut Command<'_>, hostdev: &Hostdev, source: &UsbSource) {
     };
     let device = device.some("guest-reset", reset).some("guest-resets-all", all);
     command.device(&placed(command, &hostdev.info, device));
+}
+
+/// Where on the host the device is, as far as it is known; refused when it is not there or not the only one.
+fn usb_address(command: &Command<'_>, source: &UsbSource, place: &Place) -> Option<(u32, u32)> {
+    let optional = source.policy == Some(HostdevPolicy::Optional);
+    let devices = command.facts.usb_devices.as_deref();
+    let address = |device: &UsbDevice| (device.bus, device.device);
+    if let (Some(bus), Some(device)) = (source.bus, source.device) {
+        let there = devices.unwrap_or_default().iter().any(|it| address(it) == (bus, device));
+        return (!optional || there).then_some((bus, device));
+    }
+    let (vendor, product) = (source.vendor?, source.product?);
+    let mut found =
+        devices?.iter().filter(|device| (device.vendor, device.product) == (vendor, product));
+    let what = match (found.next(), found.next()) {
+        (Some(only), None) => return Some(address(only)),
+        (None, _) if optional => return None,
+        (None, _) => format!(
+            "the host has no USB device {vendor:04x}:{product:04x}; plug it in, or add \
+             startupPolicy='optional'"
+        ),
+        (Some(first), Some(second)) => {
+            let [(bus, device), other] = [first, second].map(address);
+            format!(
+                "the host has several USB devices {vendor:04x}:{product:04x}, such as {bus}:{device} and {}:{}; \
+                 choose one by <address bus='{bus}' device='{device}'/>",
+                other.0, other.1
+            )
+        }
+    };
+    command.refuse(place, what);
+    None
 }
 
 fn vhost_scsi(command: &mut Command<'_>, hostdev: &Hostdev, host: &ScsiHost) {
