@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::log;
+use crate::opening::{self, Lifeline, Ports};
 use crate::registry::{Answer, Claim, Occasion, Registrant, Registry};
 use crate::waiting::Waiting;
 
@@ -91,13 +92,17 @@ impl Keeper {
         }
     }
 
-    /// Goes on after the fd became ready or the deadline passed: claims the name again if it is time.
-    pub(crate) fn turn(&mut self) {
+    /// Goes on after the fd became ready or the deadline passed: opens what the daemon asks for, or claims the name again
+    /// if it is time.
+    pub(crate) fn turn(&mut self, ports: &Ports<'_>) {
         let Some(registration) = &self.registration else { return };
         match &mut self.state {
-            State::Held(_) => log::info(
-                "the management daemon is gone; the guest runs on and is registered when one is back",
-            ),
+            State::Held(claim) => match opening::serve(claim.as_fd(), ports) {
+                Lifeline::Open => return,
+                Lifeline::Ended => log::info(
+                    "the management daemon is gone; the guest runs on and is registered when one is back",
+                ),
+            },
             State::Waiting { waiting, retry_at } => {
                 if waiting.as_mut().is_some_and(Waiting::is_over) {
                     self.patience = FIRST_RETRY;

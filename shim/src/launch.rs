@@ -28,6 +28,7 @@ use crate::inheritance::Inheritance;
 use crate::keeper::Keeper;
 use crate::live::LiveFile;
 use crate::locks::Locks;
+use crate::opening::Ports;
 use crate::orders::{Order, before_running, to_come_in};
 use crate::pidfile::Pidfile;
 use crate::prepare::{self, PrepareError, Prepared, Purpose};
@@ -208,7 +209,7 @@ impl Started {
             caller: with.caller,
             manager: with.manager,
             directory: &self.directory,
-            consoles: &plan.consoles,
+            ports: Ports::of(plan),
             orders: &orders,
             threads: &plan.threads,
             groups: equipment.groups,

@@ -39,6 +39,7 @@ mod live;
 mod locks;
 mod log;
 mod netlink;
+mod opening;
 mod orders;
 mod overrides;
 mod pidfile;

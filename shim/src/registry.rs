@@ -86,6 +86,7 @@ pub(crate) struct Registrant {
 #[derive(Debug, Clone, Copy)]
 struct Extras {
     monitor: bool,
+    opens: bool,
     transient: bool,
     network: bool,
 }
@@ -119,6 +120,7 @@ impl Registry {
     async fn register(&self, registrant: &Registrant, occasion: Occasion) -> Answer {
         let mut extras = Extras {
             monitor: true,
+            opens: true,
             transient: registrant.transient,
             network: !registrant.interfaces.is_empty() || registrant.vsock_cid.is_some(),
         };
@@ -144,6 +146,9 @@ impl Registry {
         let mut options: BTreeMap<&str, zbus::Variant<'_>> = BTreeMap::new();
         if extras.transient {
             options.insert(dbus_api::OPTION_TRANSIENT, true.into());
+        }
+        if extras.opens {
+            options.insert(dbus_api::OPTION_OPENS, true.into());
         }
         if extras.monitor {
             let monitor = Fd::from(registrant.monitor.as_fd());
@@ -239,6 +244,7 @@ impl Extras {
         let unknown = words.strip_prefix("options: unknown key ")?.split(';').next()?;
         let refused = |key| unknown.contains(&format!("'{key}'"));
         let monitor = self.monitor && refused(dbus_api::OPTION_MONITOR);
+        let opens = self.opens && refused(dbus_api::OPTION_OPENS);
         let transient = self.transient && refused(dbus_api::OPTION_TRANSIENT);
         let network = self.network
             && (refused(dbus_api::OPTION_INTERFACES) || refused(dbus_api::OPTION_VSOCK_CID));
@@ -246,6 +252,9 @@ impl Extras {
             log::warning(
                 "the management daemon is too old to take a monitor; it lists this guest and cannot manage it",
             );
+        }
+        if opens {
+            log::info("the management daemon is too old to ask for consoles; it offers none");
         }
         if transient {
             log::warning(
@@ -257,8 +266,9 @@ impl Extras {
                 "the management daemon is too old to know of network devices; machinectl does not show them",
             );
         }
-        (monitor || transient || network).then_some(Self {
+        (monitor || opens || transient || network).then_some(Self {
             monitor: self.monitor && !monitor,
+            opens: self.opens && !opens,
             transient: self.transient && !transient,
             network: self.network && !network,
         })

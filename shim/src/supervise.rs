@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use qemu::{Console, ThreadQuotas, TunedThread};
+use qemu::{ThreadQuotas, TunedThread};
 use qmp::{CommandId, Message, Session};
 use sd_notify::NotifyState;
 
@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::fate::Fate;
 use crate::guest::{Command, Effect, Ended, Guest, Input, Request, Standing};
 use crate::keeper::Keeper;
+use crate::opening::Ports;
 use crate::orders::Order;
 use crate::pinning::Threads;
 use crate::readiness::{Heard, Readiness};
@@ -78,7 +79,7 @@ pub(crate) struct Running<'a> {
     pub(crate) caller: Caller,
     pub(crate) manager: ServiceManager,
     pub(crate) directory: &'a RuntimeDir,
-    pub(crate) consoles: &'a [Console],
+    pub(crate) ports: Ports<'a>,
     /// What [`Command::Order`] stands for, by its index.
     pub(crate) orders: &'a [Order],
     /// The threads to pin before the guest runs.
@@ -229,7 +230,7 @@ impl Supervisor<'_> {
             self.feed(Input::NotReady(readiness.overdue()))?;
         }
         if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
-            self.running.keeper.turn();
+            self.running.keeper.turn(&self.running.ports);
         }
         if self.watchdog.as_ref().and_then(Watchdog::deadline).is_some_and(|at| at <= now) {
             self.ask_for_life()?;
@@ -314,9 +315,10 @@ impl Supervisor<'_> {
                 Effect::Consoles(opened) => {
                     self.places = consoles::link(
                         self.running.directory.path(),
-                        self.running.consoles,
+                        self.running.ports.consoles,
                         &opened,
                     );
+                    self.running.ports.ptys = opened;
                 }
                 Effect::Pin(threads) => {
                     let done = self.pin(&threads);

@@ -31,6 +31,7 @@ mod network;
 mod path;
 mod pinning;
 mod pod;
+mod ports;
 mod privileges;
 mod probe;
 mod reload;

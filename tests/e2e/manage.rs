@@ -136,7 +136,7 @@ fn definitions_are_written(host: &Host) -> Result<()> {
 }
 
 /// Each method that manages, with arguments for busctl.
-pub(crate) const METHODS: [(&str, &[&str]); 15] = [
+pub(crate) const METHODS: [(&str, &[&str]); 17] = [
     ("Shutdown", &[]),
     ("Reboot", &[]),
     ("Reset", &[]),
@@ -151,6 +151,8 @@ pub(crate) const METHODS: [(&str, &[&str]); 15] = [
     ("DetachDevice", &["su", "<disk/>", "1"]),
     ("UpdateDevice", &["su", "<disk/>", "1"]),
     ("GetXML", &["b", "false"]),
+    ("OpenConsole", &["s", ""]),
+    ("AgentCommand", &["ssu", "guest-ping", "", "5"]),
     ("MonitorCommand", &["ss", "quit", ""]),
 ];
 

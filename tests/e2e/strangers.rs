@@ -116,31 +116,39 @@ fn the_system_s_guests_come_first(root: Root) -> Result<()> {
         let expected = format!("the name '{name}' is that of a guest of the system");
         ensure!(format!("{told:#}").contains(&expected), "{told:#}");
     }
-    // A UUID is in no directory's list, and a name may be defined later.
-    let (uuid, own) = (Definition::new("web")?.uuid(), its_own("alice", "squat")?);
-    let squat = own.clone().replace(&own.uuid(), &uuid)?;
-    start(&host, "alice", &squat)?;
+    let squats = |own: &str, name: &str| -> Result<Definition> {
+        let (theirs, own) = (Definition::new(name)?.uuid(), its_own("alice", own)?);
+        own.clone().replace(&own.uuid(), &theirs)
+    };
+    let told = start(&host, "alice", &squats("refused", "web")?).err().context("it is refused")?;
+    let expected = format!("the UUID {} is that of a guest", Definition::new("web")?.uuid());
+    ensure!(format!("{told:#}").contains(&expected), "{told:#}");
+    // Name and UUID may be defined later.
+    start(&host, "alice", &squats("squat", "soon")?)?;
     start(&host, "alice", &its_own("alice", "later")?)?;
     let told = start(&host, "bob", &its_own("bob", "later")?).err().context("it is refused")?;
     ensure!(format!("{told:#}").contains("the name 'later' is held by pid"), "{told:#}");
     let qemus = || host.sh("pgrep --uid alice --full qemu-system | sort").map(|it| it.stdout);
     let before = qemus()?;
 
-    let unit = host.start_guest("web")?;
+    host.start_guest("web")?;
     let listed = || call(&host, ROOT, MANAGER, "ListDomains", &[]).map(|it| it.to_string());
-    ensure!(!listed()?.contains("squat"), "{}", listed()?);
-    let later = Definition::new("later")?;
-    later.install(&host)?;
+    for name in ["later", "soon"] {
+        Definition::new(name)?.install(&host)?;
+    }
     host.reload()?;
     let started = call(&host, ROOT, MANAGER, "StartDomain", &["s", "later"])?;
     ensure!(text(&started)?.contains("/job/"), "{started}");
     host.unit("qemu@later.service").wait("active")?;
-    host.wait_for("both to be machines", PATIENCE, || {
-        host.machines().is_ok_and(|it| it.len() == 2)
+    let soon = host.start_guest("soon")?;
+    host.wait_for("all to be machines", PATIENCE, || {
+        host.machines().is_ok_and(|it| it.len() == 3)
     })?;
+    ensure!(!listed()?.contains("squat"), "{}", listed()?);
     assert_eq!(qemus()?, before, "alice's run on");
-    // Hers is listed again when its UUID is free.
-    unit.quit()?;
+    // Hers is listed again when its UUID is free and nothing defines it.
+    host.sh("rm /etc/glassbox/qemu/soon.xml")?;
+    soon.quit()?;
     host.wait_for("alice's guest", PATIENCE, || listed().is_ok_and(|it| it.contains("squat")))
 }
 

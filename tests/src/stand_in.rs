@@ -7,11 +7,15 @@ use serde_json::{Value, json};
 pub struct StandInQemu {
     negotiated: bool,
     status: &'static str,
+    /// What the balloon leaves the guest, and what it was told to leave it; it moves each time that somebody looks.
+    balloon: Option<(u64, u64)>,
+    /// How many CPUs were added.
+    cpus: usize,
 }
 
 impl Default for StandInQemu {
     fn default() -> Self {
-        Self { negotiated: false, status: "running" }
+        Self { negotiated: false, status: "running", balloon: None, cpus: 0 }
     }
 }
 
@@ -35,6 +39,22 @@ impl StandInQemu {
             }
             "query-status" => json!({ "status": self.status }),
             "query-cpus-fast" => json!([{}, {}]),
+            "query-hotpluggable-cpus" => hotpluggable(self.cpus),
+            "device_add" => {
+                self.cpus += 1;
+                json!({})
+            }
+            "balloon" => {
+                let wanted = command["arguments"]["value"].as_u64().unwrap_or_default();
+                self.balloon = Some((1 << 20, wanted));
+                json!({})
+            }
+            "query-balloon" if self.balloon.is_some() => {
+                let (now, wanted) = self.balloon.unwrap_or_default();
+                let next = now - (now - wanted).min(1 << 18);
+                self.balloon = Some((next, wanted));
+                json!({ "actual": next })
+            }
             "query-memory-size-summary" => json!({ "base-memory": 1 << 20 }),
             "query-blockstats" => json!([]),
             "stop" => {
@@ -51,6 +71,18 @@ impl StandInQemu {
         };
         json!({ "return": returned, "id": id })
     }
+}
+
+/// Four slots for CPUs, the last one first as QEMU lists them, of which so many beside the first are used.
+fn hotpluggable(used: usize) -> Value {
+    let slot = |number: usize| {
+        let mut slot = json!({ "type": "max-x86_64-cpu", "props": { "socket-id": number } });
+        if number <= used {
+            slot["qom-path"] = json!(format!("/machine/peripheral/vcpu{number}"));
+        }
+        slot
+    };
+    (0..4).rev().map(slot).collect()
 }
 
 fn refusal(id: &Value, class: &str, desc: &str) -> Value {

@@ -13,6 +13,7 @@ use crate::plan::{
     Access, Console, CopiedFile, DisplayPassword, FdKind, GuestReady, Helper, HostFile, LaunchPlan,
     PassedFd, PassedPci, TunedThread, UnpluggedLink, VsockNumber, WrittenFile,
 };
+use crate::ports;
 
 /// First descriptor that is passed: 0 to 2 are the standard ones.
 const FIRST_FD: i32 = 3;
@@ -74,6 +75,8 @@ pub(crate) struct Command<'a> {
     copies: Vec<CopiedFile>,
     written: Vec<WrittenFile>,
     consoles: Vec<Console>,
+    /// Aliases of ports with the sockets at which QEMU serves them.
+    sockets: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     passwords: Vec<DisplayPassword>,
     balloon: Option<u64>,
@@ -109,6 +112,7 @@ impl<'a> Command<'a> {
             fds: Vec::new(),
             files: Vec::new(),
             consoles: Vec::new(),
+            sockets: Vec::new(),
             balloon: None,
             helpers: Vec::new(),
             copies: Vec::new(),
@@ -168,6 +172,7 @@ impl<'a> Command<'a> {
             copies: self.copies,
             written: self.written,
             consoles: self.consoles,
+            ports: ports::of(self.domain, &self.sockets),
             environment: self.environment,
             passwords: self.passwords,
             balloon: self.balloon,
@@ -287,6 +292,11 @@ impl<'a> Command<'a> {
     /// Notes a character device whose host side is a pty.
     pub(crate) fn offers_console(&mut self, chardev: String, alias: &str) {
         self.consoles.push(Console { chardev, alias: alias.to_owned() });
+    }
+
+    /// Notes a character device that QEMU serves at a Unix socket.
+    pub(crate) fn serves_port(&mut self, alias: &str, path: &str) {
+        self.sockets.push((alias.to_owned(), path.to_owned()));
     }
 
     /// Notes a PCI device of the host.

@@ -58,6 +58,7 @@ mod pinning;
 mod plan;
 mod planner;
 mod pm;
+mod ports;
 mod probe;
 mod rules;
 mod sandbox;
@@ -90,8 +91,8 @@ pub use live::{live, running};
 pub use plan::{
     Access, Console, CopiedFile, CredentialForm, DisplayPassword, FdKind, GuestReady, Helper,
     HelperInput, HostCache, HostFile, Invocation, LaunchPlan, PassedFd, PassedPci,
-    PasswordProtocol, QemuThread, ReadyAt, Service, ThreadCpus, ThreadPolicy, ThreadQuotas,
-    TunedThread, UnpluggedLink, VsockNumber, WrittenFile,
+    PasswordProtocol, Port, PortRole, QemuThread, ReadyAt, Service, ThreadCpus, ThreadPolicy,
+    ThreadQuotas, TunedThread, UnpluggedLink, VsockNumber, WrittenFile,
 };
 pub use planner::plan;
 pub use probe::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::devices::Interface;
+use domain::devices::{ChardevType, Interface};
 use domain::{CpuQuota, CpuSet, PciAddress, Place, SchedulerPolicy};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub struct LaunchPlan {
     pub written: Vec<WrittenFile>,
     /// Character devices whose host side is a pty that QEMU opens, with the ids that `query-chardev` lists.
     pub consoles: Vec<Console>,
+    /// All ports of the guest, the first console first.
+    pub ports: Vec<Port>,
     /// Variables that are set for QEMU on top of the environment that it inherits; of two of a name the later
     /// one counts.
     pub environment: Vec<(String, String)>,
@@ -371,6 +373,28 @@ pub struct Console {
     pub chardev: String,
     /// The device's alias, `serial0`: what users call it.
     pub alias: String,
+}
+
+/// A port of the guest by which somebody on the host may speak with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The device's alias, `serial0`.
+    pub alias: String,
+    /// What the guest has it for.
+    pub role: PortRole,
+    /// What it is on the host.
+    pub kind: ChardevType,
+    /// The Unix socket at which QEMU serves it, to one client at a time, if it does.
+    pub socket: Option<String>,
+}
+
+/// What a port is to the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortRole {
+    /// A console, or another serial or parallel port.
+    Console,
+    /// A channel, with the name that the guest sees, if it has one.
+    Channel(Option<String>),
 }
 
 /// A program that serves the guest beside QEMU.

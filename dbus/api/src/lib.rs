@@ -3,13 +3,14 @@
 //! `glassboxd` serves what is named here; the shim and any other client call it. The crate knows no D-Bus
 //! library, for the shim speaks the protocol with a small client of its own, and it does no I/O.
 //!
-//! The one object [`ROOT_PATH`] has [`REGISTRY_INTERFACE`] and [`MANAGER_INTERFACE`]; each running guest has an object
-//! with [`DOMAIN_INTERFACE`] below it ([`domain_path`]), and each running job one with [`JOB_INTERFACE`]
+//! The one object [`ROOT_PATH`] has [`REGISTRY_INTERFACE`] and [`MANAGER_INTERFACE`]; each guest that runs or is defined has an
+//! object with [`DOMAIN_INTERFACE`] below it ([`domain_path`]), and each running job one with [`JOB_INTERFACE`]
 //! ([`job_path`]). The registry is served on the bus and, peer to peer and without `Hello`, on the socket
 //! [`SYSTEM_REGISTRY`]; all others on the bus only. The man page org.glassbox.Glassbox1(5) has all methods, signals
 //! and properties, and a test compares what the daemon serves with a copy.
 
 mod holder;
+pub mod opening;
 
 use domain::DomainUuid;
 
@@ -39,7 +40,7 @@ pub const ERROR_CLAIMED: &str = "org.glassbox.Glassbox1.Error.Claimed";
 /// Error of `Register` and of methods that manage guests: the caller's account may not.
 pub const ERROR_REFUSED: &str = "org.glassbox.Glassbox1.Error.Refused";
 
-/// Error of `GetDomain` and `GetDomainByUUID`: no live guest has that name or UUID.
+/// Error of `GetDomain` and `GetDomainByUUID`: no guest has that name or UUID.
 pub const ERROR_NO_SUCH_DOMAIN: &str = "org.glassbox.Glassbox1.Error.NoSuchDomain";
 
 /// Key of the options of `Register`: the daemon's end of a socket pair whose other end is a monitor of QEMU's.
@@ -50,6 +51,10 @@ pub const OPTION_INTERFACES: &str = "interfaces";
 
 /// Key of the options of `Register`: the number of the guest's vsock (`u`).
 pub const OPTION_VSOCK_CID: &str = "vsock-cid";
+
+/// Key of the options of `Register`: whether the caller opens consoles and channels when it is asked over the lifeline
+/// (`b`), see [`opening`].
+pub const OPTION_OPENS: &str = "opens";
 
 /// The interface of each job's own object.
 pub const JOB_INTERFACE: &str = "org.glassbox.Glassbox1.Job";
@@ -62,6 +67,9 @@ pub const ERROR_NOT_CANCELABLE: &str = "org.glassbox.Glassbox1.Error.NotCancelab
 
 /// Error of `StartDomain`: the guest runs already.
 pub const ERROR_RUNNING: &str = "org.glassbox.Glassbox1.Error.Running";
+
+/// Error of methods of a domain that need its QEMU: the guest does not run.
+pub const ERROR_NOT_RUNNING: &str = "org.glassbox.Glassbox1.Error.NotRunning";
 
 /// Error of methods that ask QEMU: it does not answer, or has ended.
 pub const ERROR_NOT_RESPONDING: &str = "org.glassbox.Glassbox1.Error.NotResponding";

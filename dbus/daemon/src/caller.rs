@@ -123,6 +123,7 @@ mod tests {
             },
             user: None,
             transient: false,
+            opens: false,
             network: Network::default(),
         };
         let user = |uid, unit| Admission::System.user_of(uid, &claim(unit));

@@ -44,6 +44,8 @@ pub(crate) struct Claim {
     pub(crate) user: Option<u32>,
     /// Whether the guest's definition is gone with the guest.
     pub(crate) transient: bool,
+    /// Whether the leader opens consoles and channels when it is asked over the lifeline.
+    pub(crate) opens: bool,
     /// What of the host's networks is the guest's.
     pub(crate) network: Network,
 }
@@ -95,7 +97,8 @@ pub(crate) enum Taken {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { name, uuid, leader, user: _, transient: _, network: _ } = &*self.holder;
+        let Claim { name, uuid, leader, user: _, transient: _, opens: _, network: _ } =
+            &*self.holder;
         match self.what {
             Taken::Name => write!(f, "the name '{name}' is held by {leader}"),
             Taken::Uuid => write!(f, "the UUID {uuid} is held by guest '{name}', {leader}"),
@@ -189,6 +192,7 @@ mod tests {
             leader: Leader { pid, born: 7, unit: unit.clone(), system_unit: unit },
             user: None,
             transient: false,
+            opens: false,
             network: Network::default(),
         }
     }

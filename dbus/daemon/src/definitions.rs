@@ -225,12 +225,11 @@ impl Definitions {
     /// The definition of a guest, as it is in its file.
     pub(crate) fn read(&self, name: &DomainName) -> Result<String, DefinitionsFault> {
         let defined = self.find(name).ok_or_else(|| DefinitionsFault::NotDefined(name.clone()))?;
-        let read = || {
-            let mut text = String::new();
-            File::open(&defined.file)?.take(LARGEST_DEFINITION as u64).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        read().map_err(|error: io::Error| {
+        let text = contents(&defined.file).and_then(|bytes| {
+            String::from_utf8(bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        text.map_err(|error| {
             if error.kind() == io::ErrorKind::PermissionDenied {
                 return DefinitionsFault::Unreadable(defined.file);
             }
@@ -238,8 +237,13 @@ impl Definitions {
         })
     }
 
+    /// The directories, the one that counts first first.
+    pub(crate) fn directories(&self) -> &[PathBuf] {
+        self.search.directories()
+    }
+
     /// The first file of that name that is one; none when that is masked.
-    fn find(&self, name: &DomainName) -> Option<Defined> {
+    pub(crate) fn find(&self, name: &DomainName) -> Option<Defined> {
         let files = self.search.directories().iter().map(|directory| path_in(directory, name));
         let file = files.into_iter().find(|file| file.exists())?;
         (!is_masked(&file)).then(|| Defined { file, autostart: self.is_autostart(name) })
@@ -276,6 +280,13 @@ impl Definitions {
             Ok(()) => sync(directory),
         }
     }
+}
+
+/// What a file holds, at most one byte more than a definition may have.
+pub(crate) fn contents(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(LARGEST_DEFINITION as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn path_in(directory: &Path, name: &DomainName) -> PathBuf {

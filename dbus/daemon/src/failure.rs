@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use dbus_api::{
     ERROR_BUSY, ERROR_CLAIMED, ERROR_FAILED, ERROR_INVALID_ARGS, ERROR_NO_SUCH_DOMAIN,
-    ERROR_NOT_CANCELABLE, ERROR_NOT_RESPONDING, ERROR_REFUSED, ERROR_RUNNING,
+    ERROR_NOT_CANCELABLE, ERROR_NOT_RESPONDING, ERROR_NOT_RUNNING, ERROR_REFUSED, ERROR_RUNNING,
 };
 use domain::DomainName;
 use zbus::message::{Header, Message};
 use zbus::names::ErrorName;
 
+use crate::agent::AgentFault;
 use crate::jobs::Busy;
+use crate::lifeline::OpenFault;
 use crate::monitor::AskFault;
 
 /// A failed call; the text is the message of the D-Bus error.
@@ -22,7 +24,7 @@ pub(crate) enum Failure {
     Refused(String),
     /// An argument is malformed.
     InvalidArgs(String),
-    /// No live guest has that name or UUID.
+    /// No guest has that name or UUID.
     NoSuchDomain(String),
     /// The guest has a job that excludes the new one.
     Busy(Busy),
@@ -30,6 +32,8 @@ pub(crate) enum Failure {
     NotCancelable(String),
     /// The guest is to be started, and runs.
     Running(String),
+    /// The guest does not run.
+    NotRunning(String),
     /// The guest's QEMU does not answer, or has ended.
     NotResponding(String),
     /// The guest's QEMU, or the system, refuses.
@@ -59,6 +63,28 @@ impl Failure {
         }
     }
 
+    /// Nothing was opened.
+    pub(crate) fn of_open(name: &DomainName, fault: &OpenFault) -> Self {
+        let text = format!("guest '{name}': {fault}");
+        match fault {
+            OpenFault::Silent => Self::NotResponding(text),
+            OpenFault::Unable | OpenFault::Refused(_) => Self::Failed(text),
+        }
+    }
+
+    /// A command of the guest agent's has no answer, or a refusal for one.
+    pub(crate) fn of_agent(name: &DomainName, fault: &AgentFault) -> Self {
+        let text = format!("guest '{name}': {fault}");
+        match fault {
+            AgentFault::Open(fault) => Self::of_open(name, fault),
+            AgentFault::Silent | AgentFault::Closed => Self::NotResponding(text),
+            AgentFault::Channel(_)
+            | AgentFault::TooLong
+            | AgentFault::Malformed(_)
+            | AgentFault::Refused(_) => Self::Failed(text),
+        }
+    }
+
     /// The message.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
@@ -68,6 +94,7 @@ impl Failure {
             | Self::NoSuchDomain(text)
             | Self::NotCancelable(text)
             | Self::Running(text)
+            | Self::NotRunning(text)
             | Self::NotResponding(text)
             | Self::Failed(text) => text,
             Self::Busy(busy) => return Cow::Owned(busy.to_string()),
@@ -90,6 +117,7 @@ impl zbus::DBusError for Failure {
             Self::Busy(_) => ERROR_BUSY,
             Self::NotCancelable(_) => ERROR_NOT_CANCELABLE,
             Self::Running(_) => ERROR_RUNNING,
+            Self::NotRunning(_) => ERROR_NOT_RUNNING,
             Self::NotResponding(_) => ERROR_NOT_RESPONDING,
             Self::Failed(_) => ERROR_FAILED,
             Self::Ending => "org.freedesktop.DBus.Error.Disconnected",

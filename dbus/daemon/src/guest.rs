@@ -4,15 +4,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbus_api::opening::Port;
 use domain::{DomainName, DomainUuid};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 use tokio::task::JoinHandle;
 use zbus::OwnedObjectPath;
 
 use crate::claims::{Claim, Token};
 use crate::keeper::KeeperHandle;
 use crate::leader::Leader;
-use crate::lifeline::{CurrentLifeline, Lifeline};
+use crate::lifeline::{CurrentLifeline, Lifeline, OpenFault};
 use crate::machined::{Machine, Machined};
 use crate::monitor::Monitor;
 
@@ -27,6 +28,8 @@ pub(crate) struct Guest {
     pidfd: OwnedFd,
     lifeline: Arc<CurrentLifeline>,
     monitor: Arc<Monitor>,
+    /// Whose turn it is to speak with the guest's agent.
+    agent: Mutex<()>,
 }
 
 impl Guest {
@@ -38,7 +41,24 @@ impl Guest {
         lifeline: Arc<CurrentLifeline>,
         monitor: Arc<Monitor>,
     ) -> Self {
-        Self { claim, machine, pidfd, lifeline, monitor }
+        Self { claim, machine, pidfd, lifeline, monitor, agent: Mutex::default() }
+    }
+
+    /// Has its leader open a console or a channel, and waits a second for it at most.
+    ///
+    /// # Errors
+    /// [`OpenFault`], in words that follow the guest's name.
+    pub(crate) async fn open(&self, port: Port, name: &str) -> Result<OwnedFd, OpenFault> {
+        match (self.claim.opens, self.lifeline.get()) {
+            (true, Some(lifeline)) => lifeline.open(port, name).await,
+            (true, None) => Err(OpenFault::Silent),
+            (false, _) => Err(OpenFault::Unable),
+        }
+    }
+
+    /// Returns when nobody else speaks with the guest's agent.
+    pub(crate) async fn agent(&self) -> MutexGuard<'_, ()> {
+        self.agent.lock().await
     }
 
     /// What keeps its claim, now.

@@ -27,6 +27,7 @@ use crate::fdstore;
 use crate::guest::{self, Guest, Upkeep};
 use crate::happening::{Happening, Kind};
 use crate::herald::Herald;
+use crate::inventory::{Definition, Inventory, Standing};
 use crate::lifeline::{CurrentLifeline, Lifeline};
 use crate::machined::{Machine, Machined};
 use crate::monitor::{Link, Monitor};
@@ -137,6 +138,7 @@ pub(crate) struct Keeper {
     machined: Option<Machined>,
     herald: Herald,
     definitions: Arc<Definitions>,
+    inventory: Inventory,
     /// What the former daemon told, while its claims are taken over.
     told: Arc<Told>,
     /// The guests whose end it told.
@@ -160,7 +162,7 @@ impl Keeper {
         publisher: mpsc::UnboundedSender<Publication>,
         machined: Option<Machined>,
         herald: Herald,
-        definitions: Arc<Definitions>,
+        (definitions, inventory): (Arc<Definitions>, Inventory),
     ) -> Self {
         let (sender, inbox) = mpsc::channel(QUEUE);
         Self {
@@ -173,6 +175,7 @@ impl Keeper {
             machined,
             herald,
             definitions,
+            inventory,
             told: Arc::default(),
             ended: HashSet::new(),
             refusals: Sparing::default(),
@@ -274,6 +277,14 @@ impl Keeper {
                 "the name '{name}' is that of a guest of the system, {file}; give your guest another"
             ));
         }
+        let standing = self.inventory.numbered(&claim.uuid);
+        let is_defined = |standing: &Arc<Standing>| standing.definition() == Definition::Kept;
+        if let Some(standing) = standing.filter(is_defined) {
+            let (uuid, theirs) = (claim.uuid, standing.name());
+            return Err(format!(
+                "the UUID {uuid} is that of a guest of the system, '{theirs}'; give your guest another"
+            ));
+        }
         let its = |kept: &&Kept| kept.guest.claim().user == Some(user);
         if self.kept.values().filter(its).count() >= MOST_OF_A_USER {
             return Err(format!(
@@ -297,6 +308,7 @@ impl Keeper {
             guest.monitor().attach(link, subject, self.told.clone());
         }
         let (done, published) = oneshot::channel();
+        self.publish(Publication::Runs { guest: guest.clone(), done });
         let former = match grant {
             Grant::New(_) => {
                 let (name, uuid) = (guest.name(), guest.uuid());
@@ -306,7 +318,6 @@ impl Keeper {
                         guest.leader()
                     );
                 }
-                self.publish(Publication::Added { guest: guest.clone(), done });
                 self.leaving.remove(name)
             }
             Grant::Renewed { former, .. } => {
@@ -315,8 +326,6 @@ impl Keeper {
                     tracing::info!("guest '{name}': {leader} renewed its claim{left_out}");
                 }
                 fdstore::forget(guest.uuid());
-                // Nobody else can have the receiver yet.
-                let _ = done.send(());
                 self.kept.remove(&former).map(|kept| kept.task).inspect(JoinHandle::abort)
             }
         };
@@ -418,7 +427,7 @@ impl Keeper {
         if let Err(fault) = self.definitions.forget(&claim.name) {
             tracing::warn!("the definition of transient guest '{}' stays: {fault}", claim.name);
         }
-        self.publish(Publication::Removed(kept.guest));
+        self.publish(Publication::Ended(kept.guest));
         self.leaving.retain(|_, task| !task.is_finished());
         self.leaving.insert(claim.name, kept.task);
     }

@@ -1,23 +1,63 @@
 //! A lifeline: the daemon's end of the socket pair whose other end a shim holds while its guest lives.
 //!
-//! The kernel closes the shim's end however the shim ends, so there is nothing stale to clean up. The lifeline
-//! carries no data; what a client writes to it is read and thrown away.
+//! The kernel closes the shim's end however the shim ends, so there is nothing stale to clean up. What it carries is what
+//! the daemon has the shim open ([`dbus_api::opening`]); what else a client writes is read and thrown away.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use dbus_api::opening::{Answer, LONGEST, Port, Request};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, SockType, UnixAddr, getpeername, getsockopt, shutdown, sockopt};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use crate::{clock, stream};
+
+/// How long a shim may take to open something. It does so in a millisecond, or is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many requests may be without an answer.
+const MOST_UNANSWERED: usize = 16;
 
 /// `POLLRDHUP` of poll(2), which nix does not name: the peer closed, or will at least never write again.
 const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
 
-/// A connected lifeline. Tokio's stream serves packet sockets as well: waiting and reading are the same.
+/// A connected lifeline.
 #[derive(Debug)]
-pub(crate) struct Lifeline(UnixStream);
+pub(crate) struct Lifeline {
+    /// Tokio's stream serves packet sockets as well: waiting and reading are the same.
+    socket: UnixStream,
+    /// Who waits for which answer.
+    unanswered: Mutex<BTreeMap<u64, oneshot::Sender<Opened>>>,
+    /// The number of the next request. A former daemon's were smaller, for its host ran less long.
+    next: AtomicU64,
+}
+
+/// What a shim opened, or its words why it did not.
+type Opened = Result<OwnedFd, String>;
+
+/// Why a shim opened nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OpenFault {
+    /// It does not open things.
+    #[error(
+        "its glassbox-qemu opens nothing for others, as one does that is older than this daemon"
+    )]
+    Unable,
+    /// It refuses.
+    #[error("{0}")]
+    Refused(String),
+    /// It does not answer.
+    #[error("its glassbox-qemu does not answer")]
+    Silent,
+}
 
 /// The lifeline that a guest has now: a claim that is renewed has a new one. It keeps none open.
 #[derive(Debug, Default)]
@@ -68,52 +108,99 @@ impl Lifeline {
         }
         let stream = std::os::unix::net::UnixStream::from(socket);
         stream.set_nonblocking(true).map_err(LifelineFault::Watch)?;
-        UnixStream::from_std(stream).map(Self).map_err(LifelineFault::Watch)
+        let socket = UnixStream::from_std(stream).map_err(LifelineFault::Watch)?;
+        Ok(Self { socket, unanswered: Mutex::default(), next: clock::boottime().into() })
+    }
+
+    /// Has the shim open something, and waits for it for [`PATIENCE`] at most.
+    ///
+    /// # Errors
+    /// [`OpenFault`].
+    pub(crate) async fn open(&self, port: Port, name: &str) -> Result<OwnedFd, OpenFault> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = Request { number, port, name }.to_string();
+        if request.len() > LONGEST {
+            return Err(OpenFault::Refused("it has none of so long a name".to_owned()));
+        }
+        let (opened, answer) = oneshot::channel();
+        if self.unanswered().len() >= MOST_UNANSWERED {
+            return Err(OpenFault::Silent);
+        }
+        self.unanswered().insert(number, opened);
+        let answer = match self.socket.try_write(request.as_bytes()) {
+            Ok(_) => tokio::time::timeout(PATIENCE, answer).await.ok().and_then(Result::ok),
+            // One that is stopped reads nothing, and its socket is full some time.
+            Err(_) => None,
+        };
+        self.unanswered().remove(&number);
+        match answer {
+            Some(opened) => opened.map_err(OpenFault::Refused),
+            None => Err(OpenFault::Silent),
+        }
     }
 
     /// Returns when the other end is closed.
     pub(crate) async fn ended(&self) {
         loop {
-            if self.0.readable().await.is_err() {
+            if self.socket.readable().await.is_err() {
                 // The runtime is shutting down, and the claim must outlive the daemon.
                 return std::future::pending().await;
             }
+            // What is left to read when it has ended is nobody's business any more.
             if self.has_ended() {
                 return;
             }
-            self.discard();
+            self.take_answer();
         }
     }
 
     /// Whether the other end is closed by now.
     pub(crate) fn has_ended(&self) -> bool {
-        has_ended(self.0.as_fd())
+        has_ended(self.socket.as_fd())
     }
 
     /// The account of the process that made it, and keeps its other end (`SO_PEERCRED`, unix(7)).
     pub(crate) fn maker(&self) -> Option<u32> {
-        getsockopt(&self.0, sockopt::PeerCredentials).map(|made| made.uid()).ok()
+        getsockopt(&self.socket, sockopt::PeerCredentials).map(|made| made.uid()).ok()
     }
 
     /// Ends it from this side, which its client sees.
     pub(crate) fn hang_up(&self) {
         // One that has ended has ended.
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Throws away what a client wrote.
-    fn discard(&self) {
-        match self.0.try_read(&mut [0; 256]) {
-            Ok(length) => tracing::debug!("a client wrote {length} bytes to its lifeline"),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => tracing::debug!("a lifeline cannot be read: {error}"),
+    /// Takes an answer for who waits for it, and throws away what else a client wrote.
+    fn take_answer(&self) {
+        let mut buffer = [0; LONGEST];
+        let receive = || stream::receive_now(&self.socket, &mut buffer);
+        let (length, fds) = match self.socket.try_io(Interest::READABLE, receive) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return tracing::debug!("a lifeline cannot be read: {error}"),
+        };
+        let answer = Answer::parse(&buffer[..length]);
+        let waiting = answer.and_then(|answer| self.unanswered().remove(&answer.number));
+        let opened = match (answer.map(|answer| answer.refusal), fds.into_iter().next()) {
+            (Some(None), Some(fd)) => Ok(fd),
+            (Some(Some(words)), _) => Err(words.to_owned()),
+            (Some(None), None) | (None, _) => Err("its answer is malformed".to_owned()),
+        };
+        match waiting {
+            // Who asked may have given up.
+            Some(waiting) => drop(waiting.send(opened)),
+            None => tracing::debug!("a client wrote {length} bytes to its lifeline"),
         }
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Opened>>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AsFd for Lifeline {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 

@@ -301,6 +301,7 @@ mod tests {
             },
             user: None,
             transient: false,
+            opens: false,
             network: crate::claims::Network::default(),
         }
     }

@@ -7,10 +7,12 @@
 //! The pure parts are `allowance`, `claims`, `record`, `sasl`, `state`, `jobs`, `happening`, `event` and `digest`; one task, the
 //! `keeper`, owns the claims, and one for each guest its monitor; the rest is a thin skin of I/O around them.
 
+mod agent;
 mod allowance;
 mod authority;
 mod broker;
 mod caller;
+mod catalog;
 mod claims;
 mod cli;
 mod clock;
@@ -25,6 +27,7 @@ mod happening;
 mod herald;
 mod host;
 mod inherited;
+mod inventory;
 mod jobs;
 mod keeper;
 mod leader;
@@ -49,6 +52,7 @@ mod state;
 mod stream;
 mod systemd;
 mod varlink;
+mod watch;
 mod work;
 
 use std::path::PathBuf;
@@ -71,11 +75,13 @@ use zbus::fdo::ObjectManager;
 use crate::authority::Authority;
 use crate::broker::Broker;
 use crate::caller::Admission;
+use crate::catalog::{Catalog, Rereading};
 use crate::cli::Options;
 use crate::control::Controls;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
 use crate::inherited::{FirstMoment, Inherited};
+use crate::inventory::Inventory;
 use crate::keeper::Keeper;
 use crate::live::LiveFiles;
 use crate::machined::Machined;
@@ -86,6 +92,7 @@ use crate::reload::Reloader;
 use crate::runner::Runner;
 use crate::services::{Services, Shared};
 use crate::systemd::Systemd;
+use crate::watch::Watch;
 
 /// How long another service on the bus may take to answer; libdbus's own default.
 const BUS_TIMEOUT: Duration = Duration::from_secs(25);
@@ -127,8 +134,13 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
     let broker = (!options.user).then(|| Broker::new(bus.clone()));
     let systemd = Systemd::new(bus.clone(), broker.clone());
     let definitions = Arc::new(definitions(options));
+    let (rereading, requests) = Rereading::new();
+    let catalog = Catalog::new(definitions.clone());
+    let following = catalog::follow(catalog, watch(&definitions), requests, publisher.clone());
+    let inventory = Inventory::default();
     let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
-    let mut keeper = Keeper::new(publisher, machined, herald.clone(), definitions.clone());
+    let known = (definitions.clone(), inventory.clone());
+    let mut keeper = Keeper::new(publisher, machined, herald.clone(), known);
     let (claims, inherited) = fdstore::take_back(inherited, admission);
     let restored = keeper.restore(claims, told);
     let handle = keeper.handle();
@@ -138,6 +150,8 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
         reloader: Reloader::new(systemd.clone()),
         systemd,
         definitions,
+        rereading: rereading.clone(),
+        inventory,
         live: live_files(options),
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
@@ -148,6 +162,8 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
         published.await.context("the bus failed before the stored claims were on it")?;
     }
     tokio::spawn(keeper.run());
+    tokio::spawn(following);
+    rereading.done().await;
     let sockets = listen(options, inherited)?;
     let listener = UnixListener::from_std(sockets.listener)?;
     tokio::spawn(peer::serve(listener, handle.clone(), admission));
@@ -221,6 +237,15 @@ fn definitions(options: &Options) -> Definitions {
     };
     let runtime = environment.runtime_dir.as_ref().map(|folder| folder.join("glassbox"));
     Definitions::new(SearchPath::user(&environment), runtime)
+}
+
+/// Watches where guests are defined.
+fn watch(definitions: &Definitions) -> Option<Watch> {
+    Watch::begin(definitions.directories())
+        .inspect_err(|error| {
+            tracing::warn!("definitions that others change are not seen: {error}");
+        })
+        .ok()
 }
 
 /// The definitions of guests as they run.

@@ -4,6 +4,6 @@ mod domain;
 mod job;
 mod manager;
 
-pub(crate) use domain::Domain;
+pub(crate) use domain::{Domain, properties};
 pub(crate) use job::JobObject;
 pub(crate) use manager::Manager;

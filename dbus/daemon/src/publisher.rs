@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbus_api::{DOMAIN_INTERFACE, ROOT_PATH, domain_path};
+use dbus_api::{DOMAIN_INTERFACE, JOB_INTERFACE, ROOT_PATH, domain_path};
 use domain::DomainUuid;
 use tokio::sync::{mpsc, oneshot};
 use zbus::fdo::Properties;
@@ -19,24 +19,32 @@ use crate::event::Event;
 use crate::guest::Guest;
 use crate::happening::Detail;
 use crate::herald::Herald;
+use crate::inventory::{Change, Listing, Standing};
 use crate::jobs::{Job, Outcome};
 use crate::monitor::{Face, Monitor};
-use crate::objects::{Domain, JobObject, Manager};
-use crate::runner::{self, RunningJob};
+use crate::objects::{Domain, JobObject, Manager, properties};
+use crate::runner::{self, Progress, RunningJob};
 use crate::services::Shared;
 
 /// A change that the bus learns of.
 #[derive(Debug)]
 pub(crate) enum Publication {
-    /// A guest is there; `done` is told when its object is.
-    Added {
+    /// A guest runs, or its claim was renewed; `done` is told when its object is there.
+    Runs {
         /// The guest.
         guest: Arc<Guest>,
         /// Told when the object is on the bus.
         done: oneshot::Sender<()>,
     },
     /// A guest ended.
-    Removed(Arc<Guest>),
+    Ended(Arc<Guest>),
+    /// The files define these guests and no others.
+    Defined {
+        /// The guests.
+        listing: Listing,
+        /// Told when their objects are on the bus.
+        done: oneshot::Sender<()>,
+    },
     /// Properties of a guest may have changed.
     Changed {
         /// The guest's UUID.
@@ -51,6 +59,8 @@ pub(crate) enum Publication {
         /// Told when the object is on the bus.
         done: oneshot::Sender<()>,
     },
+    /// A job is further than before.
+    Progress(Arc<Progress>),
     /// A job ended.
     JobRemoved {
         /// The job.
@@ -70,21 +80,36 @@ pub(crate) async fn publish(
 ) {
     while let Some(change) = changes.recv().await {
         let result = match change {
-            Publication::Added { guest, done } => {
-                let result = add(&bus, &guest, &services).await;
-                // The registrant may have gone meanwhile, as may the caller below.
+            Publication::Runs { guest, done } => {
+                let changes = services.inventory.runs(guest);
+                let result = carry_out(&bus, changes, &services).await;
+                // The registrant may have gone meanwhile, as may the callers below.
                 let _ = done.send(());
                 result
             }
-            Publication::Removed(guest) => remove(&bus, &guest).await,
+            Publication::Ended(guest) => {
+                carry_out(&bus, services.inventory.ended(&guest), &services).await
+            }
+            Publication::Defined { listing, done } => {
+                let changes = services.inventory.redefined(listing);
+                let result = carry_out(&bus, changes, &services).await;
+                let _ = done.send(());
+                result
+            }
             Publication::Changed { uuid, monitor } => {
-                change_properties(&bus, &uuid, &monitor).await
+                let standing = services.inventory.numbered(&uuid);
+                match standing.filter(|standing| standing.is_known_by(&monitor)) {
+                    Some(_) => change_properties(&bus, &uuid, &monitor).await,
+                    // It ended meanwhile.
+                    None => Ok(()),
+                }
             }
             Publication::JobNew { running, done } => {
                 let result = add_job(&bus, running, &services).await;
                 let _ = done.send(());
                 result
             }
+            Publication::Progress(progress) => tell_progress(&bus, &progress).await,
             Publication::JobRemoved { job, outcome } => remove_job(&bus, &job, &outcome).await,
         };
         if let Err(error) = result {
@@ -93,19 +118,50 @@ pub(crate) async fn publish(
     }
 }
 
-async fn add(bus: &Connection, guest: &Arc<Guest>, services: &Shared) -> zbus::Result<()> {
-    let path = guest.path();
-    let object = Domain { guest: guest.clone(), services: services.clone() };
-    bus.object_server().at(&path, object).await?;
-    let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
-    Manager::domain_added(&emitter, guest.name().as_str(), path.as_ref()).await
+async fn carry_out(bus: &Connection, changes: Vec<Change>, services: &Shared) -> zbus::Result<()> {
+    let mut result = Ok(());
+    for change in changes {
+        let carried_out = match change {
+            Change::Added(standing) => add(bus, standing, services).await,
+            Change::Removed(standing) => remove(bus, &standing).await,
+            Change::Altered(standing) => alter(bus, standing, services).await,
+        };
+        // What fails for one object may work for the next.
+        result = result.and(carried_out);
+    }
+    result
 }
 
-async fn remove(bus: &Connection, guest: &Arc<Guest>) -> zbus::Result<()> {
-    let path = guest.path();
+async fn add(bus: &Connection, standing: Arc<Standing>, services: &Shared) -> zbus::Result<()> {
+    let path = standing.path();
+    let name = standing.name().clone();
+    let object = Domain { standing, services: services.clone() };
+    bus.object_server().at(&path, object).await?;
+    let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
+    Manager::domain_added(&emitter, name.as_str(), path.as_ref()).await
+}
+
+async fn remove(bus: &Connection, standing: &Standing) -> zbus::Result<()> {
+    let path = standing.path();
     bus.object_server().remove::<Domain, _>(&path).await?;
     let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
-    Manager::domain_removed(&emitter, guest.name().as_str(), path.as_ref()).await
+    Manager::domain_removed(&emitter, standing.name().as_str(), path.as_ref()).await
+}
+
+/// Tells that a guest runs now, or does not any more, or that its definition came or went.
+async fn alter(bus: &Connection, standing: Arc<Standing>, services: &Shared) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(bus, standing.path())?;
+    let object = Domain { standing, services: services.clone() };
+    tell(&emitter, DOMAIN_INTERFACE, object.of_its_life().await).await
+}
+
+async fn tell(
+    emitter: &SignalEmitter<'_>,
+    interface: &'static str,
+    properties: HashMap<&str, Variant<'_>>,
+) -> zbus::Result<()> {
+    let interface = InterfaceName::from_static_str_unchecked(interface);
+    Properties::properties_changed(emitter, interface, properties, (&[]).into()).await
 }
 
 async fn change_properties(
@@ -115,21 +171,11 @@ async fn change_properties(
 ) -> zbus::Result<()> {
     let Some((former, now)) = monitor.take_change() else { return Ok(()) };
     let emitter = SignalEmitter::new(bus, domain_path(uuid))?;
-    let interface = InterfaceName::from_static_str_unchecked(DOMAIN_INTERFACE);
-    Properties::properties_changed(&emitter, interface, changed(former, now), (&[]).into()).await
+    tell(&emitter, DOMAIN_INTERFACE, changed(former, now)).await
 }
 
 /// The properties that differ.
 fn changed(former: Option<Face>, now: Face) -> HashMap<&'static str, Variant<'static>> {
-    let properties = |face: Face| -> [(&'static str, Variant<'static>); 5] {
-        [
-            ("State", face.state.word().into()),
-            ("Reason", face.state.reason().into()),
-            ("VCPUs", face.vcpus.into()),
-            ("Memory", face.memory.into()),
-            ("Responding", face.responding.into()),
-        ]
-    };
     let former: HashMap<_, _> = former.map(properties).into_iter().flatten().collect();
     let differs =
         |(name, value): &(&'static str, Variant<'static>)| former.get(name) != Some(value);
@@ -144,6 +190,12 @@ async fn add_job(bus: &Connection, running: RunningJob, services: &Shared) -> zb
     let emitter = SignalEmitter::new(bus, ROOT_PATH)?;
     let (domain, kind) = (job.domain.as_str(), job.kind.word());
     Manager::job_new(&emitter, job.id.number(), path.as_ref(), domain, kind).await
+}
+
+async fn tell_progress(bus: &Connection, progress: &Progress) -> zbus::Result<()> {
+    let (path, now) = progress.take_change();
+    let emitter = SignalEmitter::new(bus, path)?;
+    tell(&emitter, JOB_INTERFACE, HashMap::from([("Progress", now.into())])).await
 }
 
 async fn remove_job(bus: &Connection, job: &Job, outcome: &Outcome) -> zbus::Result<()> {

@@ -15,8 +15,11 @@ const FIRST: u32 = 1;
 /// The version of a record that may say that the guest is transient.
 const WITH_TRANSIENT: u32 = 2;
 
-/// The version of a record that says more; the last one that this daemon reads.
-const LAST: u32 = 3;
+/// The version of a record that may say what the guest has of the host's networks.
+const WITH_NETWORK: u32 = 3;
+
+/// The version of a record that may say that the leader opens things; the last one that this daemon reads.
+const LAST: u32 = 4;
 
 /// What is written. It is no domain type: the names in it are fixed by what older daemons wrote.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ struct Record {
     interfaces: Vec<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vsock_cid: Option<u32>,
+    /// Since version 4.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    opens: bool,
 }
 
 /// A record cannot be read.
@@ -56,13 +62,14 @@ pub(crate) enum RecordFault {
 /// Writes the record of a claim.
 pub(crate) fn write(claim: &Claim) -> Vec<u8> {
     // Whose guest it is, the lifeline tells.
-    let Claim { name, uuid, leader, user: _, transient, network } = claim;
+    let Claim { name, uuid, leader, user: _, transient, opens, network } = claim;
     let record = Record {
         // An older daemon need not lose what it can hold.
-        version: match (network == &Network::default(), *transient) {
-            (true, false) => FIRST,
-            (true, true) => WITH_TRANSIENT,
-            (false, _) => LAST,
+        version: match (*opens, network == &Network::default(), *transient) {
+            (false, true, false) => FIRST,
+            (false, true, true) => WITH_TRANSIENT,
+            (false, false, _) => WITH_NETWORK,
+            (true, _, _) => LAST,
         },
         name: name.to_string(),
         uuid: uuid.to_string(),
@@ -73,6 +80,7 @@ pub(crate) fn write(claim: &Claim) -> Vec<u8> {
         transient: *transient,
         interfaces: network.interfaces.clone(),
         vsock_cid: network.vsock_cid,
+        opens: *opens,
     };
     serde_json::to_vec(&record).expect("a record has string keys only, and nothing in it can fail")
 }
@@ -101,6 +109,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Claim, RecordFault> {
         },
         user: None,
         transient: record.transient,
+        opens: record.opens,
         network: Network { interfaces: record.interfaces, vsock_cid: record.vsock_cid },
     })
 }
@@ -141,10 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_opens_things_is_known() {
+        let text =
+            WRITTEN.replace(r#""version":1"#, r#""version":4"#).replace('}', r#","opens":true}"#);
+        let claim = read(text.as_bytes()).unwrap();
+        assert!(claim.opens && !read(WRITTEN.as_bytes()).unwrap().opens);
+        assert_eq!(String::from_utf8(write(&claim)).unwrap(), text);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         let refusal = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
-        let newer = WRITTEN.replace(r#""version":1"#, r#""version":4,"monitor":true"#);
-        assert_eq!(refusal(&newer), "the record has version 4, this daemon knows 1 to 3");
+        let newer = WRITTEN.replace(r#""version":1"#, r#""version":5,"monitor":true"#);
+        assert_eq!(refusal(&newer), "the record has version 5, this daemon knows 1 to 4");
         let extended = WRITTEN.replace(r#""version":1"#, r#""version":1,"monitor":true"#);
         assert!(refusal(&extended).starts_with("the record is malformed: unknown field `monitor`"));
         assert!(
@@ -161,14 +179,14 @@ mod tests {
             bytes in any::<[u8; 16]>(),
             (pid, born) in any::<(u32, u64)>(),
             unit in proptest::option::of(".{0,12}"),
-            transient in any::<bool>(),
+            (transient, opens) in any::<(bool, bool)>(),
             (interfaces, vsock_cid) in any::<(Vec<i32>, Option<u32>)>(),
         ) {
             let Ok(name) = DomainName::try_from(name.as_str()) else { return Ok(()) };
             let leader = Leader { pid, born, system_unit: unit.clone(), unit };
             let network = Network { interfaces, vsock_cid };
             let uuid = DomainUuid::from_random(bytes);
-            let claim = Claim { name, uuid, leader, user: None, transient, network };
+            let claim = Claim { name, uuid, leader, user: None, transient, opens, network };
             prop_assert_eq!(read(&write(&claim)).unwrap(), claim);
         }
     }

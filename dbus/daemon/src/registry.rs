@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use dbus_api::{OPTION_INTERFACES, OPTION_MONITOR, OPTION_TRANSIENT, OPTION_VSOCK_CID};
+use dbus_api::{
+    OPTION_INTERFACES, OPTION_MONITOR, OPTION_OPENS, OPTION_TRANSIENT, OPTION_VSOCK_CID,
+};
 use domain::{DomainName, DomainUuid};
 use zbus::message::Header;
 use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, Variant, interface};
@@ -72,6 +74,7 @@ impl Registry {
             return Err(Failure::InvalidArgs(what.to_owned()));
         }
         request.claim.transient = options.transient;
+        request.claim.opens = options.opens;
         request.claim.network = options.network;
         request.monitor = options.monitor;
         let admitted = self.keeper.claim(request).await?;
@@ -103,7 +106,7 @@ fn read(
     let lifeline =
         Lifeline::watch(lifeline.into()).map_err(|fault| Failure::argument("lifeline", &fault))?;
     let network = Network::default();
-    let claim = Claim { name, uuid, leader, user: None, transient: false, network };
+    let claim = Claim { name, uuid, leader, user: None, transient: false, opens: false, network };
     Ok(Request { claim, pidfd, lifeline, monitor: None })
 }
 
@@ -112,6 +115,8 @@ fn read(
 struct RegisterOptions {
     /// Whether the guest's definition is gone with the guest.
     transient: bool,
+    /// Whether the registrant opens consoles and channels when it is asked.
+    opens: bool,
     /// The daemon's end of a monitor.
     monitor: Option<Link>,
     /// What of the host's networks is the guest's.
@@ -122,26 +127,27 @@ impl RegisterOptions {
     /// Reads the options. Keys that are not known are refused by name: a newer client must learn that this daemon does
     /// not know what it asks for.
     fn read(mut options: HashMap<String, OwnedVariant>) -> Result<Self, Failure> {
-        let transient = options.remove(OPTION_TRANSIENT).map(flag).transpose()?.unwrap_or(false);
+        let mut flag = |key| options.remove(key).map_or(Ok(false), |value| flag(key, value));
+        let (transient, opens) = (flag(OPTION_TRANSIENT)?, flag(OPTION_OPENS)?);
         let monitor = options.remove(OPTION_MONITOR).map(|value| monitor(&value)).transpose()?;
         let network = network(&mut options)?;
         let mut unknown: Vec<String> = options.into_keys().collect();
         if unknown.is_empty() {
-            return Ok(Self { transient, monitor, network });
+            return Ok(Self { transient, opens, monitor, network });
         }
         unknown.sort_unstable();
         Err(Failure::InvalidArgs(format!(
-            "options: unknown key '{}'; glassboxd {} knows '{OPTION_TRANSIENT}', '{OPTION_MONITOR}', \
-             '{OPTION_INTERFACES}' and '{OPTION_VSOCK_CID}'",
+            "options: unknown key '{}'; glassboxd {} knows '{OPTION_TRANSIENT}', '{OPTION_OPENS}', \
+             '{OPTION_MONITOR}', '{OPTION_INTERFACES}' and '{OPTION_VSOCK_CID}'",
             unknown.join("', '"),
             env!("CARGO_PKG_VERSION")
         )))
     }
 }
 
-fn flag(value: OwnedVariant) -> Result<bool, Failure> {
+fn flag(key: &str, value: OwnedVariant) -> Result<bool, Failure> {
     bool::try_from(value).map_err(|_| {
-        let text = format!("options: '{OPTION_TRANSIENT}' is of another type; give a boolean");
+        let text = format!("options: '{key}' is of another type; give a boolean");
         Failure::InvalidArgs(text)
     })
 }
@@ -193,6 +199,7 @@ mod tests {
         for (pairs, words) in [
             (&[("b", &one), ("a", &one)][..], "options: unknown key 'a', 'b'; glassboxd "),
             (&[("monitor", &one)], "options: 'monitor' is of another type; give a file descriptor"),
+            (&[("opens", &one)], "options: 'opens' is of another type; give a boolean"),
             (&[("transient", &one)], "options: 'transient' is of another type; give a boolean"),
             (&[("interfaces", &one)], "options: 'interfaces' is something else; give positive"),
             (

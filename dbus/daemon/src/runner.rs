@@ -8,6 +8,7 @@
 //!
 //! A client sees these in this order: the end of a job is told after the reply that names it was sent.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::DomainName;
@@ -36,6 +37,52 @@ pub(crate) struct RunningJob {
     pub(crate) job: Job,
     /// Notified when somebody cancels it.
     pub(crate) cancel: Arc<Notify>,
+    /// How far it is.
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// What a job's work is given.
+#[derive(Debug)]
+pub(crate) struct Reins {
+    /// Notified when somebody cancels the job.
+    pub(crate) cancel: Arc<Notify>,
+    /// Where it says how far it is.
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// How far a job is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    done: AtomicU64,
+    /// 0 while nobody can tell.
+    total: AtomicU64,
+    /// Whether clients are about to be told; however quick the work is, one message waits for the bus.
+    queued: AtomicBool,
+    path: OwnedObjectPath,
+    publisher: mpsc::UnboundedSender<Publication>,
+}
+
+impl Progress {
+    /// So much is done of so much.
+    pub(crate) fn is(self: &Arc<Self>, done: u64, total: u64) {
+        let before =
+            (self.done.swap(done, Ordering::Relaxed), self.total.swap(total, Ordering::Relaxed));
+        if before != (done, total) && !self.queued.swap(true, Ordering::Relaxed) {
+            // Without a bus nobody is left to see it.
+            drop(self.publisher.send(Publication::Progress(self.clone())));
+        }
+    }
+
+    /// What is done, and of how much, which is 0 while nobody can tell.
+    pub(crate) fn now(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    /// What clients are to be told now, and the path of the job's object.
+    pub(crate) fn take_change(&self) -> (&OwnedObjectPath, (u64, u64)) {
+        self.queued.store(false, Ordering::Relaxed);
+        (&self.path, self.now())
+    }
 }
 
 impl Runner {
@@ -44,7 +91,7 @@ impl Runner {
         Self { jobs: Arc::default(), publisher }
     }
 
-    /// Begins a job that does `work`, which is given what tells that it is canceled.
+    /// Begins a job that does `work`, which is given what tells that it is canceled and takes how far it is.
     ///
     /// # Errors
     /// [`Failure::Busy`] when the guest has a job that excludes it.
@@ -55,7 +102,7 @@ impl Runner {
         work: W,
     ) -> Result<Begun, Failure>
     where
-        W: FnOnce(Arc<Notify>) -> F,
+        W: FnOnce(Reins) -> F,
         F: Future<Output = Outcome> + Send + 'static,
     {
         let (job, work) = self.announce(domain, kind, work).await?;
@@ -91,14 +138,21 @@ impl Runner {
         work: W,
     ) -> Result<(Job, F), Failure>
     where
-        W: FnOnce(Arc<Notify>) -> F,
+        W: FnOnce(Reins) -> F,
     {
         let job = self.jobs().begin(domain, kind).map_err(Failure::Busy)?;
         tracing::info!("job {} for guest '{domain}': {kind}", job.id);
         let cancel = Arc::new(Notify::new());
-        let work = work(cancel.clone());
+        let progress = Arc::new(Progress {
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+            path: path(&job),
+            publisher: self.publisher.clone(),
+        });
+        let work = work(Reins { cancel: cancel.clone(), progress: progress.clone() });
         let (done, published) = oneshot::channel();
-        let running = RunningJob { job: job.clone(), cancel };
+        let running = RunningJob { job: job.clone(), cancel, progress };
         self.publish(Publication::JobNew { running, done });
         // Without a bus nobody is left to see the object.
         drop(published.await);

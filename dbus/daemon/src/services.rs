@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::authority::Authority;
+use crate::catalog::Rereading;
 use crate::definitions::Definitions;
 use crate::herald::Herald;
+use crate::inventory::Inventory;
 use crate::keeper::KeeperHandle;
 use crate::live::LiveFiles;
 use crate::reload::Reloader;
@@ -24,6 +26,10 @@ pub(crate) struct Services {
     pub(crate) reloader: Reloader,
     /// Has the files that define guests.
     pub(crate) definitions: Arc<Definitions>,
+    /// Has those files read anew.
+    pub(crate) rereading: Rereading,
+    /// Knows which guests have objects.
+    pub(crate) inventory: Inventory,
     /// Has the definitions of guests as they run.
     pub(crate) live: LiveFiles,
     /// Has the last events.

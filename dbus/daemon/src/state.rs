@@ -14,7 +14,7 @@
 
 use serde_json::Value;
 
-/// The state of a guest with a process.
+/// The state of a guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum State {
     /// QEMU has not said yet.
@@ -30,6 +30,8 @@ pub(crate) enum State {
     Crashed,
     /// It suspended itself to memory.
     Suspended,
+    /// It has no process.
+    Shutoff,
 }
 
 /// Why a guest runs.
@@ -76,6 +78,7 @@ impl State {
             Self::Shutdown => "shutdown",
             Self::Crashed => "crashed",
             Self::Suspended => "pmsuspended",
+            Self::Shutoff => "shutoff",
         }
     }
 
@@ -99,7 +102,7 @@ impl State {
                 WhyPaused::Unknown => "unknown",
             },
             Self::Crashed => "panicked",
-            Self::Unknown | Self::Shutdown | Self::Suspended => "unknown",
+            Self::Unknown | Self::Shutdown | Self::Suspended | Self::Shutoff => "unknown",
         }
     }
 }
@@ -150,7 +153,11 @@ impl Life {
         match self.state {
             // The end of a guest stops its CPUs as well, and is more to say.
             State::Shutdown | State::Crashed => {}
-            State::Unknown | State::Running(_) | State::Paused(_) | State::Suspended => {
+            State::Unknown
+            | State::Running(_)
+            | State::Paused(_)
+            | State::Suspended
+            | State::Shutoff => {
                 self.state = State::Paused(why);
             }
         }
@@ -166,7 +173,8 @@ impl Life {
             | State::Paused(_)
             | State::Shutdown
             | State::Crashed
-            | State::Suspended => WhyRunning::Unpaused,
+            | State::Suspended
+            | State::Shutoff => WhyRunning::Unpaused,
         });
     }
 

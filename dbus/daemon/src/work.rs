@@ -2,20 +2,37 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::DomainName;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::time::Instant;
+use zbus::message::Header;
 
 use crate::broker::Order;
 use crate::definitions::{Definitions, DefinitionsFault};
+use crate::failure::Failure;
 use crate::guest::Guest;
-use crate::jobs::Outcome;
+use crate::jobs::{JobKind, Outcome};
+use crate::keeper::Key;
 use crate::monitor::AskFault;
+use crate::runner::{Begun, Progress, Reins};
 use crate::services::Shared;
 use crate::systemd::Systemd;
 
 pub(crate) mod devices;
+
+/// What the balloon moves by, the page of virtio's (`VIRTIO_BALLOON_PFN_SHIFT`).
+const BALLOON_PAGE: u64 = 4096;
+
+/// How often a balloon that moves is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A balloon that has not moved for so long will not.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// A guest may move its balloon as slowly as it likes, and is not waited for longer.
+const LONGEST_WAY: Duration = Duration::from_secs(60);
 
 impl From<Result<(), AskFault>> for Outcome {
     fn from(result: Result<(), AskFault>) -> Self {
@@ -26,9 +43,27 @@ impl From<Result<(), AskFault>> for Outcome {
     }
 }
 
-/// Starts the unit of a guest that does not run.
-pub(crate) async fn start(systemd: Systemd, name: DomainName, cancel: Arc<Notify>) -> Outcome {
-    systemd.start(&name, &cancel).await
+/// Begins to start a guest that does not run, if the caller may.
+pub(crate) async fn begin_start(
+    services: &Shared,
+    header: &Header<'_>,
+    name: &DomainName,
+) -> Result<Begun, Failure> {
+    services.authority.admit(header, None).await?;
+    is_not_running(services, name).await?;
+    let (systemd, key) = (services.systemd.clone(), name.clone());
+    let work = |reins: Reins| async move { systemd.start(&key, &reins.cancel).await };
+    services.runner.begin(name, JobKind::Start, work).await
+}
+
+/// Refuses a guest that runs.
+pub(crate) async fn is_not_running(services: &Shared, name: &DomainName) -> Result<(), Failure> {
+    match services.keeper.find(Key::Name(name.clone())).await? {
+        // A user's own of that name gives way.
+        Some(guest) if guest.claim().user.is_some() => Ok(()),
+        Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
+        None => Ok(()),
+    }
 }
 
 /// Defines a guest for as long as it runs, and starts its unit.
@@ -36,14 +71,18 @@ pub(crate) async fn create(
     services: Shared,
     name: DomainName,
     xml: String,
-    cancel: Arc<Notify>,
+    reins: Reins,
 ) -> Outcome {
     let key = name.clone();
     let change = move |files: &Definitions| files.define_transient(&key, &xml);
-    let mut outcome = change_definitions(services.clone(), change).await;
+    let steps = Steps { progress: Some(reins.progress), total: 3 };
+    let mut outcome = change_definitions(services.clone(), change, &steps).await;
     let written = services.definitions.is_transient(&name);
     if outcome == Outcome::Done {
-        outcome = services.systemd.start(&name, &cancel).await;
+        outcome = services.systemd.start(&name, &reins.cancel).await;
+    }
+    if outcome == Outcome::Done {
+        steps.done(3);
     }
     // Of one that runs it goes with the claim.
     if outcome != Outcome::Done
@@ -55,12 +94,37 @@ pub(crate) async fn create(
     outcome
 }
 
+/// The steps of a job; by default nobody is told of them.
+#[derive(Debug, Default)]
+struct Steps {
+    progress: Option<Arc<Progress>>,
+    total: u64,
+}
+
+impl Steps {
+    /// So many are done.
+    fn done(&self, count: u64) {
+        if let Some(progress) = &self.progress {
+            progress.is(count, self.total);
+        }
+    }
+}
+
 /// Changes the files that define guests, and has systemd read them.
-pub(crate) async fn change_definitions<F>(services: Shared, change: F) -> Outcome
+pub(crate) async fn redefine<F>(services: Shared, change: F, reins: Reins) -> Outcome
+where
+    F: FnOnce(&Definitions) -> Result<(), DefinitionsFault> + Send + 'static,
+{
+    change_definitions(services, change, &Steps { progress: Some(reins.progress), total: 2 }).await
+}
+
+/// The first two steps: the files, and systemd.
+async fn change_definitions<F>(services: Shared, change: F, steps: &Steps) -> Outcome
 where
     F: FnOnce(&Definitions) -> Result<(), DefinitionsFault> + Send + 'static,
 {
     let definitions = services.definitions.clone();
+    steps.done(0);
     // Syncing takes as long as the disk takes; everyone else is served meanwhile.
     let changed = tokio::task::spawn_blocking(move || change(&definitions)).await;
     match changed {
@@ -68,8 +132,15 @@ where
         Ok(Err(fault)) => return Outcome::Failed(fault.to_string()),
         Err(error) => return Outcome::Failed(error.to_string()),
     }
-    match services.reloader.reload().await {
-        Ok(()) => Outcome::Done,
+    steps.done(1);
+    let reloaded = services.reloader.reload().await;
+    // Who sees the job's end sees the guest's object, too.
+    services.rereading.done().await;
+    match reloaded {
+        Ok(()) => {
+            steps.done(2);
+            Outcome::Done
+        }
         Err(words) => Outcome::Failed(format!("systemd does not read the change: {words}")),
     }
 }
@@ -122,9 +193,34 @@ pub(crate) async fn stop_unit(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     }
 }
 
-/// Gives the guest's balloon a size in bytes.
-pub(crate) async fn set_memory(guest: Arc<Guest>, bytes: u64) -> Outcome {
-    command(guest, "balloon", json!({ "value": bytes })).await
+/// Gives the guest's balloon a size in bytes, and waits until the guest has it.
+pub(crate) async fn set_memory(guest: Arc<Guest>, bytes: u64, reins: Reins) -> Outcome {
+    let monitor = guest.monitor();
+    monitor.refresh_now().await;
+    let from = monitor.face().memory;
+    let asked = command(guest.clone(), "balloon", json!({ "value": bytes })).await;
+    if asked != Outcome::Done {
+        return asked;
+    }
+    let begun = Instant::now();
+    let (mut last, mut moved) = (from, begun);
+    loop {
+        let now = monitor.face().memory;
+        reins.progress.is(now.abs_diff(from).min(bytes.abs_diff(from)), bytes.abs_diff(from));
+        if now.abs_diff(bytes) < BALLOON_PAGE {
+            return Outcome::Done;
+        }
+        if now != last {
+            (last, moved) = (now, Instant::now());
+        }
+        if moved.elapsed() > STANDSTILL || begun.elapsed() > LONGEST_WAY {
+            return Outcome::Failed(format!(
+                "the guest was asked, and its balloon leaves it {now} bytes and not {bytes}"
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+        monitor.refresh_now().await;
+    }
 }
 
 /// Writes a picture of the guest's screen, as PNG, to an open file.
@@ -146,14 +242,14 @@ async fn take_picture(guest: &Guest, file: OwnedFd) -> Result<(), AskFault> {
 }
 
 /// Adds CPUs, or takes some away, until there are so many.
-pub(crate) async fn set_vcpus(guest: Arc<Guest>, count: u32) -> Outcome {
-    let outcome = change_vcpus(&guest, count).await;
+pub(crate) async fn set_vcpus(guest: Arc<Guest>, count: u32, reins: Reins) -> Outcome {
+    let outcome = change_vcpus(&guest, count, &reins.progress).await;
     // The CPUs are there, or asked away, and everyone sees how many.
     guest.monitor().refresh_now().await;
     outcome
 }
 
-async fn change_vcpus(guest: &Guest, count: u32) -> Outcome {
+async fn change_vcpus(guest: &Guest, count: u32, progress: &Arc<Progress>) -> Outcome {
     let slots = match guest.monitor().ask("query-hotpluggable-cpus", Value::Null).await {
         Ok(slots) => slots,
         Err(fault) => return Err(fault).into(),
@@ -162,10 +258,13 @@ async fn change_vcpus(guest: &Guest, count: u32) -> Outcome {
         Ok(steps) => steps,
         Err(why) => return Outcome::Failed(why.to_string()),
     };
-    for step in steps {
+    let total = u64::try_from(steps.len()).unwrap_or(u64::MAX);
+    for (done, step) in (0..).zip(steps) {
+        progress.is(done, total);
         if let Err(fault) = guest.monitor().ask(step.command, step.arguments).await {
             return Err(fault).into();
         }
     }
+    progress.is(total, total);
     Outcome::Done
 }

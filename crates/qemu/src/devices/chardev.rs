@@ -85,7 +85,7 @@ fn backend(
         ChardevSource::Udp(socket) => udp(socket, kind("udp")),
         ChardevSource::Tcp(socket) => return tcp(command, chardev, socket, alias, kind("socket")),
         ChardevSource::Unix(socket) => {
-            return unix(command, chardev, socket, purpose, kind("socket"));
+            return unix(command, chardev, alias, (socket, purpose), kind("socket"));
         }
     })
 }
@@ -102,8 +102,8 @@ fn spice_name(purpose: Purpose<'_>) -> &'static str {
 fn unix(
     command: &mut Command<'_>,
     chardev: &Chardev,
-    socket: &UnixSocket,
-    purpose: Purpose<'_>,
+    alias: &str,
+    (socket, purpose): (&UnixSocket, Purpose<'_>),
     options: Options,
 ) -> Option<Options> {
     let (path, listens) = match (&socket.path, purpose) {
@@ -118,6 +118,7 @@ fn unix(
         let options = options.set("path", path);
         return Some(reconnecting(command.facts, socket.reconnect.as_ref(), options));
     }
+    command.serves_port(alias, path);
     let fd = command.pass_fd(FdKind::Listener { path: path.to_owned() });
     Some(options.set("fd", fd).on_off("server", true).on_off("wait", false))
 }

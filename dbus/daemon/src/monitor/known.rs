@@ -65,6 +65,12 @@ pub(crate) struct Face {
     pub(crate) responding: bool,
 }
 
+impl Face {
+    /// That of a guest that does not run. Nobody owes an answer.
+    pub(crate) const SHUTOFF: Self =
+        Self { state: State::Shutoff, vcpus: 0, memory: 0, responding: true };
+}
+
 /// One figure of the statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Figure {

@@ -5,35 +5,45 @@ use std::os::fd::OwnedFd as StdFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbus_api::opening::Port;
 use domain::DeviceEdit;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use zbus::message::Header;
-use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, interface};
+use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, Variant, interface};
 
+use crate::agent::{self, LONGEST_PATIENCE};
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::inventory::{Definition, Standing};
 use crate::jobs::{JobKind, Outcome};
 use crate::monitor::{Face, Figure};
-use crate::runner::Begun;
+use crate::runner::{Begun, Reins};
 use crate::services::Shared;
+use crate::systemd::unit_of;
 use crate::work::devices::{self, Impact};
 use crate::{live, work};
 
 /// How long the service manager may take to tell what it counts.
 const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
 
-/// A guest's own object, which is there while the guest runs.
+/// A guest's own object, which is there while the guest runs or is defined.
 #[derive(Debug)]
 pub(crate) struct Domain {
-    /// The guest.
-    pub(crate) guest: Arc<Guest>,
+    /// How the guest stands.
+    pub(crate) standing: Arc<Standing>,
     /// What it works with.
     pub(crate) services: Shared,
 }
 
 #[interface(name = "org.glassbox.Glassbox1.Domain", introspection_docs = false)]
 impl Domain {
+    /// Starts the guest, by its unit.
+    #[zbus(out_args("job"))]
+    async fn start(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
+        work::begin_start(&self.services, &header, self.standing.name()).await
+    }
+
     /// Presses the power button; whether and when the guest obeys is its own affair.
     #[zbus(out_args("job"))]
     async fn shutdown(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
@@ -43,7 +53,7 @@ impl Domain {
     /// Presses the power button, and starts the guest anew once it has shut down.
     #[zbus(out_args("job"))]
     async fn reboot(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
-        let work = work::reboot(self.guest.clone(), self.services.systemd.clone());
+        let work = work::reboot(self.guest()?, self.services.systemd.clone());
         self.begin(&header, JobKind::Reboot, work).await
     }
 
@@ -56,7 +66,7 @@ impl Domain {
     /// Ends the guest, with its disks flushed if its QEMU manages within ten seconds.
     #[zbus(out_args("job"))]
     async fn destroy(&self, #[zbus(header)] header: Header<'_>) -> Result<Begun, Failure> {
-        let work = work::destroy(self.guest.clone(), self.services.systemd.clone());
+        let work = work::destroy(self.guest()?, self.services.systemd.clone());
         self.begin(&header, JobKind::Destroy, work).await
     }
 
@@ -79,7 +89,8 @@ impl Domain {
         #[zbus(header)] header: Header<'_>,
         count: u32,
     ) -> Result<Begun, Failure> {
-        self.begin(&header, JobKind::SetVcpus, work::set_vcpus(self.guest.clone(), count)).await
+        let guest = self.guest()?;
+        self.begin_with(&header, JobKind::SetVcpus, |it| work::set_vcpus(guest, count, it)).await
     }
 
     /// Gives the guest's balloon a size.
@@ -89,7 +100,8 @@ impl Domain {
         #[zbus(header)] header: Header<'_>,
         bytes: u64,
     ) -> Result<Begun, Failure> {
-        self.begin(&header, JobKind::SetMemory, work::set_memory(self.guest.clone(), bytes)).await
+        let guest = self.guest()?;
+        self.begin_with(&header, JobKind::SetMemory, |it| work::set_memory(guest, bytes, it)).await
     }
 
     /// Presses keys together, by the names of QEMU's `QKeyCode`, and lets them go after so many milliseconds.
@@ -112,13 +124,14 @@ impl Domain {
         &self,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(OwnedObjectPath, OwnedFd), Failure> {
-        self.services.authority.admit(&header, Some(&self.guest)).await?;
+        let guest = self.guest()?;
+        self.services.authority.admit(&header, Some(&guest)).await?;
         let (read, write) = picture().map_err(|error| {
             Failure::Failed(format!("there is no memory for a picture: {error}"))
         })?;
-        let work = work::screenshot(self.guest.clone(), write);
+        let work = work::screenshot(guest.clone(), write);
         let runner = &self.services.runner;
-        let job = runner.begin_plainly(self.guest.name(), JobKind::Screenshot, work).await?;
+        let job = runner.begin_plainly(guest.name(), JobKind::Screenshot, work).await?;
         Ok((job, OwnedFd::from(read)))
     }
 
@@ -162,18 +175,19 @@ impl Domain {
         #[zbus(header)] header: Header<'_>,
         live: bool,
     ) -> Result<String, Failure> {
-        let name = self.guest.name();
+        let name = self.standing.name();
         if !live {
             // As GetDefinition, with passwords and all.
             self.services.authority.admit(&header, None).await?;
             let text = self.services.definitions.read(name);
             return text.map_err(|fault| Failure::Failed(fault.to_string()));
         }
+        let guest = self.guest()?;
         let text = self.services.live.read(name);
         let text = text.map_err(|error| {
             Failure::Failed(format!("there is no live definition of guest '{name}': {error}"))
         })?;
-        let admitted = self.services.authority.admit(&header, Some(&self.guest)).await;
+        let admitted = self.services.authority.admit(&header, Some(&guest)).await;
         let shown = live::shown(&text, self.face(), admitted.is_ok());
         shown.ok_or_else(|| {
             Failure::Failed(format!("the live definition of guest '{name}' cannot be read"))
@@ -188,67 +202,109 @@ impl Domain {
         command: &str,
         arguments: &str,
     ) -> Result<String, Failure> {
-        self.services.authority.admit(&header, Some(&self.guest)).await?;
-        let arguments = match arguments {
-            "" => Value::Null,
-            text => serde_json::from_str(text)
-                .map_err(|fault| Failure::argument("arguments", &fault))?,
-        };
-        let answer = self.guest.monitor().ask(command, arguments).await;
-        let answer = answer.map_err(|fault| Failure::of_ask(self.guest.name(), &fault))?;
+        let guest = self.guest()?;
+        self.services.authority.admit(&header, Some(&guest)).await?;
+        let arguments = parsed(arguments)?;
+        let answer = guest.monitor().ask(command, arguments).await;
+        let answer = answer.map_err(|fault| Failure::of_ask(guest.name(), &fault))?;
         Ok(answer.to_string())
+    }
+
+    /// Has the guest's agent carry out a command within so many seconds, 0 being five; `arguments` and the answer are as
+    /// those of `MonitorCommand`.
+    #[zbus(out_args("answer"))]
+    async fn agent_command(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        command: &str,
+        arguments: &str,
+        seconds: u32,
+    ) -> Result<String, Failure> {
+        let guest = self.guest()?;
+        self.services.authority.admit(&header, Some(&guest)).await?;
+        if seconds > LONGEST_PATIENCE {
+            let text = format!("seconds: an agent gets at most {LONGEST_PATIENCE} of them");
+            return Err(Failure::InvalidArgs(text));
+        }
+        let answer = agent::ask(&guest, command, parsed(arguments)?, seconds).await;
+        answer.map_err(|fault| Failure::of_agent(guest.name(), &fault))
+    }
+
+    /// Opens a console, by its alias, or the first one without; for one client at a time.
+    #[zbus(out_args("console"))]
+    async fn open_console(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        alias: &str,
+    ) -> Result<OwnedFd, Failure> {
+        let guest = self.guest()?;
+        self.services.authority.admit(&header, Some(&guest)).await?;
+        let console = guest.open(Port::Console, alias).await;
+        console.map(OwnedFd::from).map_err(|fault| Failure::of_open(guest.name(), &fault))
     }
 
     /// Figures by libvirt's names and in its units, and `age`, that of what QEMU said, in microseconds.
     #[zbus(out_args("statistics"))]
     async fn get_statistics(&self) -> Result<HashMap<String, OwnedVariant>, Failure> {
-        let monitor = self.guest.monitor();
+        let guest = self.guest()?;
+        let monitor = guest.monitor();
         monitor.refresh().await;
         let mut figures: HashMap<String, OwnedVariant> =
             monitor.statistics().into_iter().map(|(name, figure)| (name, figure.into())).collect();
         figures.insert("responding".to_owned(), monitor.face().responding.into());
         figures.insert("age".to_owned(), self.age().into());
-        figures.extend(self.of_control_group().await);
+        figures.extend(self.of_control_group(guest.unit()).await);
         Ok(figures)
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
     async fn name(&self) -> &str {
-        self.guest.name().as_str()
+        self.standing.name().as_str()
     }
 
     #[zbus(property(emits_changed_signal = "const"), name = "UUID")]
     async fn uuid(&self) -> String {
-        self.guest.uuid().to_string()
+        self.standing.uuid().to_string()
     }
 
-    #[zbus(property(emits_changed_signal = "const"), name = "LeaderPID")]
+    /// 0 when it does not run.
+    #[zbus(property, name = "LeaderPID")]
     async fn leader_pid(&self) -> u32 {
-        self.guest.leader().pid
+        self.standing.guest().map_or(0, |guest| guest.leader().pid)
     }
 
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn unit(&self) -> &str {
-        self.guest.unit()
+    /// The unit that it lives in, or that starts it.
+    #[zbus(property)]
+    async fn unit(&self) -> String {
+        let guest = self.standing.guest();
+        guest.map_or_else(|| unit_of(self.standing.name()), |guest| guest.unit().to_owned())
     }
 
     /// Whether the guest's definition is kept when the guest has ended.
-    #[zbus(property(emits_changed_signal = "const"))]
+    #[zbus(property)]
     async fn persistent(&self) -> bool {
-        let name = self.guest.name();
-        !self.guest.claim().transient && !self.services.definitions.is_transient(name)
+        self.is_persistent()
+    }
+
+    /// The file that defines it, or "".
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn file(&self) -> String {
+        let defined = self.services.definitions.find(self.standing.name());
+        defined.map_or_else(String::new, |defined| defined.file.display().to_string())
     }
 
     /// Whether the guest starts at boot by an entry of the autostart directory.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn autostart(&self) -> bool {
-        self.services.definitions.is_autostart(self.guest.name())
+        self.services.definitions.is_autostart(self.standing.name())
     }
 
     /// The name in machinectl; "" for a guest that is not registered with machined.
-    #[zbus(property(emits_changed_signal = "const"))]
-    async fn machine_name(&self) -> &str {
-        self.guest.machine().map_or("", |machine| machine.name.as_str())
+    #[zbus(property)]
+    async fn machine_name(&self) -> String {
+        let guest = self.standing.guest();
+        let machine = guest.as_ref().and_then(|guest| guest.machine());
+        machine.map_or_else(String::new, |machine| machine.name.as_str().to_owned())
     }
 
     /// The state, by libvirt's word for it.
@@ -289,10 +345,41 @@ impl Domain {
 }
 
 impl Domain {
+    /// The guest, which must run.
+    fn guest(&self) -> Result<Arc<Guest>, Failure> {
+        let missing =
+            || Failure::NotRunning(format!("guest '{}' does not run", self.standing.name()));
+        self.standing.guest().ok_or_else(missing)
+    }
+
     /// What is known of the guest. Who reads it when it is old has it asked for, for the next reader.
     fn face(&self) -> Face {
-        self.guest.monitor().refresh_later();
-        self.guest.monitor().face()
+        let Some(guest) = self.standing.guest() else { return Face::SHUTOFF };
+        guest.monitor().refresh_later();
+        guest.monitor().face()
+    }
+
+    fn is_persistent(&self) -> bool {
+        match self.standing.definition() {
+            Definition::Kept => true,
+            Definition::Gone => false,
+            Definition::Elsewhere => {
+                let is_transient = self.standing.guest().is_some_and(|it| it.claim().transient);
+                !is_transient && !self.services.definitions.is_transient(self.standing.name())
+            }
+        }
+    }
+
+    /// The properties that are others when the guest runs than when it does not.
+    pub(crate) async fn of_its_life(&self) -> HashMap<&'static str, Variant<'static>> {
+        let face = properties(self.face());
+        let others = [
+            ("LeaderPID", self.leader_pid().await.into()),
+            ("Unit", self.unit().await.into()),
+            ("MachineName", self.machine_name().await.into()),
+            ("Persistent", self.is_persistent().into()),
+        ];
+        face.into_iter().chain(others).collect()
     }
 
     /// Begins a job with this guest, if the caller may.
@@ -300,8 +387,23 @@ impl Domain {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        self.services.authority.admit(header, Some(&self.guest)).await?;
-        self.services.runner.begin(self.guest.name(), kind, |_| work).await
+        self.begin_with(header, kind, |_| work).await
+    }
+
+    /// As [`Self::begin`], with work that tells how far it is.
+    async fn begin_with<W, F>(
+        &self,
+        header: &Header<'_>,
+        kind: JobKind,
+        work: W,
+    ) -> Result<Begun, Failure>
+    where
+        W: FnOnce(Reins) -> F + Send,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let guest = self.guest()?;
+        self.services.authority.admit(header, Some(&guest)).await?;
+        self.services.runner.begin(guest.name(), kind, work).await
     }
 
     /// Begins a job that changes a device.
@@ -313,12 +415,13 @@ impl Domain {
         xml: &str,
         flags: u32,
     ) -> Result<Begun, Failure> {
+        let guest = self.guest()?;
         let impact = Impact::try_from(flags).map_err(|fault| Failure::argument("flags", &fault))?;
         // That the guest runs as the caller is not enough: root opens what the device names.
         self.services.authority.admit(header, None).await?;
-        let (services, guest) = (self.services.clone(), self.guest.clone());
-        let work = devices::change(services, guest, xml.to_owned(), how, impact);
-        self.services.runner.begin(self.guest.name(), kind, |_| work).await
+        let work =
+            devices::change(self.services.clone(), guest.clone(), xml.to_owned(), how, impact);
+        self.services.runner.begin(guest.name(), kind, |_| work).await
     }
 
     /// Begins a job that is one command of QEMU's.
@@ -329,18 +432,18 @@ impl Domain {
         command: &'static str,
         arguments: Value,
     ) -> Result<Begun, Failure> {
-        self.begin(header, kind, work::command(self.guest.clone(), command, arguments)).await
+        self.begin(header, kind, work::command(self.guest()?, command, arguments)).await
     }
 
     /// In microseconds; the greatest number when nothing is known.
     fn age(&self) -> u64 {
-        let age = self.guest.monitor().age();
+        let age = self.standing.guest().and_then(|guest| guest.monitor().age());
         age.and_then(|age| u64::try_from(age.as_micros()).ok()).unwrap_or(u64::MAX)
     }
 
     /// What systemd counts for the guest's unit, by libvirt's names where it has some.
-    async fn of_control_group(&self) -> HashMap<String, OwnedVariant> {
-        let (systemd, unit) = (&self.services.systemd, self.guest.unit());
+    async fn of_control_group(&self, unit: &str) -> HashMap<String, OwnedVariant> {
+        let systemd = &self.services.systemd;
         let counts = async {
             tokio::join!(systemd.count(unit, "CPUUsageNSec"), systemd.count(unit, "MemoryCurrent"))
         };
@@ -351,6 +454,25 @@ impl Domain {
         let known = |(name, count): (&str, Option<u64>)| Some((name.to_owned(), count?.into()));
         figures.into_iter().filter_map(known).collect()
     }
+}
+
+/// The arguments of a command, a JSON value or "".
+fn parsed(arguments: &str) -> Result<Value, Failure> {
+    match arguments {
+        "" => Ok(Value::Null),
+        text => serde_json::from_str(text).map_err(|fault| Failure::argument("arguments", &fault)),
+    }
+}
+
+/// The properties that QEMU tells of.
+pub(crate) fn properties(face: Face) -> [(&'static str, Variant<'static>); 5] {
+    [
+        ("State", face.state.word().into()),
+        ("Reason", face.state.reason().into()),
+        ("VCPUs", face.vcpus.into()),
+        ("Memory", face.memory.into()),
+        ("Responding", face.responding.into()),
+    ]
 }
 
 impl From<Figure> for OwnedVariant {

@@ -50,6 +50,12 @@ impl JobObject {
         self.running.job.kind.word()
     }
 
+    /// What is done, and of how much; the latter is 0 when nobody can tell.
+    #[zbus(property)]
+    async fn progress(&self) -> (u64, u64) {
+        self.running.progress.now()
+    }
+
     /// `running` for as long as there is an object.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn state(&self) -> &str {

@@ -25,7 +25,7 @@ pub(crate) struct Manager(pub(crate) Shared);
 
 #[interface(name = "org.glassbox.Glassbox1.Manager", introspection_docs = false)]
 impl Manager {
-    /// Name, UUID, leader's pid, unit or "", and path of each guest, by name.
+    /// Name, UUID, leader's pid, unit or "", and path of each guest that runs, by name.
     #[zbus(out_args("domains"))]
     async fn list_domains(
         &self,
@@ -38,18 +38,22 @@ impl Manager {
     #[zbus(out_args("domain_path"))]
     async fn get_domain(&self, name: &str) -> Result<OwnedObjectPath, Failure> {
         let key = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
-        let guest = self.0.keeper.find(Key::Name(key)).await?;
-        let missing = || Failure::NoSuchDomain(format!("no running guest has the name '{name}'"));
-        Ok(guest.ok_or_else(missing)?.path())
+        if let Some(guest) = self.0.keeper.find(Key::Name(key.clone())).await? {
+            return Ok(guest.path());
+        }
+        let missing = || Failure::NoSuchDomain(format!("no guest has the name '{name}'"));
+        Ok(self.0.inventory.named(&key).ok_or_else(missing)?.path())
     }
 
     /// The path of the guest with this UUID.
     #[zbus(name = "GetDomainByUUID", out_args("domain_path"))]
     async fn get_domain_by_uuid(&self, uuid: &str) -> Result<OwnedObjectPath, Failure> {
         let key = DomainUuid::try_from(uuid).map_err(|fault| Failure::argument("uuid", &fault))?;
-        let guest = self.0.keeper.find(Key::Uuid(key)).await?;
-        let missing = || Failure::NoSuchDomain(format!("no running guest has the UUID {key}"));
-        Ok(guest.ok_or_else(missing)?.path())
+        if let Some(guest) = self.0.keeper.find(Key::Uuid(key)).await? {
+            return Ok(guest.path());
+        }
+        let missing = || Failure::NoSuchDomain(format!("no guest has the UUID {key}"));
+        Ok(self.0.inventory.numbered(&key).ok_or_else(missing)?.path())
     }
 
     /// The path of the guest whose leader or QEMU has this process id.
@@ -74,11 +78,7 @@ impl Manager {
         name: &str,
     ) -> Result<Begun, Failure> {
         let name = DomainName::try_from(name).map_err(|fault| Failure::argument("name", &fault))?;
-        self.0.authority.admit(&header, None).await?;
-        self.is_not_running(&name).await?;
-        let (systemd, key) = (self.0.systemd.clone(), name.clone());
-        let work = |cancel| work::start(systemd, key, cancel);
-        self.0.runner.begin(&name, JobKind::Start, work).await
+        work::begin_start(&self.0, &header, &name).await
     }
 
     /// Defines a guest for as long as it runs, and starts it; what its reader refuses is refused at once.
@@ -90,9 +90,9 @@ impl Manager {
     ) -> Result<Begun, Failure> {
         self.0.authority.admit(&header, None).await?;
         let name = definitions::check(xml).map_err(Failure::InvalidArgs)?;
-        self.is_not_running(&name).await?;
+        work::is_not_running(&self.0, &name).await?;
         let (services, key, xml) = (self.0.clone(), name.clone(), xml.to_owned());
-        let work = |cancel| work::create(services, key, xml, cancel);
+        let work = |reins| work::create(services, key, xml, reins);
         self.0.runner.begin(&name, JobKind::Create, work).await
     }
 
@@ -201,7 +201,7 @@ impl Manager {
         ])
     }
 
-    /// A guest claimed its name.
+    /// A guest has an object: it runs, or is defined.
     #[zbus(signal)]
     pub(crate) async fn domain_added(
         emitter: &SignalEmitter<'_>,
@@ -209,7 +209,7 @@ impl Manager {
         path: ObjectPath<'_>,
     ) -> zbus::Result<()>;
 
-    /// A guest ended.
+    /// A guest has no object any more: it neither runs nor is defined.
     #[zbus(signal)]
     pub(crate) async fn domain_removed(
         emitter: &SignalEmitter<'_>,
@@ -264,15 +264,6 @@ impl Manager {
 }
 
 impl Manager {
-    async fn is_not_running(&self, name: &DomainName) -> Result<(), Failure> {
-        match self.0.keeper.find(Key::Name(name.clone())).await? {
-            // A user's own of that name gives way.
-            Some(guest) if guest.claim().user.is_some() => Ok(()),
-            Some(_) => Err(Failure::Running(format!("guest '{name}' runs already"))),
-            None => Ok(()),
-        }
-    }
-
     /// Begins a job that changes the files that define guests.
     async fn redefine<F>(
         &self,
@@ -283,8 +274,8 @@ impl Manager {
     where
         F: FnOnce(&Definitions) -> Result<(), DefinitionsFault> + Send + 'static,
     {
-        let work = work::change_definitions(self.0.clone(), change);
-        self.0.runner.begin(name, kind, |_| work).await
+        let services = self.0.clone();
+        self.0.runner.begin(name, kind, |reins| work::redefine(services, change, reins)).await
     }
 }
 

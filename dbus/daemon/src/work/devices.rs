@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{DeviceEdit, DomainName, edit_device};
 
-use super::change_definitions;
+use super::{Steps, change_definitions};
 use crate::definitions::{self, Definitions};
 use crate::guest::Guest;
 use crate::jobs::Outcome;
@@ -101,7 +101,7 @@ fn live_text(services: &Shared, name: &DomainName) -> Result<String, String> {
 async fn define(services: &Shared, name: &DomainName, xml: String) -> Result<(), String> {
     let key = name.clone();
     let change = move |files: &Definitions| files.define(&key, &xml);
-    match change_definitions(services.clone(), change).await {
+    match change_definitions(services.clone(), change, &Steps::default()).await {
         Outcome::Done => Ok(()),
         Outcome::Canceled => Err("it was canceled".to_owned()),
         Outcome::Failed(words) => Err(words),

@@ -143,6 +143,8 @@ impl Host {
             .env("DBUS_SESSION_BUS_ADDRESS", &self.address)
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("NOTIFY_SOCKET", directory.join("notify"))
+            .env("XDG_CONFIG_HOME", directory.join("config"))
+            .env("XDG_RUNTIME_DIR", directory.join("run"))
             .stderr(self.log_file())
             .spawn();
         self.daemon = Some(daemon.unwrap());
@@ -161,6 +163,11 @@ impl Host {
     /// The socket of the registry.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("glassbox/registry")
+    }
+
+    /// The directory of definitions, which may not be there yet.
+    pub(crate) fn definitions(&self) -> PathBuf {
+        self.directory.path().join("config/glassbox/qemu")
     }
 
     /// The address of the bus.

@@ -212,6 +212,78 @@ fn a_qemu_that_hangs_holds_up_nobody() {
     });
 }
 
+/// What begins a job with a running guest.
+const JOBS: [&str; 8] =
+    ["Shutdown", "Reset", "Suspend", "Resume", "Screenshot", "SetVCPUs", "SetMemory", "SendKey"];
+
+#[test]
+fn a_job_s_path_comes_before_anything_of_its_qemu() {
+    let host = Host::start();
+    run(async {
+        let bus = host.bus().await;
+        let mut guests = Vec::new();
+        for (number, method) in (1..).zip(JOBS) {
+            let guest = Guest::register(&host, &method.to_lowercase(), number).await;
+            guest.wait(&bus, "VCPUs", 2u32).await;
+            guest.qemu.hang(true);
+            guests.push((method, guest));
+        }
+        let mut removed = signals(&bus, "JobRemoved").await;
+        for (method, guest) in &guests {
+            let begun = match *method {
+                "SetVCPUs" => guest.call(&bus, method, &2u32).await,
+                "SetMemory" => guest.call(&bus, method, &(1u64 << 19)).await,
+                "SendKey" => guest.call(&bus, method, &(50u32, vec!["ret"])).await,
+                _ => guest.call(&bus, method, &()).await,
+            };
+            begun.unwrap_or_else(|error| panic!("{method}: {error:?}"));
+            assert_eq!(guest.qemu.commands(), ["qmp_capabilities"], "its QEMU has taken nothing");
+        }
+        let jobs = bus.call_method(Some(NAME), ROOT, Some(MANAGER), "ListJobs", &()).await.unwrap();
+        let jobs: Vec<(u32, OwnedObjectPath, String, String)> = jobs.body().deserialize().unwrap();
+        assert_eq!(jobs.len(), JOBS.len(), "none of them is over: {jobs:?}");
+        guests.iter().for_each(|(_, guest)| guest.qemu.hang(false));
+        for _ in JOBS {
+            next(&mut removed).await;
+        }
+    });
+}
+
+#[test]
+fn a_job_tells_how_far_it_is() {
+    let host = Host::start();
+    run(async {
+        let bus = host.bus().await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        let rule = MatchRule::builder()
+            .interface("org.freedesktop.DBus.Properties")
+            .path_namespace(format!("{ROOT}/job"));
+        let mut told =
+            MessageStream::for_match_rule(rule.build().unwrap(), &bus, None).await.unwrap();
+        let mut removed = signals(&bus, "JobRemoved").await;
+        let quarter = 1u64 << 18;
+        for (method, total) in [("SetVCPUs", 2), ("SetMemory", 3 * quarter)] {
+            match method {
+                "SetVCPUs" => web.call(&bus, method, &3u32).await.unwrap(),
+                _ => web.call(&bus, method, &quarter).await.unwrap(),
+            };
+            let mut last = 0;
+            while last < total {
+                let message = next(&mut told).await;
+                let (_, changed, _): (String, HashMap<String, OwnedVariant>, Vec<String>) =
+                    message.body().deserialize().unwrap();
+                let now: (u64, u64) = changed["Progress"].clone().try_into().unwrap();
+                assert!(now.1 == total && now.0 >= last, "{method}: {now:?} after {last}");
+                last = now.0;
+            }
+            let ended: (u32, OwnedObjectPath, String, String, String) =
+                next(&mut removed).await.body().deserialize().unwrap();
+            assert_eq!((&*ended.3, &*ended.4), ("done", ""), "{method}");
+        }
+    });
+}
+
 #[test]
 fn who_was_away_asks_for_what_was_missed() {
     let host = Host::start();

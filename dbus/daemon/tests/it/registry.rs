@@ -77,7 +77,7 @@ fn a_claim_is_seen_on_the_bus_and_ends_with_its_lifeline() {
             wait_until_empty(&bus).await;
             let gone = manager::<_, OwnedObjectPath>(&bus, "GetDomain", &"web").await;
             let missing = "org.glassbox.Glassbox1.Error.NoSuchDomain";
-            let text = "no running guest has the name 'web'";
+            let text = "no guest has the name 'web'";
             assert_eq!(gone, Err((missing.to_owned(), text.to_owned())));
         }
     });
@@ -210,7 +210,7 @@ fn malformed(other: &Child) -> Vec<Malformed> {
     let no_socket = format!("lifeline: it is not a socket; {pair}");
     let wrong_kind = format!("lifeline: it is a socket of the wrong kind; {pair}");
     let no_pidfd = "leader: it is not a pidfd; get one from pidfd_open(2)";
-    let option = "options: unknown key 'screen'; glassboxd 0.1.0 knows 'transient', 'monitor', \
+    let option = "options: unknown key 'screen'; glassboxd 0.1.0 knows 'transient', 'opens', 'monitor', \
                   'interfaces' and 'vsock-cid'";
     let screen = HashMap::from([("screen", OwnedVariant::from(1u32))]);
     let no_monitor = "options: 'monitor': it is not a stream socket; give one end of \
