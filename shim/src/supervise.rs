@@ -26,7 +26,7 @@ use crate::pinning::Threads;
 use crate::readiness::{Heard, Readiness};
 use crate::runtime_dir::RuntimeDir;
 use crate::service_manager::ServiceManager;
-use crate::sys::{self, Arrived, SignalSource};
+use crate::sys::{Arrived, SignalSource};
 use crate::thread_groups::ThreadGroups;
 use crate::watchdog::Watchdog;
 use crate::{caller, consoles, dump, log, pinning};
@@ -413,8 +413,7 @@ impl Supervisor<'_> {
         self.running.manager.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
         let limit = self.running.manager.watchdog();
         self.watchdog = limit.map(|limit| Watchdog::new(limit, Instant::now()));
-        sys::release_heap();
-        sys::release_code();
+        footprint::give_back();
     }
 
     /// Asks QEMU for a sign of life. Its answer says more than it asks for, and changes nothing.

@@ -407,48 +407,6 @@ fn tap_ioctl(queue: impl AsFd, what: libc::Ioctl, request: &mut TapRequest) -> i
     Ok(())
 }
 
-/// Gives the pages of the program's code back to the page cache.
-///
-/// What read the XML and planned the guest is most of the program and is not needed beside the guest; what is
-/// comes back by page faults, from memory. Failing costs nothing but the memory, so nothing is reported.
-pub(crate) fn release_code() {
-    let (Ok(maps), Ok(program)) =
-        (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe())
-    else {
-        return;
-    };
-    for line in maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())) {
-        let Some((start, end)) = code_range(line) else { continue };
-        // SAFETY: the range is a mapping of the program's file that is executable and not writable, so its
-        // pages equal the file's, and MADV_DONTNEED (madvise(2)) makes the next access read them again.
-        unsafe {
-            libc::madvise(
-                std::ptr::with_exposed_provenance_mut(start),
-                end - start,
-                libc::MADV_DONTNEED,
-            );
-        }
-    }
-}
-
-/// Gives what was freed back to the kernel: reading QEMU's own description takes megabytes for a moment.
-pub(crate) fn release_heap() {
-    // SAFETY: malloc_trim has no condition; it only touches memory that is free.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// The addresses of an executable mapping that is not writable, of a line of proc_pid_maps(5).
-fn code_range(line: &str) -> Option<(usize, usize)> {
-    let mut fields = line.split_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let code = fields.next()? == "r-xp";
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    code.then_some((address(start)?, address(end)?))
-}
-
 /// The environment of this process, to the byte, with `changes` on top.
 fn environment(changes: &[(String, String)]) -> io::Result<Vec<CString>> {
     let mut variables = inherited_environment();

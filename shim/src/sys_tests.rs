@@ -77,13 +77,3 @@ fn a_program_that_is_not_there_is_an_error_of_start() {
     };
     assert_eq!(spawn.start().unwrap_err().kind(), io::ErrorKind::NotFound);
 }
-
-#[test]
-fn only_code_is_released() {
-    let line = |permissions| format!("1000-3000 {permissions} 00000000 fe:00 1  /bin/x");
-    assert_eq!(code_range(&line("r-xp")), Some((0x1000, 0x3000)));
-    for permissions in ["r--p", "rw-p", "rwxp", "---p"] {
-        assert_eq!(code_range(&line(permissions)), None, "{permissions}");
-    }
-    release_code();
-}

@@ -10,16 +10,17 @@ use super::none;
 /// Each package of the workspace with the packages of the workspace that it may link.
 ///
 /// A new arrow is a change of the design: a commit of its own that says why, with a line here.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("qemu", &["domain"]),
     ("qmp", &[]),
     ("dbus-api", &["domain"]),
     ("definitions", &[]),
+    ("footprint", &[]),
     ("glassbox-generator", &["domain"]),
-    ("shim", &["dbus-api", "domain", "qemu", "qmp"]),
+    ("shim", &["dbus-api", "domain", "footprint", "qemu", "qmp"]),
     ("glassboxctl", &["definitions", "domain"]),
-    ("glassboxd", &["dbus-api", "domain", "qmp"]),
+    ("glassboxd", &["dbus-api", "definitions", "domain", "footprint", "qmp"]),
     ("corpus", &["domain", "qemu"]),
     // The end-to-end tests use the programs as they are installed.
     ("tests", &[]),

@@ -8,8 +8,9 @@ const LONGEST_FILE: usize = 600;
 /// Names that tell nothing of what is inside, so that everything ends up there.
 const FORBIDDEN_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "misc"];
 
-/// The one file of each program that may be `unsafe`.
-const UNSAFE_FILES: [&str; 2] = ["dbus/daemon/src/inherited.rs", "shim/src/sys.rs"];
+/// The one file of each program that may be `unsafe`, and that of the library for both.
+const UNSAFE_FILES: [&str; 3] =
+    ["dbus/daemon/src/inherited.rs", "footprint/src/lib.rs", "shim/src/sys.rs"];
 
 /// The files that make processes of other programs: the shim's, which starts QEMU, and one that asks our own programs
 /// about definitions.

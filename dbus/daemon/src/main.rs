@@ -170,6 +170,7 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
     offer(&bus, services, admission).await?;
     tracing::info!("serving {BUS_NAME} and {}", sockets.whence);
     notify(&[NotifyState::Ready]);
+    footprint::give_back();
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
