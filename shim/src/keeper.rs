@@ -13,6 +13,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use crate::guest::Request;
 use crate::log;
 use crate::opening::{self, Lifeline, Ports};
 use crate::registry::{Answer, Claim, Occasion, Registrant, Registry};
@@ -93,12 +94,13 @@ impl Keeper {
     }
 
     /// Goes on after the fd became ready or the deadline passed: opens what the daemon asks for, or claims the name again
-    /// if it is time.
-    pub(crate) fn turn(&mut self, ports: &Ports<'_>) {
-        let Some(registration) = &self.registration else { return };
+    /// if it is time. What it gives is what the daemon asks of the guest.
+    pub(crate) fn turn(&mut self, ports: &Ports<'_>) -> Option<Request> {
+        let Some(registration) = &self.registration else { return None };
         match &mut self.state {
             State::Held(claim) => match opening::serve(claim.as_fd(), ports) {
-                Lifeline::Open => return,
+                Lifeline::Open => return None,
+                Lifeline::Reboots => return Some(Request::Reboot),
                 Lifeline::Ended => log::info(
                     "the management daemon is gone; the guest runs on and is registered when one is back",
                 ),
@@ -107,7 +109,7 @@ impl Keeper {
                 if waiting.as_mut().is_some_and(Waiting::is_over) {
                     self.patience = FIRST_RETRY;
                 } else if retry_at.is_none_or(|at| at > Instant::now()) {
-                    return;
+                    return None;
                 }
             }
         }
@@ -137,6 +139,7 @@ impl Keeper {
             }
             Answer::Unreachable(_) => waiting,
         };
+        None
     }
 }
 

@@ -1,4 +1,5 @@
-//! Opens the guest's consoles and channels for the daemon, which has another account and sees no path of the guest's.
+//! Opens the guest's consoles and channels for the daemon, which has another account and sees no path of the guest's, and
+//! hears when it wants the guest rebooted.
 //!
 //! The daemon asks over the lifeline ([`dbus_api::opening`]). Nothing here waits: what cannot be opened at once is
 //! refused.
@@ -9,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use dbus_api::opening::{Answer, LONGEST, Port as Wanted, Request};
+use dbus_api::opening::{Answer, LONGEST, Outcome, Port as Wanted, Request, Wish};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -31,8 +32,10 @@ const PTYS: &str = "/dev/pts/";
 /// Whether the daemon still has the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifeline {
-    /// It has.
+    /// It has, and what it asked for is done.
     Open,
+    /// It has, and wants the guest rebooted.
+    Reboots,
     /// It is gone.
     Ended,
 }
@@ -50,28 +53,39 @@ pub(crate) struct Ports<'a> {
 /// Answers what the daemon asks.
 pub(crate) fn serve(lifeline: BorrowedFd<'_>, ports: &Ports<'_>) -> Lifeline {
     let mut buffer = [0; LONGEST];
+    let mut state = Lifeline::Open;
     for _ in 0..AT_ONCE {
         match recv(lifeline.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return Lifeline::Ended,
-            Ok(length) => answer(lifeline, &buffer[..length], ports),
-            Err(Errno::EAGAIN) => return Lifeline::Open,
+            Ok(length) => match Request::parse(&buffer[..length]) {
+                Some(Request { number, wish: Wish::Open { port, name } }) => {
+                    tell(lifeline, number, &ports.open(port, name));
+                }
+                Some(Request { number, wish: Wish::Reboot }) => {
+                    answer(lifeline, Answer { number, outcome: Outcome::Begun }, None);
+                    state = Lifeline::Reboots;
+                }
+                None => {
+                    log::warning("the management daemon asks for something that is not known here");
+                }
+            },
+            Err(Errno::EAGAIN) => return state,
             Err(Errno::EINTR) => {}
             Err(_) => return Lifeline::Ended,
         }
     }
-    Lifeline::Open
+    state
 }
 
-fn answer(lifeline: BorrowedFd<'_>, request: &[u8], ports: &Ports<'_>) {
-    let Some(request) = Request::parse(request) else {
-        return log::warning("the management daemon asks for something that is not known here");
-    };
-    let opened = ports.open(request.port, request.name);
-    let (fd, refusal) = match &opened {
-        Ok(fd) => (Some(fd.as_fd()), None),
-        Err(words) => (None, Some(words.as_str())),
-    };
-    let answer = Answer { number: request.number, refusal }.to_string();
+fn tell(lifeline: BorrowedFd<'_>, number: u64, opened: &Result<OwnedFd, String>) {
+    match opened {
+        Ok(fd) => answer(lifeline, Answer { number, outcome: Outcome::Opened }, Some(fd.as_fd())),
+        Err(words) => answer(lifeline, Answer { number, outcome: Outcome::Refused(words) }, None),
+    }
+}
+
+fn answer(lifeline: BorrowedFd<'_>, answer: Answer<'_>, fd: Option<BorrowedFd<'_>>) {
+    let answer = answer.to_string();
     let answer = &answer.as_bytes()[..answer.len().min(LONGEST)];
     if let Err(error) = send(lifeline, answer, fd) {
         // A daemon that takes no answer has a time limit for it.

@@ -213,10 +213,7 @@ impl Supervisor<'_> {
                     reap_others(self.running.qemu);
                 }
                 if let Some(request) = self.request(arrived) {
-                    if request != Request::Reset {
-                        self.running.readiness = None;
-                    }
-                    self.feed(Input::Request(request))?;
+                    self.obey(request)?;
                 }
             }
         }
@@ -229,8 +226,10 @@ impl Supervisor<'_> {
         {
             self.feed(Input::NotReady(readiness.overdue()))?;
         }
-        if ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now) {
-            self.running.keeper.turn(&self.running.ports);
+        if (ready.registry || self.running.keeper.deadline().is_some_and(|at| at <= now))
+            && let Some(request) = self.running.keeper.turn(&self.running.ports)
+        {
+            self.obey(request)?;
         }
         if self.watchdog.as_ref().and_then(Watchdog::deadline).is_some_and(|at| at <= now) {
             self.ask_for_life()?;
@@ -240,6 +239,14 @@ impl Supervisor<'_> {
             self.feed(Input::DeadlinePassed)?;
         }
         Ok(None)
+    }
+
+    /// Does what somebody asks of the guest, whose own word is not waited for any more.
+    fn obey(&mut self, request: Request) -> io::Result<()> {
+        if request != Request::Reset {
+            self.running.readiness = None;
+        }
+        self.feed(Input::Request(request)).map(drop)
     }
 
     fn request(&self, arrived: Arrived) -> Option<Request> {

@@ -1,5 +1,6 @@
 //! The management daemon with 1,000 guests and more: its memory, its calls, how it rests, how it comes back, and what it
-//! adds to the start of many guests at once. `cargo bench --package tests --bench load [-- ROUNDS]`.
+//! adds to the start of many guests at once. `cargo bench --package tests --bench load [-- ROUNDS]`; with 0 rounds it ends
+//! after what is resident without a guest.
 //!
 //! 20 guests have a shim and a QEMU. 1,000 are stand-ins of `crowd`, one process that registers them and answers QMP for
 //! each. The 200 that start at once have shims, and a stand-in for QEMU that runs no guest, so that what is compared is
@@ -45,6 +46,12 @@ fn main() -> Result<()> {
     load_average()?;
     let empty = resident(&host)?;
     println!("without guests: {empty} KiB (at most 4096)");
+    for count in [100, 1000] {
+        println!("{count} guests are defined and do not run: {} KiB", defined(&host, count)?);
+    }
+    if rounds == 0 {
+        return Ok(());
+    }
 
     let names: Vec<String> = (0..REAL).map(|number| format!("real-{number}")).collect();
     for name in &names {
@@ -60,6 +67,22 @@ fn main() -> Result<()> {
         host.systemctl(["kill", "--signal=QUIT", &format!("qemu@{name}.service")])?.success()?;
     }
     at_once(&host, rounds)
+}
+
+/// The memory of a daemon that was started when so many guests were defined; they are gone afterwards.
+fn defined(host: &Host, count: usize) -> Result<u64> {
+    let directory = definition::DEFINITIONS;
+    let script = format!(
+        "for number in $(seq {count}); do
+             echo \"<domain type='qemu'><name>defined-$number</name><memory unit='MiB'>16</memory>\
+                   <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>\" > {directory}/defined-$number.xml
+         done
+         systemctl restart glassboxd"
+    );
+    host.sh(&script)?;
+    let size = resident(host)?;
+    host.sh(&format!("rm {directory}/defined-*.xml; systemctl restart glassboxd"))?;
+    Ok(size)
 }
 
 /// How long a killed daemon takes to serve again, with so many stand-ins beside the real guests.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::{Definition, Host, Output, PATIENCE, Root};
+use tests::{Definition, Host, Output, PATIENCE, Root, guest};
 
 use crate::manage::{DOMAIN, MANAGER, METHODS, ROOT, as_user, call, events_since, property, text};
 
@@ -31,6 +31,7 @@ fn users_have_their_own_guests_and_no_others(root: Root) -> Result<()> {
     })?;
     assert!(host.machine("mine").is_err(), "machinectl terminate would stop all that alice has");
 
+    reboots(&host, &path)?;
     for (method, words) in METHODS {
         let whose = if OF_ROOT.contains(&method) { "guests" } else { "guest 'mine'" };
         refused(&as_user(&host, "bob", &path, DOMAIN, method, words)?, method, whose)?;
@@ -74,6 +75,23 @@ fn users_have_their_own_guests_and_no_others(root: Root) -> Result<()> {
             .context("reading is free")?;
     }
     ends_as_its_owner_wants(&host, &path)
+}
+
+/// No unit's main process is its shim's alone to signal, so the shim is told otherwise.
+fn reboots(host: &Host, path: &str) -> Result<()> {
+    let is_ready = |times: usize| {
+        host.wait_for(&format!("the guest to be ready {times} times"), PATIENCE, || {
+            let console = host.read("/home/alice/mine-serial0.log");
+            console.is_ok_and(|text| text.matches(guest::READY).count() == times)
+        })
+    };
+    let qemu = || host.sh("pgrep --uid alice qemu-system");
+    is_ready(1)?;
+    let before = qemu()?.stdout;
+    as_user(host, "alice", path, DOMAIN, "Reboot", &[])?.success()?;
+    is_ready(2)?;
+    assert_eq!(qemu()?.stdout, before, "in the same QEMU");
+    Ok(())
 }
 
 /// Alice's guest in her session has no unit that the system's manager could signal; it ends by its monitor.

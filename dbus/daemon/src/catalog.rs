@@ -78,11 +78,14 @@ impl Catalog {
     }
 
     /// Reads what changed, and tells which guests there are now. A guest that is there only while it runs is not one.
-    pub(crate) fn read(&mut self) -> Listing {
+    ///
+    /// Others are served between two files. A thread for that would leave its stack and its part of the heap behind.
+    pub(crate) async fn read(&mut self) -> Listing {
         let machine_id = machine_id();
         let mut read = HashMap::new();
         let mut listing = Listing::new();
         for name in self.definitions.list().into_keys() {
+            tokio::task::yield_now().await;
             if name.is_template() || self.definitions.is_transient(&name) {
                 continue;
             }
@@ -143,12 +146,7 @@ pub(crate) async fn follow(
             waiting.push(request);
         }
         watch.iter_mut().for_each(Watch::renew);
-        let read = move || {
-            let listing = catalog.read();
-            (catalog, listing)
-        };
-        let Ok((back, listing)) = tokio::task::spawn_blocking(read).await else { return };
-        catalog = back;
+        let listing = catalog.read().await;
         let (done, published) = oneshot::channel();
         if publisher.send(Publication::Defined { listing, done }).is_err() {
             return;

@@ -18,6 +18,12 @@ use domain::{DomainName, DomainUuid};
 
 use crate::leader::Leader;
 
+/// How many guests there are at most: what the file descriptor store of glassboxd.service has room for.
+const MOST_GUESTS: usize = 4096;
+
+/// How many of them a user's own are at most.
+const MOST_OF_A_USER: usize = 64;
+
 /// The claims that are held now.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
@@ -125,6 +131,18 @@ impl Claims {
         self.uuids.insert(claim.uuid, token);
         self.held.insert(token, claim);
         Ok(grant)
+    }
+
+    /// Whether there is room for one more guest, of this user or of the system; else why not.
+    pub(crate) fn has_room(&self, user: Option<u32>) -> Result<(), String> {
+        if self.held.len() >= MOST_GUESTS {
+            return Err(format!("{MOST_GUESTS} guests run here, and there is room for no more"));
+        }
+        let Some(uid) = user else { return Ok(()) };
+        if self.held.values().filter(|claim| claim.user == user).count() < MOST_OF_A_USER {
+            return Ok(());
+        }
+        Err(format!("uid {uid} has {MOST_OF_A_USER} guests here, which is the most of a user"))
     }
 
     /// Ends a claim. `None` for a token that is void, which happens when a claim was renewed or released before.
@@ -250,6 +268,29 @@ mod tests {
         let mut later = claim("web", 0, 10);
         later.leader.born = 8;
         assert_eq!(claims.claim(later).unwrap_err().what, Taken::Name);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut claims = Claims::default();
+        let mut add = |number: usize, user| {
+            let mut claim = claim(&format!("guest-{number}"), 0, 10);
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            (claim.uuid, claim.user) = (DomainUuid::from_random(bytes), user);
+            claims.claim(claim).unwrap();
+            [None, Some(7), Some(8)].map(|user| claims.has_room(user).map_err(|why| why.len()))
+        };
+        let full = Err("uid 7 has 64 guests here, which is the most of a user".len());
+        for number in 1..MOST_OF_A_USER {
+            assert_eq!(add(number, Some(7)), [Ok(()); 3], "{number}");
+        }
+        assert_eq!(add(MOST_OF_A_USER, Some(7)), [Ok(()), full, Ok(())]);
+        for number in MOST_OF_A_USER + 1..MOST_GUESTS {
+            assert_eq!(add(number, None), [Ok(()), full, Ok(())], "{number}");
+        }
+        let full = Err("4096 guests run here, and there is room for no more".len());
+        assert_eq!(add(MOST_GUESTS, None), [full; 3]);
     }
 
     proptest! {

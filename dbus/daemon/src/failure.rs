@@ -14,6 +14,7 @@ use crate::agent::AgentFault;
 use crate::jobs::Busy;
 use crate::lifeline::OpenFault;
 use crate::monitor::AskFault;
+use crate::registry::Malformed;
 
 /// A failed call; the text is the message of the D-Bus error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +46,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// An argument, by its name in the introspection data, is malformed.
     pub(crate) fn argument(name: &str, fault: &dyn std::error::Error) -> Self {
-        let mut text = format!("{name}: {fault}");
-        let mut source = fault.source();
-        while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        Self::InvalidArgs(text)
+        Malformed::argument(name, fault).into()
     }
 
     /// A command of QEMU's has no answer, or a refusal for one.
@@ -100,6 +95,12 @@ impl Failure {
             Self::Busy(busy) => return Cow::Owned(busy.to_string()),
             Self::Ending => "glassboxd is ending; try again when it is back",
         })
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(fault: Malformed) -> Self {
+        Self::InvalidArgs(fault.to_string())
     }
 }
 

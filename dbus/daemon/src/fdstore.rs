@@ -22,10 +22,10 @@ use crate::caller::Admission;
 use crate::claims::Claim;
 use crate::guest::Guest;
 use crate::inherited::Inherited;
-use crate::keeper::Request;
 use crate::lifeline::Lifeline;
 use crate::monitor::Link;
 use crate::record;
+use crate::registry::Request;
 use crate::ring::{Ring, Told};
 
 /// No record is longer: name and units are 255 bytes at most, and JSON may write six for one.

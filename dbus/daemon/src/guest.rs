@@ -56,6 +56,18 @@ impl Guest {
         }
     }
 
+    /// Has its leader reboot it, and waits a second at most until that has begun.
+    ///
+    /// # Errors
+    /// [`OpenFault`]; a leader that is older than this daemon may not answer.
+    pub(crate) async fn reboot(&self) -> Result<(), OpenFault> {
+        match (self.claim.opens, self.lifeline.get()) {
+            (true, Some(lifeline)) => lifeline.reboot().await,
+            (true, None) => Err(OpenFault::Silent),
+            (false, _) => Err(OpenFault::Unable),
+        }
+    }
+
     /// Returns when nobody else speaks with the guest's agent.
     pub(crate) async fn agent(&self) -> MutexGuard<'_, ()> {
         self.agent.lock().await

@@ -11,7 +11,6 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use domain::{DomainName, DomainUuid};
@@ -30,32 +29,14 @@ use crate::herald::Herald;
 use crate::inventory::{Definition, Inventory, Standing};
 use crate::lifeline::{CurrentLifeline, Lifeline};
 use crate::machined::{Machine, Machined};
-use crate::monitor::{Link, Monitor};
+use crate::monitor::Monitor;
 use crate::publisher::Publication;
+use crate::registry::Request;
 use crate::ring::Told;
 use crate::sparing::{LeftOut, Sparing};
 
 /// How many messages wait for the keeper before their senders do.
 const QUEUE: usize = 64;
-
-/// How many guests there are at most: what the file descriptor store of glassboxd.service has room for.
-const MOST_GUESTS: usize = 4096;
-
-/// How many of them a user's own are at most.
-const MOST_OF_A_USER: usize = 64;
-
-/// What a claimant hands in.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// What it claims.
-    pub(crate) claim: Claim,
-    /// The leader's pidfd.
-    pub(crate) pidfd: OwnedFd,
-    /// What keeps the claim.
-    pub(crate) lifeline: Lifeline,
-    /// The daemon's end of a monitor of the guest's QEMU, if it has one.
-    pub(crate) monitor: Option<Link>,
-}
 
 /// What a claimant gets.
 #[derive(Debug)]
@@ -266,10 +247,10 @@ impl Keeper {
 
     /// Refuses a user's guest the names of the system's, and more guests than there is room for.
     fn is_fit(&self, claim: &Claim) -> Result<(), String> {
-        if self.kept.len() >= MOST_GUESTS {
-            return Err(format!("{MOST_GUESTS} guests run here, and there is room for no more"));
+        self.claims.has_room(claim.user)?;
+        if claim.user.is_none() {
+            return Ok(());
         }
-        let Some(user) = claim.user else { return Ok(()) };
         let name = &claim.name;
         if let Some(file) = self.definitions.naming(name) {
             let file = file.display();
@@ -283,12 +264,6 @@ impl Keeper {
             let (uuid, theirs) = (claim.uuid, standing.name());
             return Err(format!(
                 "the UUID {uuid} is that of a guest of the system, '{theirs}'; give your guest another"
-            ));
-        }
-        let its = |kept: &&Kept| kept.guest.claim().user == Some(user);
-        if self.kept.values().filter(its).count() >= MOST_OF_A_USER {
-            return Err(format!(
-                "uid {user} has {MOST_OF_A_USER} guests here, which is the most of a user"
             ));
         }
         Ok(())

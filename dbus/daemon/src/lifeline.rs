@@ -1,7 +1,7 @@
 //! A lifeline: the daemon's end of the socket pair whose other end a shim holds while its guest lives.
 //!
 //! The kernel closes the shim's end however the shim ends, so there is nothing stale to clean up. What it carries is what
-//! the daemon has the shim open ([`dbus_api::opening`]); what else a client writes is read and thrown away.
+//! the daemon has the shim open or do ([`dbus_api::opening`]); what else a client writes is read and thrown away.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use dbus_api::opening::{Answer, LONGEST, Port, Request};
+use dbus_api::opening::{Answer, LONGEST, Outcome, Port, Request, Wish};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, SockType, UnixAddr, getpeername, getsockopt, shutdown, sockopt};
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How many requests may be without an answer.
 const MOST_UNANSWERED: usize = 16;
 
+/// What is said of an answer that is none.
+const MALFORMED: &str = "its answer is malformed";
+
 /// `POLLRDHUP` of poll(2), which nix does not name: the peer closed, or will at least never write again.
 const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
 
@@ -35,13 +38,13 @@ pub(crate) struct Lifeline {
     /// Tokio's stream serves packet sockets as well: waiting and reading are the same.
     socket: UnixStream,
     /// Who waits for which answer.
-    unanswered: Mutex<BTreeMap<u64, oneshot::Sender<Opened>>>,
+    unanswered: Mutex<BTreeMap<u64, oneshot::Sender<Answered>>>,
     /// The number of the next request. A former daemon's were smaller, for its host ran less long.
     next: AtomicU64,
 }
 
-/// What a shim opened, or its words why it did not.
-type Opened = Result<OwnedFd, String>;
+/// What a shim opened, if it was to open something, or its words why it did not.
+type Answered = Result<Option<OwnedFd>, String>;
 
 /// Why a shim opened nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,16 +120,29 @@ impl Lifeline {
     /// # Errors
     /// [`OpenFault`].
     pub(crate) async fn open(&self, port: Port, name: &str) -> Result<OwnedFd, OpenFault> {
+        let opened = self.ask(Wish::Open { port, name }).await?;
+        opened.ok_or_else(|| OpenFault::Refused(MALFORMED.to_owned()))
+    }
+
+    /// Has the shim begin to reboot its guest.
+    ///
+    /// # Errors
+    /// [`OpenFault`].
+    pub(crate) async fn reboot(&self) -> Result<(), OpenFault> {
+        self.ask(Wish::Reboot).await.map(drop)
+    }
+
+    async fn ask(&self, wish: Wish<'_>) -> Result<Option<OwnedFd>, OpenFault> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let request = Request { number, port, name }.to_string();
+        let request = Request { number, wish }.to_string();
         if request.len() > LONGEST {
             return Err(OpenFault::Refused("it has none of so long a name".to_owned()));
         }
-        let (opened, answer) = oneshot::channel();
+        let (answered, answer) = oneshot::channel();
         if self.unanswered().len() >= MOST_UNANSWERED {
             return Err(OpenFault::Silent);
         }
-        self.unanswered().insert(number, opened);
+        self.unanswered().insert(number, answered);
         let answer = match self.socket.try_write(request.as_bytes()) {
             Ok(_) => tokio::time::timeout(PATIENCE, answer).await.ok().and_then(Result::ok),
             // One that is stopped reads nothing, and its socket is full some time.
@@ -134,7 +150,7 @@ impl Lifeline {
         };
         self.unanswered().remove(&number);
         match answer {
-            Some(opened) => opened.map_err(OpenFault::Refused),
+            Some(answered) => answered.map_err(OpenFault::Refused),
             None => Err(OpenFault::Silent),
         }
     }
@@ -181,19 +197,20 @@ impl Lifeline {
         };
         let answer = Answer::parse(&buffer[..length]);
         let waiting = answer.and_then(|answer| self.unanswered().remove(&answer.number));
-        let opened = match (answer.map(|answer| answer.refusal), fds.into_iter().next()) {
-            (Some(None), Some(fd)) => Ok(fd),
-            (Some(Some(words)), _) => Err(words.to_owned()),
-            (Some(None), None) | (None, _) => Err("its answer is malformed".to_owned()),
+        let answered = match (answer.map(|answer| answer.outcome), fds.into_iter().next()) {
+            (Some(Outcome::Opened), Some(fd)) => Ok(Some(fd)),
+            (Some(Outcome::Begun), _) => Ok(None),
+            (Some(Outcome::Refused(words)), _) => Err(words.to_owned()),
+            (Some(Outcome::Opened), None) | (None, _) => Err(MALFORMED.to_owned()),
         };
         match waiting {
             // Who asked may have given up.
-            Some(waiting) => drop(waiting.send(opened)),
+            Some(waiting) => drop(waiting.send(answered)),
             None => tracing::debug!("a client wrote {length} bytes to its lifeline"),
         }
     }
 
-    fn unanswered(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Opened>>> {
+    fn unanswered(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Answered>>> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

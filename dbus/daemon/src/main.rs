@@ -61,7 +61,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
 use dbus_api::{BUS_NAME, ROOT_PATH, SYSTEM_REGISTRY, USER_REGISTRY};
 use domain::{SearchPath, UserEnvironment};
 use nix::unistd::geteuid;
@@ -102,7 +101,7 @@ const REGISTRY_FD: &str = "registry";
 
 fn main() -> ExitCode {
     let inherited = inherited::take(FirstMoment(()));
-    let options = Options::parse();
+    let options = Options::given();
     log::start(if options.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO });
     match inherited.and_then(|inherited| run(&options, inherited)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::jobs::{JobKind, Outcome};
 use crate::keeper::Key;
+use crate::lifeline::OpenFault;
 use crate::monitor::AskFault;
 use crate::runner::{Begun, Progress, Reins};
 use crate::services::Shared;
@@ -169,15 +170,25 @@ pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     if guest.monitor().socket().is_none() {
         return Err(AskFault::NoMonitor).into();
     }
-    signal(&guest, &systemd, Order::Reboot).await
+    if systemd.knows_unit_of(&guest) {
+        return signal(&guest, &systemd, Order::Reboot).await;
+    }
+    // Nobody could be asked to signal the one process among others that it is.
+    match guest.reboot().await {
+        Ok(()) => Outcome::Done,
+        Err(OpenFault::Refused(words)) => Outcome::Failed(words),
+        Err(OpenFault::Unable | OpenFault::Silent) => {
+            let pid = guest.leader().pid;
+            Outcome::Failed(format!(
+                "its glassbox-qemu does not say that it does it, as one does not that is older than this daemon; \
+                 send its process {pid} SIGRTMIN+5"
+            ))
+        }
+    }
 }
 
 /// Signals a guest's shim, by its unit: the daemon has no right to.
 async fn signal(guest: &Guest, systemd: &Systemd, order: Order) -> Outcome {
-    if guest.unit().is_empty() {
-        let pid = guest.leader().pid;
-        return Outcome::Failed(format!("it lives in no unit; signal its process {pid} by hand"));
-    }
     match systemd.signal(guest, order).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use rustix::io::ioctl_fionread;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -19,6 +20,10 @@ const AT_ONCE: usize = 4096;
 pub(crate) struct Link {
     socket: Arc<UnixStream>,
     unsent: VecDeque<Piece>,
+    /// How many bytes were read and are in the socket still.
+    held: usize,
+    /// How many of the bytes in the socket were there before, so that a former daemon may have read them.
+    former: usize,
 }
 
 /// Bytes to be sent, the first of them with a file descriptor.
@@ -51,8 +56,10 @@ impl Link {
         let stream = std::os::unix::net::UnixStream::from(socket);
         stream.peer_addr().map_err(|_| LinkFault::Kind)?;
         stream.set_nonblocking(true).map_err(LinkFault::Use)?;
+        let former = ioctl_fionread(&stream).map_err(|error| LinkFault::Use(error.into()))?;
+        let former = usize::try_from(former).unwrap_or(usize::MAX);
         let socket = UnixStream::from_std(stream).map_err(LinkFault::Use)?;
-        Ok(Self { socket: Arc::new(socket), unsent: VecDeque::new() })
+        Ok(Self { socket: Arc::new(socket), unsent: VecDeque::new(), held: 0, former })
     }
 
     /// The socket, for the file descriptor store.
@@ -65,9 +72,9 @@ impl Link {
         self.unsent.push_back(Piece { bytes, sent: 0, fd });
     }
 
-    /// Sends what there is to send, and returns when there are bytes to read; none mean the end.
+    /// Sends what there is to send, and returns when there are bytes to read, those behind what is held; none mean the end.
     ///
-    /// They stay in the socket until they are consumed, so a daemon that is killed before leaves them to the next one.
+    /// They are held then, and stay in the socket until they are consumed, so a daemon that is killed before leaves them to the next one.
     /// They end with a line where they can, and the next daemon begins with one. Dropping the future loses nothing.
     pub(crate) async fn turn(&mut self) -> io::Result<Vec<u8>> {
         loop {
@@ -81,16 +88,33 @@ impl Link {
             }
             if ready.is_readable() || ready.is_read_closed() {
                 let all = ready.is_read_closed();
-                match self.socket.try_io(Interest::READABLE, || peek(&self.socket, all)) {
+                match self.socket.try_io(Interest::READABLE, || peek(&self.socket, self.held, all))
+                {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return result,
+                    Err(error) => return Err(error),
+                    Ok(bytes) => {
+                        self.held += bytes.len();
+                        return Ok(bytes);
+                    }
                 }
             }
         }
     }
 
-    /// Takes bytes out of the socket that [`Self::turn`] gave.
-    pub(crate) fn consume(&self, length: usize) -> io::Result<()> {
+    /// How many bytes [`Self::turn`] gave that are not consumed.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether no former daemon has read what comes now.
+    pub(crate) fn is_past_former(&self) -> bool {
+        self.former == 0
+    }
+
+    /// Takes the first bytes out of the socket that [`Self::turn`] gave.
+    pub(crate) fn consume(&mut self, length: usize) -> io::Result<()> {
+        self.held -= length;
+        self.former = self.former.saturating_sub(length);
         let mut left = length;
         while left > 0 {
             let mut buffer = [0; AT_ONCE];
@@ -115,18 +139,21 @@ impl Link {
     }
 }
 
-/// The bytes in the socket, up to the end of the last whole line; all of them when that is to be, or when the first line
-/// is longer than what is read at once.
-fn peek(socket: &UnixStream, all: bool) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; AT_ONCE];
-    let (length, _) = recv(socket.as_fd(), &mut buffer[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
-    let whole = buffer[..length].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-    let length = match whole {
-        Some(whole) => whole,
-        None if all || length == AT_ONCE || length == 0 => length,
+/// The bytes in the socket behind the first `held`, up to the end of the last whole line; all of them when that is to be,
+/// or when the first line is longer than what is read at once.
+fn peek(socket: &UnixStream, held: usize, all: bool) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; held + AT_ONCE];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (length, _) = recv(socket.as_fd(), &mut buffer[..], flags)?;
+    buffer.truncate(length);
+    let mut bytes = buffer.split_off(held.min(length));
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+    match whole {
+        Some(whole) => bytes.truncate(whole),
+        None if all || bytes.len() == AT_ONCE || length == 0 => {}
         None => return Err(io::ErrorKind::WouldBlock.into()),
-    };
-    Ok(buffer[..length].to_vec())
+    }
+    Ok(bytes)
 }
 
 impl Piece {
@@ -193,6 +220,18 @@ mod tests {
             theirs.write_all(b"ee\n").unwrap();
             assert_eq!(link.turn().await.unwrap(), b"three\n");
             link.consume(6).unwrap();
+            theirs.write_all(b"four\n").unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"four\n");
+            theirs.write_all(b"five\nsi").unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"five\n", "what is held is not read again");
+            link.consume(5).unwrap();
+            assert_eq!((link.held(), link.is_past_former()), (5, true));
+            let mut link = Link::open(link.socket().as_fd().try_clone_to_owned().unwrap()).unwrap();
+            assert!(!link.is_past_former());
+            theirs.write_all(b"x\n").unwrap();
+            assert_eq!(link.turn().await.unwrap(), b"five\nsix\n", "the next daemon reads it");
+            link.consume(9).unwrap();
+            assert!(link.is_past_former());
             theirs.write_all(&[b'x'; AT_ONCE + 1]).unwrap();
             assert_eq!(link.turn().await.unwrap(), [b'x'; AT_ONCE], "a long line comes in parts");
         });

@@ -27,6 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest line that is taken of a QEMU, in bytes. It is the guest's, and not trusted.
 const LONGEST_LINE: usize = 1 << 20;
 
+/// The most bytes that are left in the socket until QEMU has said what channels are called. The socket must have room for
+/// its word: it takes 200 KiB by itself, of which each short line is one.
+const MOST_HELD: usize = 16 << 10;
+
+/// As much of a QEMU that does not answer, for what is held must not be why.
+const MOST_HELD_OF_SILENT: usize = 4 << 10;
+
 /// How many commands may be without an answer.
 const MOST_UNANSWERED: usize = 64;
 
@@ -65,7 +72,7 @@ pub(super) async fn attend(
                 Ok(bytes) => talk.receive(&bytes, &mut link),
                 Err(error) => Err(End::Broken(error)),
             },
-            () = sleep_until(overdue) => { talk.fell_silent(); Ok(()) }
+            () = sleep_until(overdue) => talk.fell_silent(&mut link),
         };
         if let Err(end) = step {
             return talk.end(&end);
@@ -91,6 +98,8 @@ enum End {
 struct Talk {
     session: Session,
     unanswered: BTreeMap<CommandId, Unanswered>,
+    /// Events of channels whose names can be asked for when the session is in step.
+    unnamed: Vec<Event>,
     /// Who waits until everything asked is known.
     refreshed: Vec<oneshot::Sender<()>>,
     monitor: Arc<Monitor>,
@@ -120,7 +129,7 @@ enum Whose {
     /// What is known of the guest.
     Known(Question),
     /// Those who follow the guest's channels: the name of the one that was opened or closed.
-    Channel { alias: String, open: bool },
+    Channel(Event),
     /// The negotiation at the beginning.
     Negotiation,
 }
@@ -131,6 +140,7 @@ impl Talk {
         let session = Session::take_over(LONGEST_LINE, clock::boottime());
         let mut talk = Self {
             unanswered: BTreeMap::new(),
+            unnamed: Vec::new(),
             refreshed: Vec::new(),
             monitor,
             subject,
@@ -187,34 +197,61 @@ impl Talk {
     }
 
     fn receive(&mut self, bytes: &[u8], link: &mut Link) -> Result<(), End> {
-        self.session.receive(bytes);
-        while let Some(message) = self.session.next_message()? {
-            match message {
-                Message::Greeting(_) => {
-                    self.know(|known| known.on_greeting(std::time::Instant::now()));
-                }
-                Message::Event(event) => self.event(&event, link),
-                Message::Reply { id, result } => self.reply(id, result, link),
+        let mut handled = link.held() - bytes.len();
+        let mut told = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.session.receive(line);
+            while let Some(message) = self.session.next_message()? {
+                self.message(message, link);
+            }
+            handled += line.len();
+            if !self.is_naming() {
+                told = handled;
             }
         }
-        // What is told is in the ring, and need not be read again, whatever becomes of this daemon.
-        link.consume(bytes.len()).map_err(End::Broken)?;
-        self.told = Arc::default();
+        self.consume(told, link)?;
         self.subject.changed(&self.monitor);
         Ok(())
     }
 
-    fn event(&mut self, event: &Event, link: &mut Link) {
+    fn message(&mut self, message: Message, link: &mut Link) {
+        match message {
+            Message::Greeting(_) => {
+                self.know(|known| known.on_greeting(std::time::Instant::now()));
+            }
+            Message::Event(event) => self.event(event, link),
+            Message::Reply { id, result } => self.reply(id, result, link),
+        }
+    }
+
+    /// Takes out of the socket what is told: it is in the ring, and need not be read again, whatever becomes of this
+    /// daemon.
+    fn consume(&mut self, length: usize, link: &mut Link) -> Result<(), End> {
+        let most = if self.silent { MOST_HELD_OF_SILENT } else { MOST_HELD };
+        let length = if link.held() - length > most { link.held() } else { length };
+        link.consume(length).map_err(End::Broken)?;
+        if link.is_past_former() {
+            self.told = Arc::default();
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event, link: &mut Link) {
         self.know(|known| known.on_event(&event.name, &event.data, std::time::Instant::now()));
         if event.name == "VSERPORT_CHANGE" {
             return self.channel(event, link);
         }
         let state = self.monitor.face().state;
         if let Some(what) = Happening::of(&event.name, &event.data, state) {
-            let digest = self.subject.digest(event);
-            if !self.told.has(digest) && self.may_tell() {
-                self.subject.qemu_said(event, what, digest);
-            }
+            self.tell(&event, what);
+        }
+    }
+
+    /// Tells of what QEMU said, unless the former daemon did, or there is too much of it.
+    fn tell(&mut self, event: &Event, what: Happening) {
+        let digest = self.subject.digest(event);
+        if !self.told.has(digest) && self.may_tell() {
+            self.subject.qemu_said(event, what, digest);
         }
     }
 
@@ -231,25 +268,42 @@ impl Talk {
         false
     }
 
-    /// Tells of an event of QEMU's, if there are not too many.
-    fn tell(&mut self, what: Happening) {
-        if self.may_tell() {
-            self.subject.happened(what);
+    /// QEMU tells of a channel by its alias, which says nothing of what it is for: that is asked. The event stays in the
+    /// socket meanwhile, for the next daemon.
+    fn channel(&mut self, event: Event, link: &mut Link) {
+        // One that opens and closes without pause must not make the list of what is asked grow.
+        if self.unanswered.len() + self.unnamed.len() >= MOST_UNANSWERED {
+            return self.tell_of_channel(&event, None);
+        }
+        // Of one that was told there is nothing to ask.
+        if !self.told.has(self.subject.digest(&event)) {
+            self.unnamed.push(event);
+            self.ask_names(link);
         }
     }
 
-    /// QEMU tells of a channel by its alias, which says nothing of what it is for: that is asked.
-    fn channel(&mut self, event: &Event, link: &mut Link) {
-        let alias = event.text("id").unwrap_or_default().to_owned();
-        let open = event.data.get("open").and_then(Value::as_bool) == Some(true);
-        // One that opens and closes without pause must not make the list of what is asked grow.
-        if !self.session.is_in_step() || self.unanswered.len() >= MOST_UNANSWERED {
-            return self.tell(Happening::of_channel(&alias, None, open));
+    fn ask_names(&mut self, link: &mut Link) {
+        if !self.session.is_in_step() {
+            return;
         }
-        let device = format!("/machine/peripheral/{alias}");
-        let id = self.session.execute("qom-get", json!({ "path": device, "property": "name" }));
-        self.await_answer(id, Whose::Channel { alias, open });
+        for event in std::mem::take(&mut self.unnamed) {
+            let device = format!("/machine/peripheral/{}", event.text("id").unwrap_or_default());
+            let id = self.session.execute("qom-get", json!({ "path": device, "property": "name" }));
+            self.await_answer(id, Whose::Channel(event));
+        }
         self.send(None, link);
+    }
+
+    /// Whether the name of a channel is about to be known, of which there is something to tell.
+    fn is_naming(&self) -> bool {
+        let asked = |one: &Unanswered| matches!(one.whose, Whose::Channel(_));
+        !self.unnamed.is_empty() || self.unanswered.values().any(asked)
+    }
+
+    fn tell_of_channel(&mut self, event: &Event, name: Option<&str>) {
+        let alias = event.text("id").unwrap_or_default();
+        let open = event.data.get("open").and_then(Value::as_bool) == Some(true);
+        self.tell(event, Happening::of_channel(alias, name, open));
     }
 
     fn reply(&mut self, id: CommandId, result: Result<Value, CommandError>, link: &mut Link) {
@@ -259,12 +313,14 @@ impl Talk {
         match whose {
             // A caller may have given up.
             Whose::Caller(reply) => drop(reply.send(result)),
-            Whose::Channel { alias, open } => {
-                let name = result.as_ref().ok().and_then(Value::as_str);
-                self.tell(Happening::of_channel(&alias, name, open));
+            Whose::Channel(event) => {
+                self.tell_of_channel(&event, result.as_ref().ok().and_then(Value::as_str));
             }
             // An error says that the former daemon negotiated already.
-            Whose::Negotiation => self.ask_all(link),
+            Whose::Negotiation => {
+                self.ask_names(link);
+                self.ask_all(link);
+            }
             Whose::Known(question) => {
                 // A guest may have no balloon, and an old QEMU not every command.
                 if let Ok(answer) = result {
@@ -301,14 +357,24 @@ impl Talk {
         (!self.silent).then_some(oldest.max(self.answered) + PATIENCE)
     }
 
-    fn fell_silent(&mut self) {
+    fn fell_silent(&mut self, link: &mut Link) -> Result<(), End> {
         self.silent = true;
         tracing::warn!("{} does not answer its monitor", self.subject);
         self.know(Known::fell_silent);
         self.subject.changed(&self.monitor);
+        self.consume(0, link)
     }
 
     fn end(&mut self, end: &End) {
+        let asked = std::mem::take(&mut self.unanswered).into_values();
+        let events = asked.filter_map(|one| match one.whose {
+            Whose::Channel(event) => Some(event),
+            Whose::Caller(_) | Whose::Known(_) | Whose::Negotiation => None,
+        });
+        // Nobody will say what these channels are called.
+        for event in events.chain(std::mem::take(&mut self.unnamed)).collect::<Vec<_>>() {
+            self.tell_of_channel(&event, None);
+        }
         match end {
             End::Closed => tracing::debug!("the monitor of {} ends: {end}", self.subject),
             End::Broken(_) | End::Protocol(_) => {

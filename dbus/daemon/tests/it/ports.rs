@@ -24,6 +24,8 @@ enum Manner {
     Refuses,
     /// Says that it opened it, and passes nothing.
     Lies,
+    /// Says that it began, and passes nothing.
+    Begins,
     /// Answers another number first, then what is no answer, then nothing.
     Babbles,
 }
@@ -81,6 +83,7 @@ fn serve(lifeline: &OwnedFd, manner: Manner, opened: &Mutex<Vec<(String, UnixStr
                 say(lifeline, &format!("{number} opened"), Some(&theirs));
             }
             Manner::Refuses => say(lifeline, &format!("{number} refused {what} is none"), None),
+            Manner::Begins => say(lifeline, &format!("{number} begun"), None),
             Manner::Lies => say(lifeline, &format!("{number} opened"), None),
             Manner::Babbles => {
                 say(lifeline, "1 opened", Some(&theirs));
@@ -134,6 +137,7 @@ fn a_shim_that_opens_nothing_is_an_error_and_holds_up_nobody() {
     for (opens, manner, name, words) in [
         (true, Manner::Refuses, failed, "console serial0 is none"),
         (true, Manner::Lies, failed, "its answer is malformed"),
+        (true, Manner::Begins, failed, "its answer is malformed"),
         (true, Manner::Babbles, silent, "its glassbox-qemu does not answer"),
         (
             false,

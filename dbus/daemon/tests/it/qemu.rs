@@ -23,6 +23,8 @@ struct State {
     hangs: bool,
     qemu: StandInQemu,
     commands: Vec<String>,
+    /// The command that it was given last, whether it has taken it or hangs.
+    last: String,
 }
 
 impl StandIn {
@@ -77,6 +79,11 @@ impl StandIn {
         state.commands.iter().filter(|command| !command.starts_with("query-")).cloned().collect()
     }
 
+    /// The command that it was given last, also where it answers nothing.
+    pub(crate) fn last(&self) -> String {
+        self.state().last.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -90,20 +97,22 @@ fn serve(socket: UnixStream, state: &Mutex<State>) {
         if reader.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
             return;
         }
+        // Behind a byte that is in no JSON a command begins anew.
+        let bad = line.iter().rposition(|byte| *byte == 0xff).map_or(0, |at| at + 1);
+        let command: Value = serde_json::from_slice(&line[bad..]).unwrap();
+        let word = command["execute"].as_str().unwrap().to_owned();
+        state.lock().unwrap().last = word.clone();
         while state.lock().unwrap().hangs {
             std::thread::sleep(Duration::from_millis(5));
         }
-        // As QEMU answers a byte that is in no JSON.
-        let bad = line.iter().rposition(|byte| *byte == 0xff).map_or(0, |at| at + 1);
         let mut answers = String::new();
         if bad > 0 {
             answers.push_str(
                 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Invalid JSON syntax\"}}\r\n",
             );
         }
-        let command: Value = serde_json::from_slice(&line[bad..]).unwrap();
         let mut state = state.lock().unwrap();
-        state.commands.push(command["execute"].as_str().unwrap().to_owned());
+        state.commands.push(word);
         answers.push_str(&format!("{}\r\n", state.qemu.answer(&command)));
         drop(state);
         if writer.write_all(answers.as_bytes()).is_err() {

@@ -7,6 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use zbus::Connection;
 
 use crate::host::{Host, PATIENCE, end, lifeline, pidfd, register, register_with, run, uuid};
 use crate::manage::{Guest, events_since};
@@ -228,6 +230,58 @@ fn what_a_newer_daemon_kept_is_not_lost() {
         assert_eq!(list(&bus).await.len(), 1);
         host.manager.wait_for_stored(&names_with_monitor(1));
     });
+}
+
+/// QEMU tells of a channel by its alias, and the daemon asks what it is called before it tells anyone.
+#[test]
+fn an_agent_that_comes_is_told_though_the_daemon_dies_before_it_knows_it_for_one() {
+    let mut host = Host::start();
+    let (web, last) = run(async {
+        let bus = host.bus().await;
+        let web = Guest::register(&host, "web", 1).await;
+        web.wait(&bus, "VCPUs", 2u32).await;
+        (web, events_since(&bus, 0).await.1.last().unwrap().0)
+    });
+    host.manager.wait_for_stored(&names_with_monitor(1));
+    let happen = |event: &str, second: u64, data: Value| {
+        let time = json!({ "seconds": second, "microseconds": 0 });
+        web.qemu.say(&json!({ "event": event, "timestamp": time, "data": data }));
+    };
+    // A stand-in for a QEMU that takes its time to answer.
+    web.qemu.hang(true);
+    happen("STOP", 1, Value::Null);
+    happen("VSERPORT_CHANGE", 2, json!({ "id": "channel0", "open": true }));
+    happen("RESUME", 3, Value::Null);
+    let told = |since| run(async { told_since(&host.bus().await, since).await });
+    let others = ["1 suspended", "3 resumed"].map(str::to_owned);
+    wait_until("it asks and tells the rest", || {
+        web.qemu.last() == "qom-get" && told(last) == others
+    });
+    host.kill_daemon();
+    host.restart_daemon(None);
+    let told = |since| run(async { told_since(&host.bus().await, since).await });
+    web.qemu.hang(false);
+    wait_until("the agent is told of", || told(last).len() > 2);
+    host.kill_daemon();
+    host.restart_daemon(None);
+    run(async { web.wait(&host.bus().await, "VCPUs", 2u32).await });
+    let told = run(async { told_since(&host.bus().await, last).await });
+    assert_eq!(told, ["1 suspended", "3 resumed", "2 connected"], "once, and nothing twice");
+}
+
+/// When, in seconds, and what happened since.
+async fn told_since(bus: &Connection, last: u64) -> Vec<String> {
+    let (gap, events) = events_since(bus, last).await;
+    assert!(!gap);
+    events.iter().map(|event| format!("{} {}", event.1 / 1_000_000, event.4)).collect()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn names_with_monitor(number: u32) -> Vec<String> {

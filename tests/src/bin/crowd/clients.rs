@@ -48,7 +48,8 @@ struct Follower {
     answered: u64,
     /// Calls without an answer, by the error's name.
     failed: BTreeMap<String, u64>,
-    /// The numbers that each guest gave its events, by the guest's name, in the order in which they came.
+    /// The numbers that each guest gave its events, or when it stopped and ran again, by the guest's name, in the order in
+    /// which they came.
     told: HashMap<String, Vec<u64>>,
 }
 
@@ -122,7 +123,7 @@ impl Follower {
     }
 
     fn take(&mut self, event: Event) {
-        let (sequence, _, domain, _, _, details) = event;
+        let (sequence, time, domain, _, what, details) = event;
         // A replay had it already.
         if sequence <= self.last {
             return;
@@ -132,6 +133,8 @@ impl Follower {
         if let Some(Ok(number)) = details.get("offset").map(|offset| i64::try_from(offset.clone()))
         {
             self.told.entry(domain).or_default().push(number.unsigned_abs());
+        } else if ["suspended", "resumed"].contains(&what.as_str()) {
+            self.told.entry(domain).or_default().push(time);
         }
     }
 
@@ -158,16 +161,19 @@ impl Follower {
         ensure!(self.events > 0, "client {number} saw no event");
         let (mut missing, mut doubled) = (0, 0);
         for line in told.lines() {
-            let (name, count) = line.split_once(' ').context("a name and a count")?;
-            let count: u64 = count.parse()?;
+            let mut words = line.split(' ');
+            let name = words.next().context("a name")?;
             let mut seen = self.told.get(name).cloned().unwrap_or_default();
             let all = seen.len();
             seen.sort_unstable();
             seen.dedup();
             doubled += u64::try_from(all - seen.len())?;
             // The first that it could see is the one after it began to follow.
-            let first = seen.first().copied().unwrap_or(1);
-            missing += (count + 1 - first) - u64::try_from(seen.len())?;
+            let first = seen.first().copied().unwrap_or_default();
+            for number in words {
+                let number: u64 = number.parse()?;
+                missing += u64::from(number >= first && seen.binary_search(&number).is_err());
+            }
         }
         println!(
             "client {number}: {} events, {} of them replayed, {} gaps, {missing} missing, {doubled} doubled; \

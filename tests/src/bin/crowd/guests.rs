@@ -62,7 +62,8 @@ async fn live(stage: &Stage, count: u32, rate: u32, socket: &str) -> Result<()> 
     stage.tell("ready", "")?;
     stage.wait("quiet").await;
     quiet.set(true);
-    let lines = guests.iter().map(|guest| format!("{} {}\n", guest.name, guest.told.get()));
+    let numbers = |guest: &Guest| (1..=guest.told.get()).collect::<Vec<_>>();
+    let lines = guests.iter().map(|guest| Stage::told(&guest.name, &numbers(guest)));
     stage.tell("told", &lines.collect::<String>())?;
     stage.wait("end").await;
     let lost = guests.iter().filter(|guest| is_closed(&guest.lifeline)).count();

@@ -3,14 +3,15 @@
 //!
 //! ```text
 //! crowd guests FOLDER COUNT RATE [SOCKET]   stand-in guests, which tell of so many events a second
+//! crowd real FOLDER RATE NAME...            has guests with a QEMU tell of so many events a second
 //! crowd clients FOLDER COUNT                clients that call and follow events, and say what they missed
 //! crowd figures [NAME]                      how long calls take, those about the guest NAME left out
 //! crowd follow                              a client that follows events, to be stopped
 //! ```
 //!
-//! The guests are stand-ins: no QEMU is behind them, but what answers QMP as one does. They are ready when there is
+//! The guests of `guests` are stand-ins: no QEMU is behind them, but what answers QMP as one does. They are ready when there is
 //! `FOLDER/ready`, tell of events until there is `FOLDER/quiet`, write what they told of to `FOLDER/told`, and end when
-//! there is `FOLDER/end`. The clients end when there is `FOLDER/told`.
+//! there is `FOLDER/end`; so do real ones, which need no end. The clients end when there is `FOLDER/told`.
 // What it prints is for the test that runs it.
 #![allow(clippy::print_stdout)]
 
@@ -18,6 +19,7 @@ mod bus;
 mod clients;
 mod figures;
 mod guests;
+mod real;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,11 +36,14 @@ fn main() -> Result<()> {
                 let socket = socket.first().copied().unwrap_or(guests::SOCKET);
                 guests::run(&Stage(folder.into()), count.parse()?, rate.parse()?, socket).await
             }
+            ["real", folder, rate, ref names @ ..] => {
+                real::run(&Stage(folder.into()), rate.parse()?, names).await
+            }
             ["clients", folder, count] => clients::run(&Stage(folder.into()), count.parse()?).await,
             ["figures"] => figures::print(None).await,
             ["figures", name] => figures::print(Some(name)).await,
             ["follow"] => clients::follow().await,
-            _ => bail!("crowd guests|clients|figures|follow; see its source"),
+            _ => bail!("crowd guests|real|clients|figures|follow; see its source"),
         }
     })
 }
@@ -65,6 +70,12 @@ impl Stage {
     fn read(&self, name: &str) -> Result<String> {
         let path: &Path = &self.path(name);
         std::fs::read_to_string(path).with_context(|| path.display().to_string())
+    }
+
+    /// A line of `told`: a guest, and the numbers of its events.
+    fn told(name: &str, numbers: &[u64]) -> String {
+        let numbers = numbers.iter().map(|number| format!(" {number}"));
+        format!("{name}{}\n", numbers.collect::<String>())
     }
 
     async fn wait(&self, name: &str) {
