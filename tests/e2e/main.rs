@@ -35,6 +35,7 @@ mod ports;
 mod privileges;
 mod probe;
 mod reload;
+mod reload_killed;
 mod resources;
 mod sandbox;
 mod sector;
