@@ -13,7 +13,7 @@
 
 use domain::devices::{
     Address, BalloonModel, ControllerKind, ControllerType, DeviceKind, DeviceRef, DiskBus,
-    Interface, InterfaceSource, MemoryModel, ScsiModel,
+    Interface, InterfaceSource, MemoryModel, ScsiModel, UsbAddress,
 };
 use domain::tree::Element;
 use domain::{Domain, Fault, Faults, Place};
@@ -266,7 +266,7 @@ impl Found<'_> {
                 let variable = new.model == MemoryModel::VirtioMem;
                 (variable && same == *old).then_some(StepKind::Requested(wanted))
             }
-            Some(Pluggable::Rng | Pluggable::Controller) | None => None,
+            Some(Pluggable::Rng | Pluggable::Input | Pluggable::Controller) | None => None,
         };
         match kind {
             Some(StepKind::Medium(device)) => {
@@ -317,6 +317,14 @@ impl Found<'_> {
         }
     }
 
+    /// Whether the running guest has the hub that a port is one of.
+    fn has_hub(&self, port: &UsbAddress) -> bool {
+        let Some((_, hub)) = port.port.split_last() else { return true };
+        let is_it = |address: &Address| matches!(address, Address::Usb(at) if at.bus == port.bus && at.port == hub);
+        let hubs = &self.live.devices.hubs;
+        hub.is_empty() || hubs.iter().any(|it| it.info.address.as_ref().is_some_and(is_it))
+    }
+
     /// Why there is no bus for a new device.
     fn without_bus(&self, device: DeviceRef) -> Option<String> {
         let address = self.wanted.devices.info(device).address.as_ref()?;
@@ -324,6 +332,13 @@ impl Found<'_> {
             (ControllerType::Pci, place.address.bus().into())
         } else if let (Address::Drive(drive), DeviceKind::Disk) = (address, device.kind) {
             (ControllerType::Scsi, drive.controller)
+        } else if let Address::Usb(port) = address {
+            if !self.has_hub(port) {
+                return Some(format!(
+                    "{RESTART}: no port of the running guest's USB is free; detach another device, or add hubs before the restart"
+                ));
+            }
+            (ControllerType::Usb, port.bus)
         } else {
             return None;
         };
@@ -360,6 +375,9 @@ fn unpluggable(
         Some(Pluggable::Controller) => {
             let virtio = ControllerKind::Scsi(Some(ScsiModel::VirtioScsi));
             restart(devices.controllers[index].kind != virtio)
+        }
+        Some(Pluggable::Input) => {
+            restart(!crate::devices::input::is_pluggable(&devices.inputs[index]))
         }
         Some(Pluggable::Rng) => None,
         None => restart(true),
