@@ -30,6 +30,7 @@ mod manage;
 mod network;
 mod path;
 mod pinning;
+mod plug;
 mod pod;
 mod ports;
 mod privileges;
