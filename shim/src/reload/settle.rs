@@ -227,7 +227,11 @@ impl Settling<'_> {
         }
         let sizes = self.monitor.ask("query-memory-size-summary", Value::Null)?;
         let devices = self.monitor.ask("query-memory-devices", Value::Null)?;
-        let balloon = self.monitor.ask("query-balloon", Value::Null)?;
+        let balloon = match self.monitor.ask("query-balloon", Value::Null) {
+            // It is not active.
+            Err(Refusal::Command(_)) => return Ok(()),
+            answered => answered?,
+        };
         let bytes = |of: &Value, at: &str| of.pointer(at).and_then(Value::as_u64);
         // `get_current_ram_size` in hw/virtio/virtio-balloon.c.
         let is_module = |it: &&Value| it.get("type").is_some_and(|of| of == "dimm");
