@@ -105,7 +105,7 @@ impl Handing {
     fn open_all(&mut self, prepared: &Prepared) -> anyhow::Result<()> {
         if let Some(running) = &prepared.running {
             let live = LiveFile::of_system(&prepared.instance);
-            let kept = live.write(&running.write());
+            let kept = live.begin(&running.write());
             kept.with_context(|| live.path().display().to_string())?;
         }
         self.open_files(prepared)?;

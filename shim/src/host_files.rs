@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use domain::devices::Interface;
@@ -153,6 +154,12 @@ fn cannot(wanted: &HostFile, error: &io::Error) -> Fault {
     let kind = error.kind();
     let advice = if kind == io::ErrorKind::NotFound {
         "does not exist; create it or correct the path".to_owned()
+    } else if error.raw_os_error() == Some(libc::EPERM) && is_device(&wanted.path) {
+        // Who lacks the right to a file is told EACCES.
+        format!(
+            "is not among the devices of the unit; run `systemctl daemon-reload` if it is new in the definition, else add DeviceAllow={} rw to a drop-in of the unit",
+            wanted.path
+        )
     } else if kind == io::ErrorKind::PermissionDenied {
         format!(
             "may not be opened by {}; give it to that user, with its directories",
@@ -162,6 +169,11 @@ fn cannot(wanted: &HostFile, error: &io::Error) -> Fault {
         format!("cannot be opened: {error}")
     };
     wanted.place.refused(format!("'{}' {advice}", wanted.path))
+}
+
+fn is_device(path: &str) -> bool {
+    let kind = std::fs::metadata(path).map(|found| found.file_type());
+    kind.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device())
 }
 
 /// A PCI device of the host is the guest's only when VFIO drives it, which no account but root's can bring about.

@@ -159,7 +159,7 @@ impl Claimed {
             })?;
         if let Some(running) = prepared.running.take() {
             let live = LiveFile::of_place(&prepared.place);
-            let kept = live.write(&running.write());
+            let kept = live.begin(&running.write());
             kept.with_context(|| live.path().display().to_string())?;
         }
         Ok(Self { prepared, keeper, daemon_monitor, directory, _locks: locks })

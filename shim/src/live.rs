@@ -55,6 +55,12 @@ impl LiveFile {
         self.replace(&self.path, text)
     }
 
+    /// Writes that of a guest that starts: what was left unsettled in the former one is no affair of this one.
+    pub(crate) fn begin(&self, text: &str) -> io::Result<()> {
+        self.settled()?;
+        self.write(text)
+    }
+
     /// The text.
     pub(crate) fn read(&self) -> io::Result<String> {
         bounded(&self.path)
@@ -89,9 +95,28 @@ impl LiveFile {
         }
     }
 
+    /// Notes a step that is about to be made.
+    pub(crate) fn leave_step(&self, step: &str) -> io::Result<()> {
+        self.replace(&self.beside("step"), step)
+    }
+
+    /// The step that was begun, if its end was not noted.
+    pub(crate) fn step(&self) -> io::Result<Option<String>> {
+        match bounded(&self.beside("step")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// Notes that the step has come to its end.
+    pub(crate) fn settled(&self) -> io::Result<()> {
+        removed(&self.beside("step"))
+    }
+
     /// Removes it, with what stands beside it.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        ["lock", "outcome"].map(|name| self.beside(name)).iter().try_for_each(|it| removed(it))?;
+        let beside = ["lock", "outcome", "step"].map(|name| self.beside(name));
+        beside.iter().try_for_each(|it| removed(it))?;
         removed(&self.path)
     }
 
@@ -155,6 +180,11 @@ mod tests {
         files.leave_word(Some("{}")).unwrap();
         assert_eq!(fs::read_to_string(files.beside("outcome")).unwrap(), "{}");
         files.leave_word(None).unwrap();
+        files.leave_step("{}").unwrap();
+        assert_eq!(files.step().unwrap().as_deref(), Some("{}"));
+        files.begin("<c/>").unwrap();
+        assert_eq!(files.step().unwrap(), None);
+        files.leave_step("{}").unwrap();
         files.remove().unwrap();
         let left: Vec<_> = fs::read_dir(folder.path().join("live")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");

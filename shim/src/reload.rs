@@ -23,11 +23,15 @@ use crate::live::LiveFile;
 use crate::runtime_dir::Place;
 use crate::{host, log, prepare};
 
+mod intent;
+mod leavings;
 mod monitor;
+mod settle;
 mod steps;
 
 use monitor::Monitor;
-use steps::Carrier;
+use settle::Settling;
+use steps::{Between, Carrier};
 
 /// What became of a reload, as the management daemon reads it.
 #[derive(Debug, Default, Serialize)]
@@ -69,6 +73,9 @@ struct Reloading {
     file: LiveFile,
     in_sandbox: bool,
     definition: Definition,
+    /// Whether it is what the management daemon wants. That is a device more or less, and the CPUs and the memory that
+    /// the daemon read are not asked for: they may have changed since.
+    of_daemon: bool,
 }
 
 /// Why nothing was compared.
@@ -102,8 +109,14 @@ impl Reloading {
             true => LiveFile::of_system(&instance),
             false => LiveFile::of_place(&place),
         };
-        let definition = definition.map_or_else(|| wanted(asked, &file), Ok)?;
-        Ok(Self { instance, place, file, in_sandbox, definition })
+        let of_daemon =
+            definition.is_none().then(|| of_daemon(asked, &file)).transpose()?.flatten();
+        let is_of_daemon = of_daemon.is_some();
+        let definition = match of_daemon.or(definition) {
+            Some(definition) => definition,
+            None => definition::read(&asked.source)?,
+        };
+        Ok(Self { instance, place, file, in_sandbox, definition, of_daemon: is_of_daemon })
     }
 
     fn not_running(&self) -> String {
@@ -115,29 +128,50 @@ impl Reloading {
     }
 
     fn reload(&self, asked: &Asked) -> Result<Outcome, Stopped> {
-        let mut live = self.live()?;
-        let (changes, facts) = self.compare(asked, &live)?;
+        let live = self.live()?;
+        let (wanted, facts) = self.wanted(asked)?;
+        let mut monitor = Monitor::connect(&self.place.path).map_err(Stopped::internal)?;
+        let mut settling = Settling { monitor: &mut monitor, file: &self.file, facts: &facts };
+        let live = settling.settle(live).map_err(Stopped::internal)?;
+        let changes = self.compare(&live, wanted, &facts)?;
         let in_file = |fault: &Fault| fault.in_file(&self.definition.file);
         let restart = changes.restart.iter().map(in_file).collect();
+        let failed = self.carry_out(&changes, &facts, live, monitor)?;
+        Ok(Outcome { failed, restart })
+    }
+
+    /// Carries out all steps; the result is what failed.
+    fn carry_out(
+        &self,
+        changes: &Changes,
+        facts: &HostFacts,
+        mut live: Domain,
+        monitor: Monitor,
+    ) -> Result<Vec<String>, Stopped> {
+        let in_file = |fault: &Fault| fault.in_file(&self.definition.file);
+        let (file, instance, in_sandbox) = (&self.file, &self.instance, self.in_sandbox);
+        let mut carrier = Carrier { monitor, changes, facts, in_sandbox, instance, file };
         let mut failed = Vec::new();
-        if !changes.steps.is_empty() {
-            let monitor = Monitor::connect(&self.place.path).map_err(Stopped::internal)?;
-            let mut carrier =
-                Carrier::new(monitor, &changes, &facts, self.in_sandbox, &self.instance);
-            for step in &changes.steps {
-                match carrier.carry_out(step, &live) {
-                    Ok(()) => {
-                        changes.carried_out(step, &mut live);
-                        self.keep(&live)?;
-                        log::info(in_file(&told(step)));
-                    }
-                    Err(fault) => failed.push(in_file(&fault)),
+        for step in &changes.steps {
+            let mut after = live.clone();
+            changes.carried_out(step, &mut after);
+            match carrier.carry_out(step, &Between { live: &live, after: &after }) {
+                Ok(()) => {
+                    live = after;
+                    self.keep(&live)?;
+                    log::info(in_file(&told(step)));
                 }
+                Err(fault) => failed.push(in_file(&fault)),
             }
+            // QEMU may do yet what it was told, and the next reload sees to it.
+            if carrier.monitor.is_lost() {
+                return Ok(failed);
+            }
+            file.settled().map_err(Stopped::internal)?;
         }
         changes.take_over(&mut live);
         self.keep(&live)?;
-        Ok(Outcome { failed, restart })
+        Ok(failed)
     }
 
     fn live(&self) -> Result<Domain, Stopped> {
@@ -160,28 +194,36 @@ impl Reloading {
         })
     }
 
-    fn compare(&self, asked: &Asked, live: &Domain) -> Result<(Changes, HostFacts), Stopped> {
+    /// What the guest is to be.
+    fn wanted(&self, asked: &Asked) -> Result<(Domain, HostFacts), Stopped> {
         let faults = Faults::new();
-        let found = self.find_changes(asked, live, &faults);
-        found.ok_or_else(|| {
-            let mut faults = faults.into_sorted();
-            faults.retain(|fault| fault.severity == Severity::Refused);
-            let lines = faults.iter().map(|fault| fault.in_file(&self.definition.file)).collect();
-            Stopped { lines, status: Status::Definition }
-        })
+        let wanted = prepare::to_compare(asked, &self.definition, &self.place, &faults);
+        wanted.ok_or_else(|| self.refused(faults))
     }
 
-    fn find_changes(
+    fn compare(
         &self,
-        asked: &Asked,
         live: &Domain,
-        faults: &Faults,
-    ) -> Option<(Changes, HostFacts)> {
-        let (wanted, facts) = prepare::to_compare(asked, &self.definition, &self.place, faults)?;
+        mut wanted: Domain,
+        facts: &HostFacts,
+    ) -> Result<Changes, Stopped> {
+        if self.of_daemon {
+            wanted.vcpus.current = live.vcpus.current;
+            wanted.memory.current = live.memory.current;
+        }
+        let faults = Faults::new();
         // Read once more for the places of its elements: what was filled in has none.
-        let text = definition_text(&self.definition.bytes).ok()?;
-        let root = tree::parse(text).ok()?;
-        Some((qemu::changes(live, &wanted, &root, &facts, faults)?, facts))
+        let root = definition_text(&self.definition.bytes).and_then(tree::parse);
+        let changes =
+            root.ok().and_then(|root| qemu::changes(live, &wanted, &root, facts, &faults));
+        changes.ok_or_else(|| self.refused(faults))
+    }
+
+    fn refused(&self, faults: Faults) -> Stopped {
+        let mut faults = faults.into_sorted();
+        faults.retain(|fault| fault.severity == Severity::Refused);
+        let lines = faults.iter().map(|fault| fault.in_file(&self.definition.file)).collect();
+        Stopped { lines, status: Status::Definition }
     }
 }
 
@@ -199,11 +241,11 @@ fn told(step: &Step) -> Fault {
     step.place.ignored(what)
 }
 
-/// What the guest is to be: what the management daemon wants, else the definition.
-fn wanted(asked: &Asked, file: &LiveFile) -> anyhow::Result<Definition> {
-    let Source::Named(guest) = &asked.source else { return Ok(definition::read(&asked.source)?) };
-    let Some((path, text)) = file.wanted() else { return Ok(definition::read(&asked.source)?) };
+/// What the management daemon wants the guest to be, if it wants something.
+fn of_daemon(asked: &Asked, file: &LiveFile) -> anyhow::Result<Option<Definition>> {
+    let Source::Named(guest) = &asked.source else { return Ok(None) };
+    let Some((path, text)) = file.wanted() else { return Ok(None) };
     let file = path.display().to_string();
     let bytes = text.with_context(|| file.clone())?.into_bytes();
-    Ok(Definition { file, expected_name: Some(guest.name.clone()), template: false, bytes })
+    Ok(Some(Definition { file, expected_name: Some(guest.name.clone()), template: false, bytes }))
 }

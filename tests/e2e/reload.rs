@@ -1,7 +1,7 @@
 //! A running guest that becomes what its definition says: `systemctl reload`, and devices by D-Bus.
 
 use anyhow::{Context, Result, ensure};
-use tests::{Definition, Host, PATIENCE, Root, Unit, definition};
+use tests::{Definition, Host, PATIENCE, Root, Setup, Unit, definition};
 
 use crate::manage::{DOMAIN, MANAGER, ROOT, call, ends, text};
 use crate::{lan, manage};
@@ -12,13 +12,19 @@ tests::on_root!(
     a_reload_makes_a_guest_what_its_definition_says,
     a_reload_that_fails_leaves_the_guest_as_it_was,
     devices_come_and_go_by_d_bus,
+    reloads_know_what_d_bus_has_set,
 );
 
+/// A host whose guests take CPUs into use that come later.
+pub(crate) fn boot(root: Root) -> Result<Host> {
+    Setup::new(root).product()?.guest_of(Root::Bookworm)?.boot()
+}
+
 /// A folder that only root opens.
-const PRIVATE: &str = "/srv/private";
+pub(crate) const PRIVATE: &str = "/srv/private";
 
 /// What a guest with the word `glassbox.inventory` says.
-const HAS: &str = "GLASSBOX-GUEST-HAS ";
+pub(crate) const HAS: &str = "GLASSBOX-GUEST-HAS ";
 
 /// Room for CPUs and memory, and a drive for media.
 fn definition() -> Result<Definition> {
@@ -50,7 +56,7 @@ fn make_images(host: &Host) -> Result<()> {
 }
 
 /// A disk of a definition.
-fn disk(target: &str, format: &str, file: &str, below: &str) -> String {
+pub(crate) fn disk(target: &str, format: &str, file: &str, below: &str) -> String {
     format!(
         "<disk type=\"file\" device=\"disk\"><driver name=\"qemu\" cache=\"none\" type=\"{format}\"/>\
          <source file=\"{PRIVATE}/{file}\"/>{below}<target dev=\"{target}\" bus=\"virtio\"/></disk>"
@@ -58,14 +64,14 @@ fn disk(target: &str, format: &str, file: &str, below: &str) -> String {
 }
 
 /// Puts the definition into its file, and has systemd read it and reload the unit.
-fn become_(host: &Host, web: &Definition) -> Result<tests::Output> {
+pub(crate) fn become_(host: &Host, web: &Definition) -> Result<tests::Output> {
     host.write_file(&format!("{}/web.xml", definition::DEFINITIONS), web.xml())?;
     host.reload()?;
     host.systemctl(["reload", "qemu@web"])
 }
 
 /// Waits until the guest says that it has all of these and none of those.
-fn wait_for(host: &Host, has: &[&str], lacks: &[&str]) -> Result<()> {
+pub(crate) fn wait_for(host: &Host, has: &[&str], lacks: &[&str]) -> Result<()> {
     host.wait_for(&format!("the guest to have {has:?} and not {lacks:?}"), PATIENCE * 2, || {
         let console = host.console("web");
         let last = console.lines().rev().find_map(|line| line.split_once(HAS));
@@ -77,7 +83,7 @@ fn wait_for(host: &Host, has: &[&str], lacks: &[&str]) -> Result<()> {
 }
 
 /// The files below [`PRIVATE`] that QEMU has open.
-fn open_files(host: &Host, unit: &Unit<'_>) -> Result<Vec<String>> {
+pub(crate) fn open_files(host: &Host, unit: &Unit<'_>) -> Result<Vec<String>> {
     let (_, qemu) = unit.processes()?;
     let listed =
         host.sh(&format!("ls -l /proc/{qemu}/fd | grep -o '{PRIVATE}/.*' | sort -u || :"))?;
@@ -85,11 +91,11 @@ fn open_files(host: &Host, unit: &Unit<'_>) -> Result<Vec<String>> {
 }
 
 /// How many CPUs QEMU has. When the guest's kernel takes them into use is its own affair.
-fn cpus(host: &Host) -> Result<usize> {
+pub(crate) fn cpus(host: &Host) -> Result<usize> {
     Ok(host.qmp("web", "query-cpus-fast")?.matches("cpu-index").count())
 }
 
-fn live(host: &Host) -> Result<String> {
+pub(crate) fn live(host: &Host) -> Result<String> {
     host.read("/run/glassbox/live/web.xml")
 }
 
@@ -172,7 +178,7 @@ fn a_reload_makes_a_guest_what_its_definition_says(root: Root) -> Result<()> {
 }
 
 /// The guest as it is defined at first, and its unit, which runs.
-fn started(host: &Host) -> Result<(Definition, Unit<'_>)> {
+pub(crate) fn started(host: &Host) -> Result<(Definition, Unit<'_>)> {
     make_images(host)?;
     let web = definition()?;
     web.install(host)?;
@@ -276,4 +282,50 @@ fn devices_come_and_go_by_d_bus(root: Root) -> Result<()> {
     assert_eq!(open_files(&host, &unit)?, ["data", "two.iso"], "and not from the guest");
     ensure!(!host.exists("/run/glassbox/wanted/web.xml")?, "nothing is left behind");
     Ok(())
+}
+
+fn reloads_know_what_d_bus_has_set(root: Root) -> Result<()> {
+    let host = boot(root)?;
+    let (_, unit) = started(&host)?;
+    wait_for(&host, &["vda:", "cpus:1", "memory:256"], &[])?;
+    manage::follow_signals(&host)?;
+    let path = text(&call(&host, ROOT, MANAGER, "GetDomain", &["s", "web"])?)?;
+    let set = |method: &str, arguments: &[&str]| {
+        let job = call(&host, &path, DOMAIN, method, arguments)?;
+        ends(&host, &job, "done")
+    };
+    let shown = || text(&call(&host, &path, DOMAIN, "GetXML", &["b", "true"])?);
+    let has = |xml: &str, parts: [&str; 2]| {
+        ensure!(parts.iter().all(|part| xml.contains(part)), "{parts:?} are not in {xml}");
+        Ok(())
+    };
+    let kib = |xml: &str| {
+        let line = xml.lines().find(|line| line.contains("<currentMemory"));
+        line.map(|line| line.trim().to_owned()).context("there is no <currentMemory>")
+    };
+    let begun = kib(&live(&host)?)?;
+    let less = begun.replace("262144", "204800");
+    assert_ne!(begun, less);
+
+    set("SetVCPUs", &["u", "3"])?;
+    set("SetMemory", &["t", "209715200"])?;
+    has(&shown()?, ["current='3'", &less])?;
+
+    // A device that comes meanwhile changes neither, and what is kept has both.
+    let data = disk("vdb", "raw", "data", "");
+    set("AttachDevice", &["su", &data, "1"])?;
+    has(&live(&host)?, ["current='3'", &less])?;
+    has(&shown()?, ["current='3'", &less])?;
+    assert_eq!(cpus(&host)?, 3);
+    wait_for(&host, &["cpus:3", "vdb:data-"], &[])?;
+
+    // The definition has another number, and a device less.
+    host.systemctl(["reload", "qemu@web"])?.success()?;
+    assert_eq!(cpus(&host)?, 1);
+    has(&live(&host)?, ["current='1'", &begun])?;
+    has(&shown()?, ["current='1'", "<currentMemory"])?;
+    assert_eq!(open_files(&host, &unit)?, ["one.iso"]);
+    host.wait_for("the balloon to be empty", PATIENCE, || {
+        host.qmp("web", "query-balloon").is_ok_and(|said| said.contains("268435456"))
+    })
 }

@@ -98,8 +98,19 @@ impl Setup {
     /// # Errors
     ///
     /// When the image has to be made and cannot, see [`guest::prepare`].
-    pub fn guest(mut self) -> Result<Self> {
-        self.layers.push(guest::prepare(self.root)?);
+    pub fn guest(self) -> Result<Self> {
+        let root = self.root;
+        self.guest_of(root)
+    }
+
+    /// As [`Self::guest`], with the kernel of the guests on another root. That of trixie takes no CPUs into use that
+    /// come later, unless it knows the hypervisor, and it does not know an emulator; bookworm's does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::guest`].
+    pub fn guest_of(mut self, root: Root) -> Result<Self> {
+        self.layers.push(guest::prepare(root)?);
         self.guest = true;
         Ok(self)
     }

@@ -13,7 +13,7 @@
 
 use domain::devices::{
     Address, BalloonModel, ControllerKind, ControllerType, DeviceKind, DeviceRef, DiskBus,
-    Interface, InterfaceSource, MemoryModel, ScsiModel,
+    Interface, InterfaceSource, MemoryModel, ScsiModel, UsbAddress,
 };
 use domain::tree::Element;
 use domain::{Domain, Fault, Faults, Place};
@@ -109,6 +109,19 @@ pub fn changes(
     Some(Changes { steps, restart, wanted })
 }
 
+/// The devices of a guest that come and go while it runs: QEMU has each of them below `/machine/peripheral`, by its
+/// alias, for as long as the guest has it.
+#[must_use]
+pub fn plugged(live: &Domain, facts: &HostFacts) -> Vec<DeviceRef> {
+    let all = DeviceKind::ALL.into_iter().flat_map(|kind| live.devices.all(kind));
+    all.filter(|device| unpluggable(live, live, *device, facts).is_none()).collect()
+}
+
+/// Removes a device from a guest, by its alias.
+pub fn forget(live: &mut Domain, kind: DeviceKind, alias: &str) {
+    device::remove(&mut live.devices, kind, alias);
+}
+
 impl Changes {
     /// What of the definition counts at once, for no part of the running guest depends on it, or its unit has it.
     pub fn take_over(&self, live: &mut Domain) {
@@ -194,8 +207,10 @@ impl Found<'_> {
         match size {
             _ if size == self.live.memory.current => {}
             Some(size) if has_balloon => {
+                let is_all = Some(size) == self.wanted.memory.size;
+                let left = if is_all { crate::memory::whole(&self.wanted) } else { size };
                 self.wanted.memory.current = Some(size);
-                self.step(place.clone(), StepKind::Balloon(size.bytes()));
+                self.step(place.clone(), StepKind::Balloon(left.bytes()));
             }
             Some(_) | None => self.needs_restart(place),
         }
@@ -251,7 +266,7 @@ impl Found<'_> {
                 let variable = new.model == MemoryModel::VirtioMem;
                 (variable && same == *old).then_some(StepKind::Requested(wanted))
             }
-            Some(Pluggable::Rng | Pluggable::Controller) | None => None,
+            Some(Pluggable::Rng | Pluggable::Input | Pluggable::Controller) | None => None,
         };
         match kind {
             Some(StepKind::Medium(device)) => {
@@ -279,7 +294,7 @@ impl Found<'_> {
     fn gone(&mut self, device: DeviceRef) {
         let place = self.compared.devices_place();
         let alias = self.live.devices.info(device).alias().to_owned();
-        match self.unpluggable(self.live, device) {
+        match unpluggable(self.live, self.live, device, self.facts) {
             None => self.step(place, StepKind::Detach { kind: device.kind, alias }),
             Some(why) => {
                 let what =
@@ -295,51 +310,19 @@ impl Found<'_> {
         if place.path.is_empty() {
             return;
         }
-        match self.unpluggable(&self.wanted, device).or_else(|| self.without_bus(device)) {
+        let why = unpluggable(self.live, &self.wanted, device, self.facts);
+        match why.or_else(|| self.without_bus(device)) {
             None => self.step(place, StepKind::Attach(device)),
             Some(why) => self.restart.push(place.refused(why)),
         }
     }
 
-    /// Why a device cannot come or go while a guest runs.
-    fn unpluggable(&self, domain: &Domain, device: DeviceRef) -> Option<String> {
-        let devices = &domain.devices;
-        let restart = |needed: bool| needed.then(|| RESTART.to_owned());
-        let index = device.index;
-        let why = match Pluggable::of(device.kind) {
-            Some(Pluggable::Disk) => {
-                let bus = devices.disks[index].bus();
-                let plugged = [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Usb].contains(&bus);
-                (!plugged).then(|| format!("{RESTART}; disks on bus '{bus}' stay as they are"))
-            }
-            Some(Pluggable::Interface) => {
-                restart(!self.is_reachable(&devices.interfaces[index].source))
-            }
-            Some(Pluggable::Memory) => {
-                restart(devices.memories[index].model == MemoryModel::SgxEpc)
-            }
-            Some(Pluggable::Controller) => {
-                let virtio = ControllerKind::Scsi(Some(ScsiModel::VirtioScsi));
-                restart(devices.controllers[index].kind != virtio)
-            }
-            Some(Pluggable::Rng) => None,
-            None => restart(true),
-        };
-        why.or_else(|| device::needs_start(domain, device, self.facts).then(|| RESTART.to_owned()))
-    }
-
-    /// Whether an interface can come or go. QEMU's own network is closed to it unless it had one from the start.
-    fn is_reachable(&self, source: &InterfaceSource) -> bool {
-        let of_user = |source: &InterfaceSource| matches!(source, InterfaceSource::User { .. });
-        let by_descriptor = matches!(
-            source,
-            InterfaceSource::Bridge(_)
-                | InterfaceSource::Network { .. }
-                | InterfaceSource::Ethernet(_)
-                | InterfaceSource::Direct { .. }
-        );
-        let mut live = self.live.devices.interfaces.iter();
-        by_descriptor || of_user(source) && live.any(|it| of_user(&it.source))
+    /// Whether the running guest has the hub that a port is one of.
+    fn has_hub(&self, port: &UsbAddress) -> bool {
+        let Some((_, hub)) = port.port.split_last() else { return true };
+        let is_it = |address: &Address| matches!(address, Address::Usb(at) if at.bus == port.bus && at.port == hub);
+        let hubs = &self.live.devices.hubs;
+        hub.is_empty() || hubs.iter().any(|it| it.info.address.as_ref().is_some_and(is_it))
     }
 
     /// Why there is no bus for a new device.
@@ -349,6 +332,13 @@ impl Found<'_> {
             (ControllerType::Pci, place.address.bus().into())
         } else if let (Address::Drive(drive), DeviceKind::Disk) = (address, device.kind) {
             (ControllerType::Scsi, drive.controller)
+        } else if let Address::Usb(port) = address {
+            if !self.has_hub(port) {
+                return Some(format!(
+                    "{RESTART}: no port of the running guest's USB is free; detach another device, or add hubs before the restart"
+                ));
+            }
+            (ControllerType::Usb, port.bus)
         } else {
             return None;
         };
@@ -360,4 +350,51 @@ impl Found<'_> {
             format!("{RESTART}: no {kind} slot of the running guest is free; detach another device, or add controllers before the restart")
         })
     }
+}
+
+/// Why a device of a domain cannot come to a guest that is now as `live` has it, or go from it.
+fn unpluggable(
+    live: &Domain,
+    domain: &Domain,
+    device: DeviceRef,
+    facts: &HostFacts,
+) -> Option<String> {
+    let devices = &domain.devices;
+    let restart = |needed: bool| needed.then(|| RESTART.to_owned());
+    let index = device.index;
+    let why = match Pluggable::of(device.kind) {
+        Some(Pluggable::Disk) => {
+            let bus = devices.disks[index].bus();
+            let plugged = [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Usb].contains(&bus);
+            (!plugged).then(|| format!("{RESTART}; disks on bus '{bus}' stay as they are"))
+        }
+        Some(Pluggable::Interface) => {
+            restart(!is_reachable(live, &devices.interfaces[index].source))
+        }
+        Some(Pluggable::Memory) => restart(devices.memories[index].model == MemoryModel::SgxEpc),
+        Some(Pluggable::Controller) => {
+            let virtio = ControllerKind::Scsi(Some(ScsiModel::VirtioScsi));
+            restart(devices.controllers[index].kind != virtio)
+        }
+        Some(Pluggable::Input) => {
+            restart(!crate::devices::input::is_pluggable(&devices.inputs[index]))
+        }
+        Some(Pluggable::Rng) => None,
+        None => restart(true),
+    };
+    why.or_else(|| device::needs_start(domain, device, facts).then(|| RESTART.to_owned()))
+}
+
+/// Whether an interface can come or go. QEMU's own network is closed to it unless it had one from the start.
+fn is_reachable(live: &Domain, source: &InterfaceSource) -> bool {
+    let of_user = |source: &InterfaceSource| matches!(source, InterfaceSource::User { .. });
+    let by_descriptor = matches!(
+        source,
+        InterfaceSource::Bridge(_)
+            | InterfaceSource::Network { .. }
+            | InterfaceSource::Ethernet(_)
+            | InterfaceSource::Direct { .. }
+    );
+    let mut all = live.devices.interfaces.iter();
+    by_descriptor || of_user(source) && all.any(|it| of_user(&it.source))
 }

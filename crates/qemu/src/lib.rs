@@ -72,7 +72,7 @@ mod vcpu;
 pub use arch::emulator;
 pub use change::{
     Attachment, Changes, Detachment, MonitorCommand, Receipt, SentFd, Step, StepKind,
-    UnpluggedMedium, attachment, changes, detachment, medium,
+    UnpluggedMedium, attachment, changes, detachment, forget, medium, plugged,
 };
 pub use complete::complete;
 pub use credentials::Credential;

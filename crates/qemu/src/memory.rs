@@ -63,6 +63,12 @@ fn plugged(domain: &Domain) -> MemorySize {
     MemorySize::from_bytes(sizes.fold(0, u64::saturating_add))
 }
 
+/// All memory that a running guest may have, with its devices, whether `<memory>` counts them or not.
+pub(crate) fn whole(domain: &Domain) -> MemorySize {
+    let sum = initial(domain).bytes().saturating_add(plugged(domain).bytes());
+    MemorySize::from_bytes(sum).max(domain.memory.size.unwrap_or_default())
+}
+
 /// What the guest starts with beside its devices of memory.
 fn initial(domain: &Domain) -> MemorySize {
     if let Some(numa) = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()) {

@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use domain::{Domain, DomainName, Faults, LARGEST_DEFINITION, UnitInstance};
 use serde::Deserialize;
@@ -67,14 +67,24 @@ impl LiveFiles {
         bounded(self.paths(name)?.live)
     }
 
+    /// Removes what a daemon that died wanted guests to be, before this one wants something: it would count, and not
+    /// the definitions, with each reload of their units.
+    pub(crate) fn want_nothing(&self) -> io::Result<()> {
+        let paths: Vec<PathBuf> = match self {
+            Self::System => entries(Path::new("/run/glassbox/wanted"))?,
+            Self::User(None) => Vec::new(),
+            Self::User(Some(runtime)) => {
+                let folders = entries(&runtime.join("guest"))?;
+                folders.into_iter().map(|folder| folder.join("wanted.xml")).collect()
+            }
+        };
+        paths.iter().try_for_each(|path| removed(path))
+    }
+
     /// Says what a guest is to be. It is removed when the result is dropped.
     pub(crate) fn want(&self, name: &DomainName, xml: &str) -> io::Result<Wanted> {
         let path = self.paths(name)?.wanted;
-        // One that a daemon that died has left.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        removed(&path)?;
         let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
         let wanted = Wanted(path);
         file.write_all(xml.as_bytes())?;
@@ -103,6 +113,21 @@ impl Drop for Wanted {
     }
 }
 
+/// What is in a folder; nothing when there is none.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+fn removed(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn bounded(path: PathBuf) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(2 * LARGEST_DEFINITION as u64).read_to_string(&mut text)?;
@@ -118,10 +143,32 @@ pub(crate) fn shown(text: &str, face: Face, with_passwords: bool) -> Option<Stri
         live.vcpus.current = (count < live.vcpus.maximum).then_some(count);
     }
     if face.memory > 0 {
-        live.memory.current = Some(domain::MemorySize::from_bytes(face.memory));
+        // The balloon counts modules of memory, too, which <memory> may leave out.
+        let current = domain::MemorySize::from_bytes(face.memory);
+        live.memory.current = Some(live.memory.size.map_or(current, |size| current.min(size)));
     }
     if !with_passwords {
         live.devices.graphics.iter_mut().for_each(domain::devices::Graphics::forget_password);
     }
     Some(live.write())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_wanted_after_a_daemon_that_died() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LiveFiles::User(Some(folder.path().to_owned()));
+        files.want_nothing().unwrap();
+        let name: DomainName = "web".parse().unwrap();
+        let guest = folder.path().join("guest").join("web");
+        fs::create_dir_all(&guest).unwrap();
+        fs::write(guest.join("live.xml"), "<a/>").unwrap();
+        std::mem::forget(files.want(&name, "<b/>").unwrap());
+        files.want_nothing().unwrap();
+        let left: Vec<_> = entries(&guest).unwrap();
+        assert_eq!(left, [guest.join("live.xml")]);
+    }
 }

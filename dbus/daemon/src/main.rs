@@ -248,13 +248,19 @@ fn watch(definitions: &Definitions) -> Option<Watch> {
         .ok()
 }
 
-/// The definitions of guests as they run.
+/// The definitions of guests as they run, without what a daemon that died has left among them.
 fn live_files(options: &Options) -> LiveFiles {
-    if !options.user {
-        return LiveFiles::System;
+    let runtime = || std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let files = match options.user {
+        false => LiveFiles::System,
+        true => LiveFiles::User(runtime().map(|folder| folder.join("glassbox"))),
+    };
+    if let Err(error) = files.want_nothing() {
+        tracing::warn!(
+            "what an earlier daemon wanted guests to be stays, and reloads go by it: {error}"
+        );
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    LiveFiles::User(runtime.map(|folder| folder.join("glassbox")))
+    files
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).

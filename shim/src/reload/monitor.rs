@@ -3,6 +3,7 @@
 //! Whoever broke out of QEMU owns that directory, and may have put anything there and say anything. So no link is
 //! followed, the other end must have the guest's account, what it says is read with bounds, and each answer has its time.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
@@ -21,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::sys::time::{TimeVal, TimeValLike};
 use qmp::{CommandId, Event, Message, Session};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The longest line that QEMU may send, in bytes: a guest of many CPUs has them all in one.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -33,6 +34,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// that has not been seen to.
 const GUEST_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long after it was asked a guest is asked again. Within five seconds QEMU has a second request for a PCI device
+/// wait for the first (`pending_deleted_expires_ms`, hw/pci/pcie.c).
+const ASK_AGAIN: Duration = Duration::from_secs(6);
+
+/// How long the guest's answer is waited for before QEMU is asked whether it has the device still.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often, and how long after each other, QEMU is asked again for what is still in use.
+const RELEASE_TRIES: u32 = 10;
+const RELEASE_PAUSE: Duration = Duration::from_millis(100);
+
 /// How many events are kept while something else is waited for.
 const MOST_EVENTS: usize = 256;
 
@@ -42,6 +54,7 @@ pub(super) struct Monitor {
     socket: UnixStream,
     session: Session,
     events: Vec<Event>,
+    lost: bool,
 }
 
 /// Why a command was not carried out.
@@ -59,6 +72,21 @@ impl Refusal {
     /// Whether QEMU has no such device.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Command(error) if error.class == "DeviceNotFound")
+    }
+
+    /// Whether the guest has been asked for the device already, by a reload that did not wait. QEMU has no class of
+    /// errors for this (`qmp_device_del` in system/qdev-monitor.c).
+    fn is_asked_for(&self) -> bool {
+        self.says("already in the process of unplug")
+    }
+
+    /// Whether something that is gone uses it still: QEMU frees devices some time after the guest let them go.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.says("in use")
+    }
+
+    fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Command(error) if error.desc.contains(words))
     }
 }
 
@@ -85,7 +113,7 @@ impl Monitor {
             peer.uid()
         );
         let session = Session::new(LONGEST_ANSWER);
-        let mut monitor = Self { socket, session, events: Vec::new() };
+        let mut monitor = Self { socket, session, events: Vec::new(), lost: false };
         monitor.begin()?;
         Ok(monitor)
     }
@@ -115,7 +143,24 @@ impl Monitor {
     ) -> Result<Value, Refusal> {
         let id = self.session.execute(command, arguments);
         let answered = self.send(fd).and_then(|()| self.answer(id));
+        self.lost |= answered.is_err();
         answered.map_err(Refusal::Lost)?.map_err(Refusal::Command)
+    }
+
+    /// Whether QEMU was told something and has not answered: it may do it yet.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Has QEMU take away something that a device may have used until now.
+    pub(super) fn release(&mut self, command: &str, arguments: &Value) -> Result<(), Refusal> {
+        for _ in 0..RELEASE_TRIES {
+            match self.ask(command, arguments.clone()) {
+                Err(refusal) if refusal.is_in_use() => std::thread::sleep(RELEASE_PAUSE),
+                answered => return answered.map(drop),
+            }
+        }
+        self.ask(command, arguments.clone()).map(drop)
     }
 
     fn send(&mut self, fd: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
@@ -154,27 +199,58 @@ impl Monitor {
         }
     }
 
-    /// Asks the guest to let a device go, and waits until it has.
+    /// Asks the guest to let a device go, and waits until it has. A guest that is busy, as with a CPU that has just
+    /// come, may miss it, and so it is asked again.
     pub(super) fn unplug(&mut self, device: &str) -> Result<LetGo, Refusal> {
         self.events.clear();
-        match self.ask("device_del", serde_json::json!({ "id": device })) {
-            // It went after somebody had given up waiting.
-            Err(refusal) if refusal.is_not_found() => return Ok(LetGo::Gone),
-            Ok(_) => {}
-            Err(refusal) => return Err(refusal),
-        }
         let deadline = Instant::now() + GUEST_PATIENCE;
+        let mut asked: Option<Instant> = None;
+        while Instant::now() < deadline {
+            if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
+                match self.ask("device_del", json!({ "id": device })) {
+                    // It went after somebody had given up waiting.
+                    Err(refusal) if refusal.is_not_found() => return Ok(LetGo::Gone),
+                    Err(refusal) if refusal.is_asked_for() => {}
+                    Err(Refusal::Command(_)) if asked.is_some() => {}
+                    answered => drop(answered?),
+                }
+                asked = Some(Instant::now());
+            }
+            let until = deadline.min(Instant::now() + LOOK);
+            if let Some(answer) = self.answer_of_guest(device, until)? {
+                return Ok(answer);
+            }
+            // Of a CPU that goes QEMU 10.0 tells nothing.
+            if !self.devices()?.contains(device) {
+                return Ok(LetGo::Gone);
+            }
+        }
+        Ok(LetGo::Late)
+    }
+
+    /// The ids of the devices that QEMU has.
+    pub(super) fn devices(&mut self) -> Result<BTreeSet<String>, Refusal> {
+        let all = self.ask("qom-list", json!({ "path": "/machine/peripheral" }))?;
+        let name = |device: &Value| Some(device.get("name")?.as_str()?.to_owned());
+        Ok(all.as_array().into_iter().flatten().filter_map(name).collect())
+    }
+
+    /// What the guest says until then.
+    fn answer_of_guest(&mut self, device: &str, until: Instant) -> Result<Option<LetGo>, Refusal> {
         loop {
             let told = std::mem::take(&mut self.events);
             if let Some(event) = told.iter().find(|event| event.text("device") == Some(device)) {
                 let gone = event.name == "DEVICE_DELETED";
-                return Ok(if gone { LetGo::Gone } else { LetGo::Refused });
+                return Ok(Some(if gone { LetGo::Gone } else { LetGo::Refused }));
             }
-            match self.message(deadline) {
+            match self.message(until) {
                 Ok(Message::Event(event)) => self.keep(event),
                 Ok(Message::Reply { .. } | Message::Greeting(_)) => {}
-                Err(_) if Instant::now() >= deadline => return Ok(LetGo::Late),
-                Err(error) => return Err(Refusal::Lost(error)),
+                Err(_) if Instant::now() >= until => return Ok(None),
+                Err(error) => {
+                    self.lost = true;
+                    return Err(Refusal::Lost(error));
+                }
             }
         }
     }

@@ -12,20 +12,32 @@ use qemu::{
 };
 use serde_json::{Value, json};
 
+use super::intent::{Doing, Intent, Set, made_links};
+use super::leavings::{clear, remove_macvtap, set_number, sets_for};
 use super::monitor::{LetGo, Monitor, Refusal};
 use crate::hand_over::note_links;
 use crate::inheritance::identify;
+use crate::live::LiveFile;
 use crate::runtime_dir::is_units_own;
-use crate::tap::{MadeLink, Taps};
+use crate::tap::Taps;
 use crate::{fds, host_files, log};
 
 /// Carries out steps.
 pub(super) struct Carrier<'a> {
-    monitor: Monitor,
-    changes: &'a Changes,
-    facts: &'a HostFacts,
-    in_sandbox: bool,
-    instance: &'a UnitInstance,
+    pub(super) monitor: Monitor,
+    pub(super) changes: &'a Changes,
+    pub(super) facts: &'a HostFacts,
+    pub(super) in_sandbox: bool,
+    pub(super) instance: &'a UnitInstance,
+    pub(super) file: &'a LiveFile,
+}
+
+/// A guest before a step and after it.
+pub(super) struct Between<'a> {
+    /// The guest as it is.
+    pub(super) live: &'a Domain,
+    /// The guest as it will be.
+    pub(super) after: &'a Domain,
 }
 
 /// A command that undoes another.
@@ -38,41 +50,38 @@ type Files = BTreeMap<String, OwnedFd>;
 const EVERYWHERE: [&str; 4] = ["/dev/random", "/dev/urandom", "/dev/null", "/dev/zero"];
 
 impl<'a> Carrier<'a> {
-    pub(super) fn new(
-        monitor: Monitor,
-        changes: &'a Changes,
-        facts: &'a HostFacts,
-        in_sandbox: bool,
-        instance: &'a UnitInstance,
-    ) -> Self {
-        Self { monitor, changes, facts, in_sandbox, instance }
-    }
-
-    /// Carries out one step of a guest that is now as `live` has it.
-    pub(super) fn carry_out(&mut self, step: &Step, live: &Domain) -> Result<(), Fault> {
+    /// Carries out one step.
+    pub(super) fn carry_out(&mut self, step: &Step, guest: &Between<'_>) -> Result<(), Fault> {
         let place = &step.place;
         let wanted = &self.changes.wanted;
-        match &step.kind {
-            StepKind::Attach(device) => self.attach(*device, place),
-            StepKind::Detach { kind, alias } => self.detach(*kind, alias, live, place),
-            StepKind::Medium(device) => self.change_medium(*device, live, place),
+        let (command, arguments) = match &step.kind {
+            StepKind::Attach(device) => return self.attach(*device, guest, place),
+            StepKind::Detach { kind, alias } => {
+                return self.detach(*kind, alias, guest.live, place);
+            }
+            StepKind::Medium(device) => return self.change_medium(*device, guest, place),
+            StepKind::Vcpus(count) => return self.set_vcpus(*count, place),
             StepKind::Link(device) => {
                 let interface = &wanted.devices.interfaces[device.index];
                 let up = interface.link_up.unwrap_or(true);
-                let arguments = json!({ "name": interface.info.alias(), "up": up });
-                self.tell("set_link", arguments, place)
+                ("set_link", json!({ "name": interface.info.alias(), "up": up }))
             }
             StepKind::Requested(device) => {
                 let memory = &wanted.devices.memories[device.index];
                 let path = format!("/machine/peripheral/{}", memory.info.alias());
                 let bytes = memory.target.requested.unwrap_or_default().bytes();
-                let arguments =
-                    json!({ "path": path, "property": "requested-size", "value": bytes });
-                self.tell("qom-set", arguments, place)
+                ("qom-set", json!({ "path": path, "property": "requested-size", "value": bytes }))
             }
-            StepKind::Vcpus(count) => self.set_vcpus(*count, place),
-            StepKind::Balloon(bytes) => self.tell("balloon", json!({ "value": bytes }), place),
-        }
+            StepKind::Balloon(bytes) => ("balloon", json!({ "value": bytes })),
+        };
+        self.begin(Doing::tell(command, &arguments), guest, place)?;
+        self.tell(command, arguments, place)
+    }
+
+    /// Notes what is about to be done, for the next reload if this one does not come to its end.
+    fn begin(&self, doing: Doing, guest: &Between<'_>, place: &Place) -> Result<(), Fault> {
+        let intent = Intent { after: guest.after.write(), doing };
+        intent.keep(self.file).map_err(|error| place.refused(format!("{error:#}")))
     }
 
     fn tell(&mut self, command: &str, arguments: Value, place: &Place) -> Result<(), Fault> {
@@ -80,7 +89,12 @@ impl<'a> Carrier<'a> {
         told.map_err(|refusal| refused(place, &refusal))
     }
 
-    fn attach(&mut self, device: DeviceRef, place: &Place) -> Result<(), Fault> {
+    fn attach(
+        &mut self,
+        device: DeviceRef,
+        guest: &Between<'_>,
+        place: &Place,
+    ) -> Result<(), Fault> {
         let (wanted, facts) = (&self.changes.wanted, self.facts);
         let plan = |inherited, first| {
             qemu::attachment(wanted, device, facts, inherited, first).map_err(first_of(place))
@@ -89,15 +103,18 @@ impl<'a> Carrier<'a> {
         let first = self.first_set(place)?;
         let attachment = plan(found(&files), first)?;
         self.check_paths(&attachment)?;
+        let alias = wanted.devices.info(device).alias();
+        self.begin(Doing::bring(alias, &attachment), guest, place)?;
         self.bring(&attachment, &mut files, place).map(drop)
     }
 
     fn change_medium(
         &mut self,
         device: DeviceRef,
-        live: &Domain,
+        guest: &Between<'_>,
         place: &Place,
     ) -> Result<(), Fault> {
+        let live = guest.live;
         let (wanted, facts) = (&self.changes.wanted, self.facts);
         let alias = wanted.devices.info(device).alias();
         let old = by_alias(live, DeviceKind::Disk, alias, place)?;
@@ -111,12 +128,13 @@ impl<'a> Carrier<'a> {
         self.check_paths(&comes)?;
         // The new medium's sets have the old one's names, so these are looked for first.
         let old_sets = self.sets(&goes.sets, place)?;
+        self.begin(Doing::exchange(&comes, &goes, old_sets.clone()), guest, place)?;
         let undo = self.bring(&comes, &mut files, place)?;
         if let Err(refusal) = self.exchange(&goes) {
             self.undo(undo);
             return Err(refused(place, &refusal));
         }
-        self.clear(goes.afterwards, old_sets);
+        clear(&mut self.monitor, goes.afterwards, &old_sets);
         Ok(())
     }
 
@@ -142,7 +160,7 @@ impl<'a> Carrier<'a> {
         let goes = qemu::detachment(live, device, self.facts).map_err(first_of(place))?;
         self.unplug(&goes.device, place)?;
         let sets = self.sets(&goes.sets, place)?;
-        self.clear(goes.afterwards, sets);
+        clear(&mut self.monitor, goes.afterwards, &sets);
         if kind == DeviceKind::Interface
             && let interface = &live.devices.interfaces[device.index]
             && let InterfaceSource::Direct { .. } = interface.source
@@ -219,20 +237,9 @@ impl<'a> Carrier<'a> {
     }
 
     /// The sets that are for these.
-    fn sets(&mut self, purposes: &[String], place: &Place) -> Result<Vec<u64>, Fault> {
-        if purposes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sets = self.monitor.ask("query-fdsets", Value::Null);
-        let sets = sets.map_err(|refusal| refused(place, &refusal))?;
-        let is_for = |fd: &Value| {
-            let purpose = fd.get("opaque").and_then(Value::as_str);
-            purpose.is_some_and(|purpose| purposes.iter().any(|wanted| wanted == purpose))
-        };
-        let fds =
-            |set: &Value| set.get("fds").and_then(Value::as_array).cloned().unwrap_or_default();
-        let all = sets.as_array().into_iter().flatten();
-        Ok(all.filter(|set| fds(set).iter().any(is_for)).filter_map(set_number).collect())
+    fn sets(&mut self, purposes: &[String], place: &Place) -> Result<Vec<Set>, Fault> {
+        let purposes: Vec<&str> = purposes.iter().map(String::as_str).collect();
+        sets_for(&mut self.monitor, &purposes).map_err(|refusal| refused(place, &refusal))
     }
 
     /// Sends what a device takes and has QEMU make it; the result is what undoes that.
@@ -244,6 +251,10 @@ impl<'a> Carrier<'a> {
     ) -> Result<Vec<Undo>, Fault> {
         let mut taps = Taps::default();
         let mut undo = Vec::new();
+        // Before they are made, for they are there also when this program is killed.
+        if let Err(error) = note_links(self.instance, &made_links(attachment)) {
+            log::warning(format_args!("{error:#}; network devices stay when the guest has ended"));
+        }
         let brought = self
             .send(attachment, files, &mut taps, &mut undo, place)
             .and_then(|()| self.command(attachment, &mut undo, place));
@@ -251,10 +262,7 @@ impl<'a> Carrier<'a> {
             self.undo(undo);
             return Err(fault);
         }
-        let links: Vec<String> = taps.into_made().into_iter().map(MadeLink::leave).collect();
-        if let Err(error) = note_links(self.instance, &links) {
-            log::warning(format_args!("{error:#}; network devices stay when the guest has ended"));
-        }
+        taps.into_made().into_iter().for_each(|link| drop(link.leave()));
         Ok(undo)
     }
 
@@ -301,18 +309,6 @@ impl<'a> Carrier<'a> {
             }
         }
     }
-
-    /// Removes what a device has left.
-    fn clear(&mut self, afterwards: Vec<Undo>, sets: Vec<u64>) {
-        let remove = |set| ("remove-fd", json!({ "fdset-id": set }));
-        for (command, arguments) in afterwards.into_iter().chain(sets.into_iter().map(remove)) {
-            if let Err(refusal) = self.monitor.ask(command, arguments.clone()) {
-                log::warning(format_args!(
-                    "QEMU keeps something: {command} {arguments}: {refusal}"
-                ));
-            }
-        }
-    }
 }
 
 /// What one of the descriptors stands for, open as QEMU wants it.
@@ -342,10 +338,6 @@ fn receipt(receipt: &Receipt) -> (&'static str, Value, Undo) {
             ("remove-fd", json!({ "fdset-id": number })),
         ),
     }
-}
-
-fn set_number(set: &Value) -> Option<u64> {
-    set.get("fdset-id")?.as_u64()
 }
 
 fn found(files: &Files) -> Inherited {
@@ -378,11 +370,4 @@ fn unopened(place: &Place, error: fds::OpenError) -> Fault {
 fn first_of(place: &Place) -> impl FnOnce(Vec<Fault>) -> Fault + use<> {
     let place = place.clone();
     move |faults| faults.into_iter().next().unwrap_or_else(|| place.refused("it is refused"))
-}
-
-fn remove_macvtap(interface: &domain::devices::Interface) {
-    let name = Taps::macvtap_name(interface);
-    if let Err(error) = Taps::remove_macvtap(&name) {
-        log::warning(format_args!("the network device '{name}' stays: {error}"));
-    }
 }

@@ -179,6 +179,7 @@ fn arguments(command: &mut Command<'_>, device: DeviceRef) {
             devices::memory_device::arguments(command, &all.memories[index]);
         }
         Some(Pluggable::Rng) => devices::rng::arguments(command, &all.rngs[index]),
+        Some(Pluggable::Input) => devices::input::arguments(command, &all.inputs[index]),
         Some(Pluggable::Controller) => {
             devices::controller::arguments(command, &all.controllers[index]);
         }
@@ -252,6 +253,7 @@ pub(super) fn insert(into: &mut Devices, from: &Devices, device: DeviceRef) {
         Some(Pluggable::Interface) => into.interfaces.push(from.interfaces[index].clone()),
         Some(Pluggable::Memory) => into.memories.push(from.memories[index].clone()),
         Some(Pluggable::Rng) => into.rngs.push(from.rngs[index].clone()),
+        Some(Pluggable::Input) => into.inputs.push(from.inputs[index].clone()),
         Some(Pluggable::Controller) => into.controllers.push(from.controllers[index].clone()),
         None => {}
     }
@@ -264,6 +266,7 @@ pub(super) fn remove(from: &mut Devices, kind: DeviceKind, alias: &str) {
         Some(Pluggable::Interface) => from.interfaces.retain(|it| it.info.alias() != alias),
         Some(Pluggable::Memory) => from.memories.retain(|it| it.info.alias() != alias),
         Some(Pluggable::Rng) => from.rngs.retain(|it| it.info.alias() != alias),
+        Some(Pluggable::Input) => from.inputs.retain(|it| it.info.alias() != alias),
         Some(Pluggable::Controller) => from.controllers.retain(|it| it.info.alias() != alias),
         None => {}
     }

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::devices::{
-    Address, Controller, ControllerType, DeviceKind, DeviceRef, Devices, Hub, Interface,
+    Address, Controller, ControllerType, DeviceKind, DeviceRef, Devices, Hub, Input, Interface,
     MemoryModel, PciTarget,
 };
 use domain::{Domain, Faults, Place, Position};
 
 use super::compare::Xml;
 use super::pluggable::Pluggable;
-use crate::devices::{controller, disk};
+use crate::devices::{controller, disk, input};
 use crate::facts::HostFacts;
 
 /// A device of the running guest, of the definition, or of both.
@@ -164,6 +164,16 @@ impl Matches {
                 self.by(kind, old, new, |old, new| same(kind, contents, old, new, &[]));
                 self.leave(kind, new);
             }
+            Some(Pluggable::Input) => {
+                let stays = |it: &Input| !input::is_pluggable(it);
+                let (old_all, new_all) = (&old.inputs, &new.inputs);
+                self.by(kind, old, new, |old, new| {
+                    old == new && same(kind, contents, old, new, &[])
+                });
+                self.by(kind, old, new, |old, new| same(kind, contents, old, new, &[]));
+                self.by(kind, old, new, |old, new| stays(&old_all[old]) && stays(&new_all[new]));
+                self.leave(kind, new);
+            }
             None => {
                 let same = |old, new| same(kind, contents, old, new, &[]);
                 // Of several that say the same each is itself.
@@ -276,7 +286,7 @@ fn keep(
                 controller.pci_target = live.devices.controllers[found.index].pci_target.clone();
             }
         }
-        Some(Pluggable::Memory | Pluggable::Rng) | None => {}
+        Some(Pluggable::Memory | Pluggable::Rng | Pluggable::Input) | None => {}
     }
 }
 

@@ -9,14 +9,16 @@ pub(super) enum Pluggable {
     Interface,
     Memory,
     Rng,
+    Input,
     Controller,
 }
 
-const KINDS: [(DeviceKind, Pluggable); 5] = [
+const KINDS: [(DeviceKind, Pluggable); 6] = [
     (DeviceKind::Disk, Pluggable::Disk),
     (DeviceKind::Interface, Pluggable::Interface),
     (DeviceKind::MemoryDevice, Pluggable::Memory),
     (DeviceKind::Rng, Pluggable::Rng),
+    (DeviceKind::Input, Pluggable::Input),
     (DeviceKind::Controller, Pluggable::Controller),
 ];
 

@@ -60,6 +60,12 @@ pub(crate) fn check(domain: &Domain, faults: &Faults) {
     }
 }
 
+/// Whether the device can come and go while a guest runs.
+pub(crate) fn is_pluggable(input: &Input) -> bool {
+    matches!(input.kind, InputType::Mouse | InputType::Tablet | InputType::Keyboard)
+        && matches!(input.bus, Some(InputBus::Usb | InputBus::Virtio))
+}
+
 /// Adds an input device; those of the keyboard controller are there already.
 pub(crate) fn arguments(command: &mut Command<'_>, input: &Input) {
     if input.kind == InputType::Evdev {

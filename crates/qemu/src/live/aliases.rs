@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::devices::{
     Address, ControllerKind, ControllerType, DeviceKind, DeviceRef, Disk, DiskBus, InterfaceType,
-    MemoryModel, ScsiModel,
+    MemoryModel, ScsiModel, Serial,
 };
 use domain::{Alias, Domain};
 
@@ -25,7 +25,10 @@ pub(crate) fn assign(domain: &mut Domain) {
                 } else {
                     Some(name(domain, device))
                 };
-                let name = name.map(|name| free(name, &mut taken));
+                // A port that is seen again is one device under two elements.
+                let again =
+                    kind == DeviceKind::Console && port_seen_again(domain, device.index).is_some();
+                let name = name.map(|name| if again { name } else { free(name, &mut taken) });
                 let alias: Option<Alias> = name.and_then(|name| name.parse().ok());
                 domain.devices.info_mut(device).alias = alias;
             }
@@ -40,9 +43,9 @@ fn aliases(domain: &Domain) -> BTreeSet<String> {
     aliases.map(|alias| alias.as_str().to_owned()).collect()
 }
 
-/// The name; where a device of the running guest has it, with the first number at its end that is free.
+/// The name; where another device has it, with the first number at its end that is free.
 fn free(name: String, taken: &mut BTreeSet<String>) -> String {
-    if !taken.contains(&name) {
+    if taken.insert(name.clone()) {
         return name;
     }
     let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
@@ -94,12 +97,14 @@ fn name(domain: &Domain, device: DeviceRef) -> String {
 
 /// A console that is a serial port seen again is called as that.
 fn console(domain: &Domain, index: usize) -> String {
+    let port = port_seen_again(domain, index).map(|port| port.info.alias().to_owned());
+    port.unwrap_or_else(|| format!("console{index}"))
+}
+
+fn port_seen_again(domain: &Domain, index: usize) -> Option<&Serial> {
     let devices = &domain.devices;
     let is_port = index == 0 && devices.consoles[index].is_serial();
-    match devices.serials.first().filter(|_| is_port) {
-        Some(port) => port.info.alias().to_owned(),
-        None => format!("console{index}"),
-    }
+    devices.serials.first().filter(|_| is_port)
 }
 
 /// Modules are named after their slots, other devices counted by model.

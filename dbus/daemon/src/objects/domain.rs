@@ -188,6 +188,8 @@ impl Domain {
             Failure::Failed(format!("there is no live definition of guest '{name}': {error}"))
         })?;
         let admitted = self.services.authority.admit(&header, Some(&guest)).await;
+        // The file may be of a reload that has just been, and what is known from before it.
+        guest.monitor().refresh_now().await;
         let shown = live::shown(&text, self.face(), admitted.is_ok());
         shown.ok_or_else(|| {
             Failure::Failed(format!("the live definition of guest '{name}' cannot be read"))
