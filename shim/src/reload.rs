@@ -69,6 +69,8 @@ struct Reloading {
     file: LiveFile,
     in_sandbox: bool,
     definition: Definition,
+    /// Whether it has the bound volumes, which only the management daemon knows of.
+    has_volumes: bool,
 }
 
 /// Why nothing was compared.
@@ -102,8 +104,9 @@ impl Reloading {
             true => LiveFile::of_system(&instance),
             false => LiveFile::of_place(&place),
         };
-        let definition = definition.map_or_else(|| wanted(asked, &file), Ok)?;
-        Ok(Self { instance, place, file, in_sandbox, definition })
+        let of_file = |definition| Ok((definition, false));
+        let (definition, has_volumes) = definition.map_or_else(|| wanted(asked, &file), of_file)?;
+        Ok(Self { instance, place, file, in_sandbox, definition, has_volumes })
     }
 
     fn not_running(&self) -> String {
@@ -177,7 +180,11 @@ impl Reloading {
         live: &Domain,
         faults: &Faults,
     ) -> Option<(Changes, HostFacts)> {
-        let (wanted, facts) = prepare::to_compare(asked, &self.definition, &self.place, faults)?;
+        let (mut wanted, facts) =
+            prepare::to_compare(asked, &self.definition, &self.place, faults)?;
+        if !self.has_volumes {
+            qemu::keep_bound_volumes(live, &mut wanted);
+        }
         // Read once more for the places of its elements: what was filled in has none.
         let text = definition_text(&self.definition.bytes).ok()?;
         let root = tree::parse(text).ok()?;
@@ -199,11 +206,13 @@ fn told(step: &Step) -> Fault {
     step.place.ignored(what)
 }
 
-/// What the guest is to be: what the management daemon wants, else the definition.
-fn wanted(asked: &Asked, file: &LiveFile) -> anyhow::Result<Definition> {
-    let Source::Named(guest) = &asked.source else { return Ok(definition::read(&asked.source)?) };
-    let Some((path, text)) = file.wanted() else { return Ok(definition::read(&asked.source)?) };
+/// What the guest is to be: what the management daemon wants, else the definition; and whether it is the former.
+fn wanted(asked: &Asked, file: &LiveFile) -> anyhow::Result<(Definition, bool)> {
+    let defined = || Ok((definition::read(&asked.source)?, false));
+    let Source::Named(guest) = &asked.source else { return defined() };
+    let Some((path, text)) = file.wanted() else { return defined() };
     let file = path.display().to_string();
     let bytes = text.with_context(|| file.clone())?.into_bytes();
-    Ok(Definition { file, expected_name: Some(guest.name.clone()), template: false, bytes })
+    let expected_name = Some(guest.name.clone());
+    Ok((Definition { file, expected_name, template: false, bytes }, true))
 }

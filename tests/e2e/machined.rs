@@ -84,7 +84,7 @@ fn a_control_socket_is_served_where_machined_knows_none(root: Root) -> Result<()
     ensure!(shown.contains("method PowerOff() -> ()"), "{shown}");
 
     for (method, arguments, error) in [
-        ("RemoveStorage", "{\"name\":\"a\"}", "io.systemd.MachineInstance.NotSupported"),
+        ("ReplaceStorage", "{}", "io.systemd.MachineInstance.NotSupported"),
         ("Pause", "{\"a\":1}", "org.varlink.service.InvalidParameter"),
         ("Explode", "{}", "org.varlink.service.MethodNotFound"),
     ] {

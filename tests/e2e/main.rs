@@ -50,4 +50,5 @@ mod unruly;
 mod user;
 mod virtual_networks;
 mod vm;
+mod volumes;
 mod vsock;

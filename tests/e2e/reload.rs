@@ -65,7 +65,7 @@ fn become_(host: &Host, web: &Definition) -> Result<tests::Output> {
 }
 
 /// Waits until the guest says that it has all of these and none of those.
-fn wait_for(host: &Host, has: &[&str], lacks: &[&str]) -> Result<()> {
+pub(crate) fn wait_for(host: &Host, has: &[&str], lacks: &[&str]) -> Result<()> {
     host.wait_for(&format!("the guest to have {has:?} and not {lacks:?}"), PATIENCE * 2, || {
         let console = host.console("web");
         let last = console.lines().rev().find_map(|line| line.split_once(HAS));

@@ -1,17 +1,22 @@
 //! Varlink: JSON messages, each ended by a NUL byte, on a stream socket (varlink.org, "Method Call").
 //!
-//! A call is answered once and in its turn; what streams answers (`more`) is not among the methods that are served here. File descriptors that come with a message are closed.
+//! A call is answered once and in its turn; what streams answers (`more`) is not among the methods that are served here.
+//! File descriptors come with messages, as systemd passes them, and none is sent.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 
-use crate::stream;
+use crate::stream::{self, Received};
 
 /// The longest message that is taken. What is served here has some hundred bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;
+
+/// How many file descriptors one message may bring; no method takes more than one.
+const MOST_FDS: usize = 16;
 
 /// The interface that every service has (org.varlink.service).
 pub(crate) const SERVICE: &str = "org.varlink.service";
@@ -58,35 +63,49 @@ pub(crate) fn reply(result: Result<Value, CallError>) -> Value {
     }
 }
 
+/// A message, without its end.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// JSON.
+    pub(crate) text: Vec<u8>,
+    /// What came with it, and behind the former one.
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub(crate) struct Channel {
     socket: UnixStream,
     /// What came of the next messages.
-    received: Vec<u8>,
+    received: Received,
 }
 
 impl Channel {
     /// Speaks Varlink over a connected socket.
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket, received: Vec::new() }
+        Self { socket, received: Received::default() }
     }
 
-    /// The next message, without its end; none when the other side hung up.
-    pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next message; none when the other side hung up.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Message>> {
         loop {
-            if let Some(message) = take_message(&mut self.received) {
-                return Ok(Some(message));
+            let Received { bytes, fds } = &mut self.received;
+            if let Some(text) = take_message(bytes) {
+                return Ok(Some(Message { text, fds: std::mem::take(fds) }));
             }
-            if self.received.len() > LONGEST_MESSAGE {
+            if bytes.len() > LONGEST_MESSAGE {
                 return Err(io::Error::other("the message is longer than any that is known here"));
             }
             let mut buffer = [0; 4096];
-            let (length, _) = stream::receive(&self.socket, &mut buffer).await?;
+            let (length, more) = stream::receive(&self.socket, &mut buffer).await?;
             if length == 0 {
                 return Ok(None);
             }
-            self.received.extend_from_slice(&buffer[..length]);
+            bytes.extend_from_slice(&buffer[..length]);
+            fds.extend(more);
+            if fds.len() > MOST_FDS {
+                return Err(io::Error::other("it sends file descriptors without end"));
+            }
         }
     }
 
@@ -110,6 +129,10 @@ fn take_message(received: &mut Vec<u8>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
 
     #[test]
     fn messages_end_with_a_null_byte() {
@@ -118,6 +141,37 @@ mod tests {
         assert_eq!(take_message(&mut received).as_deref(), Some(&b"{}"[..]));
         assert_eq!(take_message(&mut received), None);
         assert_eq!(received, b"{\"b");
+    }
+
+    #[test]
+    fn file_descriptors_belong_to_the_message_that_they_come_with() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut channel = Channel::new(UnixStream::from_std(ours).unwrap());
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let send = |text: &[u8], count: usize| {
+                let fds = vec![null.as_fd(); count];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                if count > 0 {
+                    control.push(SendAncillaryMessage::ScmRights(&fds));
+                }
+                let parts = [IoSlice::new(text)];
+                sendmsg(&theirs, &parts, &mut control, SendFlags::empty()).unwrap();
+            };
+            send(b"{\"a\":", 2);
+            send(b"1}\0", 1);
+            let first = channel.next().await.unwrap().unwrap();
+            assert_eq!((first.text.as_slice(), first.fds.len()), (&b"{\"a\":1}"[..], 3));
+            send(b"{}\0", 0);
+            assert_eq!(channel.next().await.unwrap().unwrap().fds.len(), 0);
+            // Nobody piles them up in a message without end.
+            send(b"{", MOST_FDS);
+            send(b" ", 1);
+            assert!(channel.next().await.is_err());
+        });
     }
 
     #[test]

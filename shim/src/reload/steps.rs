@@ -8,7 +8,7 @@ use domain::devices::{DeviceKind, DeviceRef, InterfaceSource};
 use domain::{Domain, Fault, Place, UnitInstance};
 use qemu::{
     Attachment, Changes, FdKind, HostFacts, HostFile, Inherited, Receipt, SentFd, Step, StepKind,
-    UnpluggedMedium,
+    UnpluggedMedium, is_descriptor_set,
 };
 use serde_json::{Value, json};
 
@@ -179,7 +179,8 @@ impl<'a> Carrier<'a> {
     /// Opens the files of a device. One whose QEMU is in no sandbox opens them by itself, with rights of its own.
     fn open(&self, attachment: &Attachment) -> Result<Files, Fault> {
         let mut files = Files::new();
-        for file in &attachment.files {
+        // What is in a set of descriptors QEMU has open.
+        for file in attachment.files.iter().filter(|it| !is_descriptor_set(&it.path)) {
             match &file.descriptor {
                 // What is in the guest's own folders its account opens by itself, with the account's rights.
                 Some(name) if self.in_sandbox && !is_units_own(Path::new(&file.path)) => {
@@ -198,7 +199,10 @@ impl<'a> Carrier<'a> {
             attachment.fds.iter().flat_map(|fd| host_files::devices(&fd.kind)).collect();
         let is_seen = |file: &&HostFile| {
             let path = file.path.as_str();
-            EVERYWHERE.contains(&path) || sent.contains(&path) || is_units_own(Path::new(path))
+            EVERYWHERE.contains(&path)
+                || sent.contains(&path)
+                || is_units_own(Path::new(path))
+                || is_descriptor_set(path)
         };
         match attachment.files.iter().find(|file| self.in_sandbox && !is_seen(file)) {
             Some(file) => Err(file.place.refused(format!(
