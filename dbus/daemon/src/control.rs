@@ -6,6 +6,7 @@
 //!
 //! The address of a guest is the same with every daemon, and one that starts serves it again.
 
+mod events;
 mod instance;
 mod storage;
 
@@ -151,16 +152,23 @@ async fn attend(socket: UnixStream, instance: Arc<Instance>, own: Uid, places: A
     }
 }
 
-/// Answers one call after the other.
+/// Answers one call after the other, until the client hangs up, or wants to be told events.
 async fn converse(mut channel: Channel, instance: &Instance, manages: bool) -> io::Result<()> {
     loop {
         let next = tokio::time::timeout(LONGEST_SILENCE, channel.next()).await;
         let Some(message) = next.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
         // Whoever sends anything else does not speak the protocol, in which no answer tells of that.
         let call: Call = serde_json::from_slice(&message.text)?;
-        let answer = varlink::reply(instance.answer(&call, message.fds, manages).await);
+        let answer = match instance.subscription(&call, manages) {
+            Some(Ok(wanted)) => {
+                let following = instance.guest.monitor().follow();
+                return events::tell(&mut channel, following, &wanted).await;
+            }
+            Some(Err(refused)) => Err(refused),
+            None => instance.answer(&call, message.fds, manages).await,
+        };
         if !call.oneway {
-            channel.send(&answer).await?;
+            channel.send(&varlink::reply(answer)).await?;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Varlink: JSON messages, each ended by a NUL byte, on a stream socket (varlink.org, "Method Call").
 //!
-//! A call is answered once and in its turn; what streams answers (`more`) is not among the methods that are served here.
+//! A call is answered in its turn, once, or, where the method says so and the call wants `more`, until it is hung up.
 //! File descriptors come with messages, as systemd passes them, and none is sent.
 
 use std::io;
@@ -32,6 +32,9 @@ pub(crate) struct Call {
     /// Whether the caller wants no answer.
     #[serde(default)]
     pub(crate) oneway: bool,
+    /// Whether the caller takes any number of answers.
+    #[serde(default)]
+    pub(crate) more: bool,
 }
 
 /// A call fails: the name of the error and what it tells.
@@ -111,7 +114,12 @@ impl Channel {
 
     /// Sends a message.
     pub(crate) async fn send(&self, message: &Value) -> io::Result<()> {
-        let mut bytes = message.to_string().into_bytes();
+        self.send_text(message.to_string()).await
+    }
+
+    /// Sends a message that is JSON already.
+    pub(crate) async fn send_text(&self, message: String) -> io::Result<()> {
+        let mut bytes = message.into_bytes();
         bytes.push(0);
         stream::send(&self.socket, &bytes).await
     }
@@ -177,11 +185,13 @@ mod tests {
     #[test]
     fn calls_are_read_with_and_without_arguments() {
         let call = |text: &str| serde_json::from_str::<Call>(text).map_err(|_| ());
-        let plain = Call { method: "a.B".to_owned(), parameters: None, oneway: false };
+        let plain = Call { method: "a.B".to_owned(), parameters: None, oneway: false, more: false };
         assert_eq!(call(r#"{"method":"a.B"}"#), Ok(plain.clone()));
         assert_eq!(call(r#"{"method":"a.B","parameters":null,"oneway":false}"#), Ok(plain.clone()));
         let empty = Call { parameters: Some(Map::new()), oneway: true, ..plain };
-        assert_eq!(call(r#"{"method":"a.B","parameters":{},"oneway":true}"#), Ok(empty));
+        assert_eq!(call(r#"{"method":"a.B","parameters":{},"oneway":true}"#), Ok(empty.clone()));
+        let more = Call { oneway: false, more: true, ..empty };
+        assert_eq!(call(r#"{"method":"a.B","parameters":{},"more":true}"#), Ok(more));
         for wrong in ["", "{}", r#"{"method":1}"#, r#"{"method":"a.B","parameters":[]}"#] {
             assert_eq!(call(wrong), Err(()), "{wrong}");
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::storage;
+use super::{events, storage};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::jobs::{JobKind, Outcome};
@@ -70,6 +70,17 @@ impl Instance {
         }
     }
 
+    /// The names of the events that the caller wants to be told, if that is what it calls for.
+    pub(super) fn subscription(
+        &self,
+        call: &Call,
+        manages: bool,
+    ) -> Option<Result<Vec<String>, CallError>> {
+        let method = call.method.strip_prefix(INSTANCE)?;
+        // What QEMU tells may name clients of its displays, which are nobody else's affair.
+        (method == ".SubscribeEvents").then(|| admit(manages).and_then(|()| events::wanted(call)))
+    }
+
     async fn manage(&self, method: &str, call: &Call, manages: bool) -> Result<Value, CallError> {
         let (kind, command) = match method {
             "PowerOff" => (JobKind::Shutdown, "system_powerdown"),
@@ -82,9 +93,7 @@ impl Instance {
                 let work = work::stop_unit(self.guest.clone(), self.systemd.clone());
                 return self.job(JobKind::Destroy, work).await;
             }
-            "SubscribeEvents" | "ReplaceStorage" => {
-                return Err(CallError::plain(INSTANCE, "NotSupported"));
-            }
+            "ReplaceStorage" => return Err(CallError::plain(INSTANCE, "NotSupported")),
             _ => return Err(CallError::of_service("MethodNotFound", "method", &call.method)),
         };
         takes(call, &[])?;
