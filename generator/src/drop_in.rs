@@ -76,6 +76,7 @@ fn text(name: &DomainName, source: &Path, facts: &Facts, surroundings: Surroundi
     let mut service = directories(&instance, surroundings.scope);
     if surroundings.scope == Scope::System {
         unit.extend(companions::ordering(&facts.companions, &instance));
+        unit.extend(facts.sandbox.ordering());
         service.push(sandbox::account(&instance));
         service.extend(facts.sandbox.settings());
         service.extend(companions::sockets(&facts.companions, &instance));

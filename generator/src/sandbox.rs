@@ -51,12 +51,19 @@ pub(crate) struct Sandbox {
     device_kinds: BTreeSet<&'static str>,
     /// Whether it listens to the kernel's messages about devices.
     hotplug: bool,
+    /// Whether PCI devices are taken from their drivers before.
+    takes_drivers: bool,
     /// Whether it speaks on the host's network.
     network: bool,
     /// Whether its threads run in real time.
     real_time: bool,
     /// What may speak on the network in its place.
     nbdkit: NbdkitParts,
+}
+
+/// Whether the device is taken from its driver for the guest.
+fn is_managed(element: &Element<'_>) -> bool {
+    attribute(element, "managed") == Some("yes")
 }
 
 impl Sandbox {
@@ -71,6 +78,14 @@ impl Sandbox {
         let tuned = |it: &Element<'_>| it.name.ends_with("sched");
         sandbox.real_time = children(root, "cputune").flat_map(Element::elements).any(tuned);
         sandbox
+    }
+
+    /// What the host does before the guest's privileged step: nothing loads the driver that takes devices from others,
+    /// for no device is its own.
+    pub(crate) fn ordering(&self) -> Vec<Directive> {
+        let unit = UnitValue::word("modprobe@vfio_pci.service");
+        let settings = [Directive::new("Wants", unit.clone()), Directive::new("After", unit)];
+        if self.takes_drivers { settings.to_vec() } else { Vec::new() }
     }
 
     /// Kernel and tables; firmware in flash is opened before.
@@ -107,7 +122,10 @@ impl Sandbox {
                 .flat_map(|source| children(source, "path"))
                 .for_each(|path| self.writes(&path.text())),
             "shmem" => self.writes("/dev/shm"),
-            "hostdev" => self.host_device(kind),
+            "hostdev" => {
+                self.host_device(kind);
+                self.takes_drivers |= kind == "pci" && is_managed(device);
+            }
             "rng" => children(device, "backend").for_each(|backend| self.random(backend)),
             _ => self.character_device(device, kind),
         }
@@ -126,6 +144,7 @@ impl Sandbox {
             helpers.for_each(|helper| self.path_of(helper, "path"));
             if attribute(source, "type") == Some("pci") {
                 self.host_device("pci");
+                self.takes_drivers |= is_managed(source);
             }
         }
     }
@@ -137,7 +156,10 @@ impl Sandbox {
         match kind {
             "user" | "server" | "client" | "mcast" | "udp" => self.network = true,
             "vhostuser" => self.sources(interface, &["path"]),
-            "hostdev" => self.host_device("pci"),
+            "hostdev" => {
+                self.host_device("pci");
+                self.takes_drivers |= is_managed(interface);
+            }
             "direct" => drop(self.device_kinds.insert("char-macvtap")),
             "vdpa" => drop(self.device_kinds.insert("char-vhost-vdpa")),
             _ => {}
@@ -394,6 +416,24 @@ mod tests {
             settings("<cputune><vcpusched scheduler='fifo'/></cputune>"),
             ["RestrictRealtime=no"]
         );
+    }
+
+    #[test]
+    fn what_takes_devices_from_their_drivers_is_loaded_before() {
+        let loaded = ["Wants=modprobe@vfio_pci.service", "After=modprobe@vfio_pci.service"];
+        for (xml, expected) in [
+            ("<hostdev type='pci' managed='yes'/>", &loaded[..]),
+            ("<interface type='hostdev' managed='yes'/>", &loaded),
+            ("<disk type='nvme'><source type='pci' managed='yes'/></disk>", &loaded),
+            ("<hostdev type='pci' managed='no'/>", &[]),
+            ("<hostdev type='usb' managed='yes'/>", &[]),
+        ] {
+            let xml = format!("<domain><devices>{xml}</devices></domain>");
+            let root = domain::tree::parse(&xml).unwrap();
+            let settings = Sandbox::of(&root, NbdkitParts::default()).ordering();
+            let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
+            assert_eq!(settings, expected, "{xml}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::runtime_dir::is_units_own;
 use crate::service_manager::unit_stop_timeout;
 use crate::tap::Taps;
 use crate::vsock::HostPort;
-use crate::{fds, host, host_files, huge_pages, lending, log, runtime_dir};
+use crate::{drivers, fds, host, host_files, huge_pages, lending, log, runtime_dir};
 
 /// Where it is noted which network devices are to be removed when the guest has ended.
 const LINKS: &str = "/run/glassbox/links";
@@ -70,6 +70,7 @@ pub(crate) fn take_back(asked: &Asked) -> anyhow::Result<()> {
     let instance = UnitInstance::from(&guest.name);
     huge_pages::take_back(&instance);
     lending::take_back(&instance);
+    drivers::give_back(&instance);
     LiveFile::of_system(&instance).remove().context("the live definition stays")?;
     let path = Path::new(LINKS).join(instance.directory());
     let names = match fs::read_to_string(&path) {
@@ -110,6 +111,7 @@ impl Handing {
         self.open_files(prepared)?;
         self.open_devices(prepared)?;
         self.open_ready(prepared)?;
+        drivers::take(&prepared.plan, &prepared.instance);
         for (name, fault) in host_files::missing(&prepared.plan) {
             self.fault(&name, fault.in_file(&prepared.file));
         }

@@ -2,7 +2,6 @@
 //!
 //! QEMU would find out by itself, but its message would name neither the XML file nor the line.
 
-use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -13,7 +12,7 @@ use qemu::{Access, CopiedFile, FdKind, HostFile, LaunchPlan, PassedPci};
 
 use crate::handed::{self, Handed};
 use crate::prepare::{PrepareError, Prepared};
-use crate::{companion, tap, vsock};
+use crate::{companion, drivers, tap, vsock};
 
 /// Checks that the files which the plan names can be used by this account.
 ///
@@ -173,15 +172,18 @@ fn unbound(device: &PassedPci) -> Option<Fault> {
         let what = format!("the host has no PCI device {address}; see `lspci -D`");
         return Some(device.place.refused(what));
     }
-    let driver = std::fs::read_link(format!("{folder}/driver")).ok();
-    let name = driver.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
-    if name.is_some_and(|name| name.contains("vfio")) {
+    let driver = drivers::driver_in(Path::new(&folder));
+    if driver.as_deref().is_some_and(drivers::gives_to_programs) {
         return None;
     }
-    let name = name.unwrap_or("no driver");
-    Some(device.place.refused(format!(
-        "PCI device {address} belongs to {name}; run `driverctl set-override {address} vfio-pci`"
-    )))
+    let name = driver.as_deref().unwrap_or("no driver");
+    let advice = match &device.driver {
+        None => format!("add managed='yes', or run `driverctl set-override {address} vfio-pci`"),
+        Some(driver) => format!(
+            "start the guest by its unit, which has {driver} take it, or run `driverctl set-override {address} {driver}`"
+        ),
+    };
+    Some(device.place.refused(format!("PCI device {address} belongs to {name}; {advice}")))
 }
 
 /// What a plan asks of the host that the guest does without, a line for each.

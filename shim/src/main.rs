@@ -19,6 +19,7 @@ mod consoles;
 mod credentials;
 mod declare;
 mod definition;
+mod drivers;
 mod dump;
 mod facts;
 mod fate;

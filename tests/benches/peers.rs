@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tests::{Root, Setup};
 
-/// What the issue asks for: the start by the shim is at most this many times raw QEMU's.
+/// The goal: the start by the shim is at most this many times raw QEMU's.
 const GOAL: f64 = 1.15;
 
 const DRIVER: &str = include_str!("peers.pl");

@@ -15,7 +15,7 @@ tests::on_root!(
 /// The exit status of glassbox-qemu(1) for a name or UUID that is taken.
 const CLAIMED: i32 = 5;
 
-/// The issue asks for 50 ms, which `cargo bench -p shim` measures; here it may be a machine with other work.
+/// The goal is 50 ms, which `cargo bench -p shim` measures; here it may be a machine with other work.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A guest with nothing but a processor, and a QEMU that leaves a line when it is started with

@@ -88,7 +88,7 @@ const RETURNS: [&str; 4] = [
     "mv /run/glassbox /run/aside; systemctl start glassboxd.service; mv /run/aside/guest /run/glassbox",
 ];
 
-/// How long a guest may take to be registered again. The issue asks for 200 ms, on a machine with nothing else
+/// How long a guest may take to be registered again. The goal is 200 ms, on a machine with nothing else
 /// to do; the figures are printed.
 const AT_ONCE: f64 = 1.0;
 

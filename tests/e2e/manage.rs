@@ -35,6 +35,11 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
     assert_eq!(text(&by_pid)?, path);
     host.wait_for_console("web", guest::READY, 1)?;
     assert_eq!(property(&host, &path, "Reason")?, "booted");
+    // While it has one CPU: QEMU's emulation of several may fail an assertion when they are reset (its issue 1921).
+    ends(&host, &call(&host, &path, DOMAIN, "Reboot", &[])?, "done")?;
+    host.wait_for_console("web", guest::READY, 2)?;
+    assert!(host.console("web").contains(guest::POWERDOWN), "it saw its power button");
+    assert_eq!(host.unit("qemu@web.service").processes()?.1, qemu, "in the same QEMU");
 
     for (method, words, name, value) in [
         ("Suspend", &[][..], "State", Value::from("paused")),
@@ -55,10 +60,6 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
     let answer = call(&host, &path, DOMAIN, "MonitorCommand", &["ss", "query-name", ""])?;
     assert_eq!(text(&answer)?, "{\"name\":\"web\"}");
     another_user_reads_and_does_not_manage(&host, &path)?;
-    ends(&host, &call(&host, &path, DOMAIN, "Reboot", &[])?, "done")?;
-    host.wait_for_console("web", guest::READY, 2)?;
-    assert!(host.console("web").contains(guest::POWERDOWN), "it saw its power button");
-    assert_eq!(host.unit("qemu@web.service").processes()?.1, qemu, "in the same QEMU");
 
     ends(&host, &call(&host, &path, DOMAIN, "Shutdown", &[])?, "done")?;
     let unit = host.unit("qemu@web.service");

@@ -90,15 +90,13 @@ fn what_a_definition_asks_for_is_shown_and_kept(_: Root) -> Result<()> {
     vm.command(start).limit(PATIENCE * 2).output()?.success()?;
     let [tuned, one, three] = GUESTS.map(|(name, _)| vm.unit(&format!("qemu@{name}.service")));
     is_shown(&vm, &tuned)?;
-    let all = [&tuned, &one, &three];
-    comes_to(&vm, all, [0.4, 3.0], |[tuned, one, three]| [tuned, three / one])?;
+    let count = || used(&vm, [&tuned, &one, &three]);
+    comes_to(count, [0.4, 3.0], |[tuned, one, three]| [tuned, three / one])?;
     a_property_that_is_set_stays(&vm, &three)?;
-    comes_to(&vm, all, [0.4, 0.2], |[tuned, _, three]| [tuned, three])?;
-    // They know no power button, so that each has its QEMU quit.
-    let quit = ["kill", "--kill-whom=main", "--signal=QUIT"];
-    let names = [tuned.name(), one.name(), three.name()];
-    vm.systemctl(quit.into_iter().chain(names))?.success()?;
+    comes_to(count, [0.4, 0.2], |[tuned, _, three]| [tuned, three])?;
+    stop_at_once(&vm, &[tuned, one, three])?;
     a_disk_is_as_slow_as_it_may_be(&vm)?;
+    a_slow_disk_is_shared_by_weight(&vm)?;
     more_memory_than_the_limit_is_not_had(&vm)
 }
 
@@ -151,21 +149,21 @@ fn group(unit: &Unit<'_>) -> Result<String> {
     unit.show(["ControlGroup"]).map(|[group]| format!("/sys/fs/cgroup{group}"))
 }
 
-/// Within a tenth of what is expected, some seconds long by the VM's own clock. Guests have other things to do than
-/// to spin when they start, and so has the VM, so that not each span of time will do.
-fn comes_to(
-    vm: &Host,
-    units: [&Unit<'_>; 3],
-    expected: [f64; 2],
-    of_shares: fn([f64; 3]) -> [f64; 2],
+/// The counters grow within a tenth of what is expected a second, for some seconds by the VM's own clock, which
+/// `count` tells as well. Guests have other things to do when they start, and so has the VM, so that not each span of
+/// time will do.
+fn comes_to<const COUNTERS: usize, const RATES: usize>(
+    count: impl Fn() -> Result<([f64; COUNTERS], f64)>,
+    expected: [f64; RATES],
+    of_growth: fn([f64; COUNTERS]) -> [f64; RATES],
 ) -> Result<()> {
     let mut seen = Vec::new();
     while seen.len() < 5 {
-        let before = used(vm, units)?;
-        sleep(Duration::from_secs(8));
-        let after = used(vm, units)?;
-        let time = after[3] - before[3];
-        let found = of_shares([0, 1, 2].map(|unit| (after[unit] - before[unit]) / time));
+        let (before, since) = count()?;
+        sleep(Duration::from_secs(9));
+        let (after, until) = count()?;
+        let growth = std::array::from_fn(|at| (after[at] - before[at]) / (until - since));
+        let found = of_growth(growth);
         if found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < 0.1)
         {
             return Ok(());
@@ -176,7 +174,7 @@ fn comes_to(
 }
 
 /// The CPU time of units and the time since the VM's boot, in seconds.
-fn used(vm: &Host, units: [&Unit<'_>; 3]) -> Result<[f64; 4]> {
+fn used(vm: &Host, units: [&Unit<'_>; 3]) -> Result<([f64; 3], f64)> {
     let mut words = ["/bin/sh", "-euc", USED, "sh"].map(str::to_owned).to_vec();
     for unit in units {
         words.push(group(unit)?);
@@ -184,7 +182,7 @@ fn used(vm: &Host, units: [&Unit<'_>; 3]) -> Result<[f64; 4]> {
     let said = vm.run(words)?.success()?.stdout;
     let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     let [a, b, c, time] = numbers[..] else { bail!("{said}") };
-    Ok([a / 1e6, b / 1e6, c / 1e6, time])
+    Ok(([a / 1e6, b / 1e6, c / 1e6], time))
 }
 
 /// The shell's own commands only: a process takes its time in an emulated machine.
@@ -209,46 +207,73 @@ fn a_property_that_is_set_stays(vm: &Host, unit: &Unit<'_>) -> Result<()> {
 
 /// Guests that read and write as fast as they may, of which the kernel counts bytes and requests.
 fn a_disk_is_as_slow_as_it_may_be(vm: &Host) -> Result<()> {
-    let limits = [
-        ("reader", Sector::Reads, "<read_bytes_sec>262144</read_bytes_sec>"),
-        ("writer", Sector::Writes, "<write_iops_sec>10</write_iops_sec>"),
-    ];
-    for (name, sector, limit) in limits {
-        let device =
-            format!("<blkiotune><device><path>/dev/vda</path>{limit}</device></blkiotune>");
-        define(vm, name, sector, &device)?;
-        // What goes by the host's cache is counted when the host writes it, or never.
+    let limit = |limit| format!("<device><path>/dev/vda</path>{limit}</device>");
+    let units = start_at_disk(
+        vm,
+        [
+            ("reader", Sector::Reads, &limit("<read_bytes_sec>262144</read_bytes_sec>")),
+            ("writer", Sector::Writes, &limit("<write_iops_sec>10</write_iops_sec>")),
+        ],
+    )?;
+    let count = || counted(vm, [(&units[0], "IOReadBytes"), (&units[1], "IOWriteOperations")]);
+    comes_to(count, [262_144.0, 10.0], |growth| growth)?;
+    stop_at_once(vm, &units)
+}
+
+/// Guests that read as fast as they may from a disk that is too slow for both: its time is the kernel's to share out
+/// (io.cost.model, cgroups(7)), for what the VM's disk takes is more than they ask for.
+fn a_slow_disk_is_shared_by_weight(vm: &Host) -> Result<()> {
+    let groups = "/sys/fs/cgroup";
+    let model = "rbps=1048576 rseqiops=20 rrandiops=20 wbps=1048576 wseqiops=20 wrandiops=20";
+    vm.sh(&format!(
+        "echo 254:0 enable=1 ctrl=user min=100 max=100 >{groups}/io.cost.qos
+         echo 254:0 ctrl=user model=linear {model} >{groups}/io.cost.model"
+    ))?;
+    let units = start_at_disk(
+        vm,
+        [
+            ("light", Sector::Reads, "<weight>100</weight>"),
+            ("heavy", Sector::Reads, "<weight>300</weight>"),
+        ],
+    )?;
+    let count = || counted(vm, [(&units[0], "IOReadBytes"), (&units[1], "IOReadBytes")]);
+    comes_to(count, [3.0], |[light, heavy]| [heavy / light])?;
+    vm.sh(&format!("echo 254:0 enable=0 >{groups}/io.cost.qos"))?;
+    stop_at_once(vm, &units)
+}
+
+/// Starts guests with these elements in their `<blkiotune>`, which use their disks past the host's cache: what goes by
+/// that is counted when the host writes it, or never.
+fn start_at_disk<'a>(vm: &'a Host, guests: [(&str, Sector, &str); 2]) -> Result<[Unit<'a>; 2]> {
+    for (name, sector, tuning) in guests {
+        define(vm, name, sector, &format!("<blkiotune>{tuning}</blkiotune>"))?;
         let uncached = "s:type='raw':& cache='none':";
         vm.run(["sed", "-i", uncached, &format!("{}/{name}.xml", definition::DEFINITIONS)])?
             .success()?;
     }
     vm.reload()?;
-    vm.command(["systemctl", "start", "qemu@reader", "qemu@writer"])
-        .limit(PATIENCE * 2)
-        .output()?
-        .success()?;
-    let units = ["reader", "writer"].map(|name| vm.unit(&format!("qemu@{name}.service")));
-    let keys = ["IOReadBytes", "IOWriteOperations"];
-    let count = || -> Result<[f64; 3]> {
-        let [read] = units[0].show([keys[0]])?;
-        let [written] = units[1].show([keys[1]])?;
-        let uptime = vm.read("/proc/uptime")?;
-        let time = uptime.split(' ').next().unwrap_or_default();
-        Ok([read.parse().context(read)?, written.parse().context(written)?, time.parse()?])
-    };
-    let mut seen = Vec::new();
-    while seen.len() < 5 {
-        let before = count()?;
-        sleep(Duration::from_secs(10));
-        let after = count()?;
-        let [read, written, time] = [0, 1, 2].map(|at| after[at] - before[at]);
-        let found = [read / time / 262_144.0, written / time / 10.0];
-        if found.iter().all(|found| (found - 1.0).abs() < 0.1) {
-            return Ok(());
-        }
-        seen.push(found);
+    let units = guests.map(|(name, _, _)| vm.unit(&format!("qemu@{name}.service")));
+    let start = ["systemctl", "start", units[0].name(), units[1].name()];
+    vm.command(start).limit(PATIENCE * 2).output()?.success()?;
+    Ok(units)
+}
+
+/// Properties of units that count something, and the time since the VM's boot in seconds.
+fn counted<const N: usize>(vm: &Host, counters: [(&Unit<'_>, &str); N]) -> Result<([f64; N], f64)> {
+    let mut values = [0.0; N];
+    for (value, (unit, property)) in values.iter_mut().zip(counters) {
+        let [shown] = unit.show([property])?;
+        *value = shown.parse().context(shown)?;
     }
-    bail!("{seen:?} of the limits was seen")
+    let uptime = vm.read("/proc/uptime")?;
+    Ok((values, uptime.split(' ').next().unwrap_or_default().parse()?))
+}
+
+/// Guests that know no power button have their QEMUs quit.
+fn stop_at_once(vm: &Host, units: &[Unit<'_>]) -> Result<()> {
+    let quit = ["kill", "--kill-whom=main", "--signal=QUIT"];
+    vm.systemctl(quit.into_iter().chain(units.iter().map(Unit::name)))?.success()?;
+    units.iter().try_for_each(|unit| unit.wait("inactive"))
 }
 
 /// A guest whose memory is allocated beforehand and does not fit ends before it runs.

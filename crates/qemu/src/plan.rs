@@ -309,10 +309,16 @@ pub struct ThreadPolicy {
 pub struct PassedPci {
     /// Its address on the host.
     pub address: PciAddress,
-    /// Whether it is to be taken from its driver first, and given back later.
-    pub managed: bool,
+    /// The driver that is to take it from its own first, and to give it back later; none is for a device that others
+    /// have taken.
+    pub driver: Option<String>,
     /// The element that names it.
     pub place: Place,
+}
+
+impl PassedPci {
+    /// The driver that gives any PCI device to a program.
+    pub(crate) const USUAL_DRIVER: &str = "vfio-pci";
 }
 
 /// How QEMU uses a file.

@@ -182,8 +182,8 @@ fn show(plan: &LaunchPlan) -> String {
         writeln!(text, "console {} {}", console.alias, console.chardev).unwrap();
     }
     for device in &plan.pci_devices {
-        let managed = if device.managed { " managed" } else { "" };
-        writeln!(text, "pci {}{managed} {}", device.address, device.place.path).unwrap();
+        let driver = device.driver.as_deref().map_or(String::new(), |it| format!(" taken by {it}"));
+        writeln!(text, "pci {}{driver} {}", device.address, device.place.path).unwrap();
     }
     for link in &plan.unplugged {
         writeln!(text, "unplugged {} {}", link.device, link.place.path).unwrap();

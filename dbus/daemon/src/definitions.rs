@@ -1,23 +1,23 @@
 //! The files that define guests, as far as this daemon writes them: `NAME.xml` in the first directory of the search path.
 //!
-//! A file is written beside the one that it replaces, synced, renamed, and its directory synced (rename(2), fsync(2)):
-//! whatever ends the daemon or the host, the old file is there or the new one, whole. What was left beside it is removed
-//! by the next one that writes. The text is kept as it was given, comments and all.
+//! Whatever ends the daemon or the host, the old file is there or the new one, whole ([`NewFile`]). What was left beside
+//! it is overwritten by the next one that writes. The text is kept as it was given, comments and all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use definitions::{Existing, NewFile, WriteError};
 use domain::{
     Domain, DomainName, Faults, LARGEST_DEFINITION, SearchPath, Severity, TemplateInstance,
     definition_text,
 };
 
-/// The beginning of the name of a file that is being written. It has no `.xml` at its end, so nobody takes it for one.
-const UNFINISHED: &str = ".glassboxd-";
+/// The name of a file that is being written. It has no `.xml` at its end, so nobody takes it for one.
+const UNFINISHED: &str = ".glassboxd-definition";
 
 /// Where guests are defined.
 #[derive(Debug)]
@@ -75,6 +75,9 @@ pub(crate) enum DefinitionsFault {
     /// The daemon's account may not read it.
     #[error("{file}: glassboxd may not read it; let its group: chgrp glassboxd FILE && chmod g+r FILE", file = .0.display())]
     Unreadable(PathBuf),
+    /// The system refuses.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The system refuses.
     #[error("{path}: {source}", path = .path.display())]
     File {
@@ -302,32 +305,12 @@ fn make(directory: &Path) -> Result<(), DefinitionsFault> {
     DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(at(directory))
 }
 
-fn remove_unfinished(directory: &Path) -> Result<(), DefinitionsFault> {
-    for entry in fs::read_dir(directory).map_err(at(directory))? {
-        let entry = entry.map_err(at(directory))?;
-        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-            fs::remove_file(entry.path()).map_err(at(directory))?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts a file in the place of the former one, or of none.
+/// Puts a file in the place of the former one, or of none. A definition may hold passwords of displays: only the daemon's
+/// own account reads it, and root.
 fn replace(directory: &Path, file: &Path, text: &str) -> Result<(), DefinitionsFault> {
     make(directory)?;
-    remove_unfinished(directory)?;
-    let unfinished = directory.join(format!("{UNFINISHED}definition"));
-    write_synced(&unfinished, text).map_err(at(&unfinished))?;
-    fs::rename(&unfinished, file).map_err(at(file))?;
-    sync(directory)
-}
-
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    // A definition may hold passwords of displays. Only the daemon's own account reads it, and root.
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.sync_all()
+    let (content, existing, hidden) = (text.as_bytes(), Existing::Replaced, Some(UNFINISHED));
+    Ok(NewFile { path: file, content, mode: 0o600, existing, hidden }.put()?)
 }
 
 fn sync(directory: &Path) -> Result<(), DefinitionsFault> {
@@ -341,6 +324,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> DefinitionsFault + use<> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use domain::UserEnvironment;
 
@@ -421,8 +406,7 @@ mod tests {
         for written in ["", "<dom", XML] {
             let place = Place::new();
             place.definitions.define(&name(), XML).unwrap();
-            let unfinished =
-                place.path("etc/glassbox/qemu").join(format!("{UNFINISHED}definition"));
+            let unfinished = place.path("etc/glassbox/qemu").join(UNFINISHED);
             fs::write(&unfinished, written).unwrap();
             assert_eq!(place.definitions.read(&name()).unwrap(), XML);
             assert_eq!(place.definitions.list().len(), 1);
@@ -436,7 +420,7 @@ mod tests {
         let place = Place::new();
         place.definitions.define(&name(), XML).unwrap();
         // In the way of the unfinished file; root is kept from nothing else.
-        let unfinished = place.path("etc/glassbox/qemu").join(format!("{UNFINISHED}definition"));
+        let unfinished = place.path("etc/glassbox/qemu").join(UNFINISHED);
         fs::create_dir(&unfinished).unwrap();
         place.definitions.define(&name(), "<domain/>").unwrap_err();
         assert_eq!(place.definitions.read(&name()).unwrap(), XML);

@@ -25,6 +25,9 @@ pub struct NewFile<'a> {
     pub mode: u32,
     /// What becomes of a file that is there.
     pub existing: Existing,
+    /// The name of the hidden file, of a caller that alone writes to this directory, one file at a time: what it left
+    /// when it was ended is overwritten by what it writes next. None is a name that no other process has.
+    pub hidden: Option<&'a str>,
 }
 
 /// What becomes of a file that has the name already.
@@ -88,7 +91,7 @@ impl NewFile<'_> {
         &self,
         before: &mut dyn FnMut(Step) -> io::Result<()>,
     ) -> Result<(), WriteError> {
-        let hidden = hidden(self.path);
+        let hidden = self.hidden_path();
         let put = self
             .write(&hidden, before)
             .and_then(|()| self.place(&hidden, before))
@@ -102,6 +105,13 @@ impl NewFile<'_> {
             (Step::Place, ErrorKind::AlreadyExists) => WriteError::Exists(self.path.to_owned()),
             _ => WriteError::Failed { path: self.path.to_owned(), step, source },
         })
+    }
+
+    fn hidden_path(&self) -> PathBuf {
+        match self.hidden {
+            Some(name) => self.path.with_file_name(name),
+            None => hidden(self.path),
+        }
     }
 
     fn write(

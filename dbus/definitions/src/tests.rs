@@ -8,7 +8,7 @@ const ORDER: [Step; 6] =
     [Step::Create, Step::Write, Step::Permit, Step::Sync, Step::Place, Step::SyncDirectory];
 
 fn file<'a>(path: &'a Path, content: &'a [u8], existing: Existing) -> NewFile<'a> {
-    NewFile { path, content, mode: 0o640, existing }
+    NewFile { path, content, mode: 0o640, existing, hidden: None }
 }
 
 /// A directory with a file, or without one.

@@ -119,21 +119,22 @@ pub(crate) fn all_arguments(command: &mut Command<'_>) {
 }
 
 fn interface_arguments(command: &mut Command<'_>, interface: &Interface, address: PciAddress) {
-    let managed = interface.managed == Some(true);
+    let driver = (interface.managed == Some(true)).then_some(PassedPci::USUAL_DRIVER);
     let teaming = interface.teaming.as_ref();
-    pci(command, (address, managed, &interface.place), teaming, &interface.info);
+    pci(command, (address, driver, &interface.place), teaming, &interface.info);
 }
 
 fn arguments(command: &mut Command<'_>, hostdev: &Hostdev, node: u32) {
     raw_scsi::warn(command, &hostdev.place, hostdev.raw_io, hostdev.sgio);
     match &hostdev.source {
         HostdevSource::Pci(PciSource { address, driver, .. }) => {
-            if driver.model.is_some() {
-                let what = "glassbox binds no device to a driver and ignores attribute 'model'; bind it by \
-                            driverctl(8)";
+            if driver.model.is_some() && !hostdev.managed {
+                let what = "attribute 'model' is ignored, for the device is bound to its driver already; add \
+                            managed='yes' to the <hostdev>, or remove it";
                 command.ignore(&hostdev.place.child("driver"), what);
             }
-            let device = (*address, hostdev.managed, &hostdev.place);
+            let wanted = driver.model.as_deref().unwrap_or(PassedPci::USUAL_DRIVER);
+            let device = (*address, hostdev.managed.then_some(wanted), &hostdev.place);
             pci(command, device, hostdev.teaming.as_ref(), &hostdev.info);
         }
         HostdevSource::Usb(source) => usb(command, hostdev, source),
@@ -145,11 +146,12 @@ fn arguments(command: &mut Command<'_>, hostdev: &Hostdev, node: u32) {
 
 fn pci(
     command: &mut Command<'_>,
-    (address, managed, place): (PciAddress, bool, &Place),
+    (address, driver, place): (PciAddress, Option<&str>, &Place),
     teaming: Option<&Teaming>,
     info: &DeviceInfo,
 ) {
-    command.takes_pci(PassedPci { address, managed, place: place.clone() });
+    let driver = driver.map(str::to_owned);
+    command.takes_pci(PassedPci { address, driver, place: place.clone() });
     // One without a place is only taken from the host, so that nobody there uses it.
     if info.address == Some(Address::Unassigned) {
         return;

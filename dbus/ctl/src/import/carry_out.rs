@@ -51,7 +51,7 @@ fn define(path: &Path, content: &[u8], existing: Existing) -> Result<()> {
 /// Definitions may hold passwords and variables keys, so both are for nobody else, as libvirt's are. The system's are
 /// root's: what opens them for a guest is root.
 fn put(path: &Path, content: &[u8], mode: u32, existing: Existing) -> Result<()> {
-    Ok(NewFile { path, content, mode, existing }.put()?)
+    Ok(NewFile { path, content, mode, existing, hidden: None }.put()?)
 }
 
 /// Makes a link like libvirt's. Whatever has the name already counts as one, or says that the guest must not start.

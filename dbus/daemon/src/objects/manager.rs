@@ -163,6 +163,7 @@ impl Manager {
             | DefinitionsFault::Defined { .. }
             | DefinitionsFault::Elsewhere { .. }
             | DefinitionsFault::Unreadable(_)
+            | DefinitionsFault::Write(_)
             | DefinitionsFault::File { .. } => Failure::Failed(fault.to_string()),
         })
     }

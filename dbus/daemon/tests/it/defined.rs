@@ -73,6 +73,15 @@ async fn hears(signals: &mut MessageStream, expected: &[&str]) {
     }
 }
 
+/// Defines guest `web`, before the eyes of a client.
+async fn hears_of_web(host: &Host) -> (Connection, MessageStream) {
+    let bus = host.bus().await;
+    let mut signals = objects(&bus).await;
+    write(host, "web.xml", &with_uuid("web", 1));
+    hears(&mut signals, &["InterfacesAdded", "DomainAdded web"]).await;
+    (bus, signals)
+}
+
 async fn get(bus: &Connection, name: &str) -> Result<OwnedObjectPath, (String, String)> {
     let reply = bus.call_method(Some(NAME), ROOT, Some(MANAGER), "GetDomain", &name).await;
     reply.map(|it| it.body().deserialize().unwrap()).map_err(|error| error_parts(&error))
@@ -94,11 +103,8 @@ fn word(text: &str) -> OwnedVariant {
 fn a_file_written_by_hand_is_a_guest_until_it_is_removed() {
     let host = Host::start();
     run(async {
-        let bus = host.bus().await;
-        let mut signals = objects(&bus).await;
         // Not even the directory was there before.
-        write(&host, "web.xml", &with_uuid("web", 1));
-        hears(&mut signals, &["InterfacesAdded", "DomainAdded web"]).await;
+        let (bus, mut signals) = hears_of_web(&host).await;
         let path = get(&bus, "web").await.unwrap();
         let file = host.definitions().join("web.xml").display().to_string();
         for (name, expected) in [
@@ -136,10 +142,7 @@ fn a_file_written_by_hand_is_a_guest_until_it_is_removed() {
 fn a_defined_guest_keeps_its_object_while_it_runs_and_after() {
     let host = Host::start();
     run(async {
-        let bus = host.bus().await;
-        let mut signals = objects(&bus).await;
-        write(&host, "web.xml", &with_uuid("web", 1));
-        hears(&mut signals, &["InterfacesAdded", "DomainAdded web"]).await;
+        let (bus, mut signals) = hears_of_web(&host).await;
         let peer = host.peer().await;
         let (lifeline, path) = register(&peer, "web", &uuid(1)).await.unwrap();
         assert_eq!(get(&bus, "web").await.unwrap(), path);

@@ -16,7 +16,7 @@ use crate::qemu::StandIn;
 use crate::registry::property;
 use crate::restart::names;
 
-/// How long a call may take that waits for nothing. The issue asks for 10 ms on a machine with nothing else to do.
+/// How long a call may take that waits for nothing. The goal is 10 ms on a machine with nothing else to do.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// A guest that is registered with a monitor.

@@ -42,8 +42,8 @@ pub(super) fn properties(command: &mut Command<'_>, layer: &Layer<'_>) -> Option
         }
         SourceKind::Nvme(nvme) => {
             let place = layer.image.source.place.clone();
-            let managed = nvme.managed == Some(true);
-            command.takes_pci(PassedPci { address: nvme.address, managed, place });
+            let driver = (nvme.managed == Some(true)).then(|| PassedPci::USUAL_DRIVER.to_owned());
+            command.takes_pci(PassedPci { address: nvme.address, driver, place });
             let node = Object::new("driver", "nvme").set("device", nvme.address.to_string());
             Some(node.set("namespace", nvme.namespace))
         }
