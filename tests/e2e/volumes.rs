@@ -223,6 +223,7 @@ fn wrong_files_are_refused(host: &Host, file: &Path) -> Result<()> {
         (parameters(-1, "file"), "fileDescriptorIndex"),
         (parameters(0, ""), "name"),
         (parameters(0, &"x".repeat(512)), "name"),
+        (parameters(0, "a\nb"), "name"),
         (json!({ "fileDescriptorIndex": 0, "name": "file", "format": "qcow2" }), "format"),
     ] {
         let told = pass(host, "AddStorage", &parameters, &fds)?;

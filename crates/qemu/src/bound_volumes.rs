@@ -9,21 +9,27 @@ use domain::{Domain, Place};
 /// What the path of a set of descriptors begins with.
 const SETS: &str = "/dev/fdset/";
 
+/// The first number of the sets that volumes have, which the management daemon gives them (`work/volumes.rs` there).
+///
+/// Other sets are numbered below, each behind the last: two who number at once never mean the same set.
+pub const FIRST_VOLUME_SET: u64 = 1 << 30;
+
 /// The path by which QEMU opens what a set of descriptors has.
 pub(crate) fn set_path(number: u32) -> String {
     format!("{SETS}{number}")
 }
 
-/// Whether a path is that of a set of descriptors of QEMU's, and no file of the host.
+/// Whether a path is that of a volume's set of descriptors, and no file of the host.
 ///
 /// ```
-/// assert!(qemu::is_descriptor_set("/dev/fdset/7"));
-/// assert!(!qemu::is_descriptor_set("/dev/fdset/../../etc/passwd"));
+/// assert!(qemu::is_volume_set("/dev/fdset/1073741824"));
+/// assert!(!qemu::is_volume_set("/dev/fdset/1"));
+/// assert!(!qemu::is_volume_set("/dev/fdset/1073741824/../../etc/passwd"));
 /// ```
 #[must_use]
-pub fn is_descriptor_set(path: &str) -> bool {
-    let number = path.strip_prefix(SETS);
-    number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
+pub fn is_volume_set(path: &str) -> bool {
+    let number = path.strip_prefix(SETS).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|it| it.parse().ok()).is_some_and(|number: u64| number >= FIRST_VOLUME_SET)
 }
 
 /// Adds the volumes of a running guest to what its definition says, with the controllers that they stand on.
@@ -51,7 +57,7 @@ fn is_volume(disk: &Disk) -> bool {
     let (SourceKind::File(Some(path)) | SourceKind::Block(Some(path))) = &disk.source.kind else {
         return false;
     };
-    is_descriptor_set(path)
+    is_volume_set(path)
 }
 
 /// The SCSI controller that a disk stands on.

@@ -71,7 +71,7 @@ mod tuning;
 mod vcpu;
 
 pub use arch::emulator;
-pub use bound_volumes::{is_descriptor_set, keep_bound_volumes};
+pub use bound_volumes::{FIRST_VOLUME_SET, is_volume_set, keep_bound_volumes};
 pub use change::{
     Attachment, Changes, Detachment, MonitorCommand, Receipt, SentFd, Step, StepKind,
     UnpluggedMedium, attachment, changes, detachment, medium,

@@ -8,7 +8,7 @@ use domain::devices::{DeviceKind, DeviceRef, InterfaceSource};
 use domain::{Domain, Fault, Place, UnitInstance};
 use qemu::{
     Attachment, Changes, FdKind, HostFacts, HostFile, Inherited, Receipt, SentFd, Step, StepKind,
-    UnpluggedMedium, is_descriptor_set,
+    UnpluggedMedium, is_volume_set,
 };
 use serde_json::{Value, json};
 
@@ -180,7 +180,7 @@ impl<'a> Carrier<'a> {
     fn open(&self, attachment: &Attachment) -> Result<Files, Fault> {
         let mut files = Files::new();
         // What is in a set of descriptors QEMU has open.
-        for file in attachment.files.iter().filter(|it| !is_descriptor_set(&it.path)) {
+        for file in attachment.files.iter().filter(|it| !is_volume_set(&it.path)) {
             match &file.descriptor {
                 // What is in the guest's own folders its account opens by itself, with the account's rights.
                 Some(name) if self.in_sandbox && !is_units_own(Path::new(&file.path)) => {
@@ -202,7 +202,7 @@ impl<'a> Carrier<'a> {
             EVERYWHERE.contains(&path)
                 || sent.contains(&path)
                 || is_units_own(Path::new(path))
-                || is_descriptor_set(path)
+                || is_volume_set(path)
         };
         match attachment.files.iter().find(|file| self.in_sandbox && !is_seen(file)) {
             Some(file) => Err(file.place.refused(format!(
@@ -213,12 +213,12 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// A number above those of all sets that QEMU has.
+    /// A number above those of all sets that QEMU has, volumes' apart.
     fn first_set(&mut self, place: &Place) -> Result<u32, Fault> {
         let sets = self.monitor.ask("query-fdsets", Value::Null);
         let sets = sets.map_err(|refusal| refused(place, &refusal))?;
         let numbers = sets.as_array().into_iter().flatten().filter_map(set_number);
-        let last = numbers.max().unwrap_or_default();
+        let last = numbers.filter(|it| *it < qemu::FIRST_VOLUME_SET).max().unwrap_or_default();
         u32::try_from(last + 1).map_err(|_| place.refused("QEMU has no number left for its files"))
     }
 

@@ -48,6 +48,7 @@ fn argument<'a>(call: &'a Call, name: &str) -> Option<&'a Value> {
 fn name(call: &Call) -> Result<String, CallError> {
     let name = argument(call, "name").and_then(Value::as_str);
     let name = name.filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME);
+    let name = name.filter(|name| !name.contains(char::is_control));
     Ok(name.ok_or_else(|| wrong("name"))?.to_owned())
 }
 

@@ -26,6 +26,10 @@ const MOST: usize = 16;
 /// What the purpose of a set begins with that has a volume's file; the volume's name follows.
 const PURPOSE: &str = "volume ";
 
+/// The first number of the sets that have volumes; a reload numbers others below (`FIRST_VOLUME_SET` of crates/qemu),
+/// and by these knows the disks that it must leave.
+const FIRST_SET: u64 = 1 << 30;
+
 /// How many disks one SCSI controller is given. Virtio's could have 16384.
 const MOST_UNITS: u32 = 64;
 
@@ -117,17 +121,20 @@ impl Volumes {
         }
         let place = Place::free(&live, volume.frontend).ok_or(VolumeFault::TooMany)?;
         let Volume { name, file, block, readonly, .. } = volume;
-        let purpose = json!({ "opaque": format!("{PURPOSE}{name}") });
-        let added = self.guest.monitor().ask_with("add-fd", purpose, Some(file)).await?;
-        let set = added.get("fdset-id").and_then(Value::as_u64);
-        let set = set.ok_or_else(|| VolumeFault::Failed("QEMU names no set".to_owned()))?;
-        let bound = self.plug(&text, &place.elements(set, block, readonly)).await;
-        // What counts is whether the guest has it, whatever else was told.
-        if bound.is_err() && self.live().is_ok_and(|(_, live)| disk_on(&live, set).is_none()) {
-            self.forget(set).await;
-            return bound;
+        let taken =
+            |set: u64| sets.iter().any(|it| it.number == set) || disk_on(&live, set).is_some();
+        let set = (FIRST_SET..).find(|set| !taken(*set)).ok_or(VolumeFault::TooMany)?;
+        let arguments = json!({ "fdset-id": set, "opaque": format!("{PURPOSE}{name}") });
+        self.guest.monitor().ask_with("add-fd", arguments, Some(file)).await?;
+        let plugged = self.plug(&text, &place.elements(set, block, readonly)).await;
+        match plugged {
+            // What counts is whether the guest has it, whatever else the reload was about.
+            Err(fault) if !self.has(set) => {
+                self.forget(set).await;
+                Err(fault)
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes a volume from the guest, and returns when the guest has let it go.
@@ -144,9 +151,19 @@ impl Volumes {
         };
         let element = format!("<disk><target dev='{}'/></disk>", disk.target);
         let text = edited(&text, &element, DeviceEdit::Detach)?;
-        self.reload(&text).await?;
-        self.forget(found.number).await;
-        Ok(())
+        let unplugged = self.reload(&text).await;
+        match unplugged {
+            Err(fault) if self.has(found.number) => Err(fault),
+            Ok(()) | Err(_) => {
+                self.forget(found.number).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the guest has a disk on this set, as far as can be told.
+    fn has(&self, set: u64) -> bool {
+        self.live().is_ok_and(|(_, live)| disk_on(&live, set).is_some())
     }
 
     async fn plug(&self, text: &str, elements: &[String]) -> Result<(), VolumeFault> {
@@ -198,10 +215,11 @@ fn edited(text: &str, element: &str, how: DeviceEdit) -> Result<String, VolumeFa
 /// The sets for volumes in QEMU's answer.
 fn sets_in(answer: &Value) -> Vec<Set> {
     let volume = |set: &Value| {
+        let number = set.get("fdset-id")?.as_u64().filter(|number| *number >= FIRST_SET)?;
         let purposes = set.get("fds")?.as_array()?.iter();
         let mut purposes = purposes.filter_map(|fd| fd.get("opaque")?.as_str());
         let volume = purposes.find_map(|it| it.strip_prefix(PURPOSE))?.to_owned();
-        Some(Set { number: set.get("fdset-id")?.as_u64()?, volume })
+        Some(Set { number, volume })
     };
     answer.as_array().into_iter().flatten().filter_map(volume).collect()
 }
@@ -316,11 +334,15 @@ mod tests {
         let answer = json!([
             { "fdset-id": 1, "fds": [{ "fd": 9, "opaque": "vda" }] },
             { "fdset-id": 2, "fds": [{ "fd": 10 }] },
-            { "fdset-id": 7, "fds": [{ "fd": 11, "opaque": "volume fs:a volume b" }] },
+            { "fdset-id": 3, "fds": [{ "fd": 13, "opaque": "volume e" }] },
+            { "fdset-id": FIRST_SET, "fds": [{ "fd": 11, "opaque": "volume fs:a volume b" }] },
             { "fds": [{ "fd": 12, "opaque": "volume c" }] },
             "volume d",
         ]);
-        assert_eq!(sets_in(&answer), [Set { number: 7, volume: "fs:a volume b".to_owned() }]);
+        assert_eq!(
+            sets_in(&answer),
+            [Set { number: FIRST_SET, volume: "fs:a volume b".to_owned() }]
+        );
         assert_eq!(sets_in(&json!({ "fds": 1 })), []);
     }
 
