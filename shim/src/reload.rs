@@ -73,8 +73,8 @@ struct Reloading {
     file: LiveFile,
     in_sandbox: bool,
     definition: Definition,
-    /// Whether it is what the management daemon wants. That is a device more or less, and the CPUs and the memory that
-    /// the daemon read are not asked for: they may have changed since.
+    /// Whether it is what the management daemon wants. That is a device more or less, with the bound volumes, which only
+    /// the daemon knows of; the CPUs and the memory that the daemon read are not asked for: they may have changed since.
     of_daemon: bool,
 }
 
@@ -210,6 +210,8 @@ impl Reloading {
         if self.of_daemon {
             wanted.vcpus.current = live.vcpus.current;
             wanted.memory.current = live.memory.current;
+        } else {
+            qemu::keep_bound_volumes(live, &mut wanted);
         }
         let faults = Faults::new();
         // Read once more for the places of its elements: what was filled in has none.

@@ -77,14 +77,17 @@ fn a_control_socket_is_served_where_machined_knows_none(root: Root) -> Result<()
     is_the_machine(&host, unit.processes()?.0)?;
     host.wait_for_console("web", guest::READY, 1)?;
     assert_eq!(status(&host)?, "running");
+    follow(&host)?;
     call(&host, "Pause", "{}")?.success()?;
     assert_eq!(status(&host)?, "paused");
     call(&host, "Resume", "{}")?.success()?;
+    told(&host, ["READY", "STOP", "RESUME"])?;
     let shown = host.run(["varlinkctl", "introspect", SOCKET, INSTANCE])?.success()?.stdout;
     ensure!(shown.contains("method PowerOff() -> ()"), "{shown}");
 
     for (method, arguments, error) in [
-        ("RemoveStorage", "{\"name\":\"a\"}", "io.systemd.MachineInstance.NotSupported"),
+        ("ReplaceStorage", "{}", "io.systemd.MachineInstance.NotSupported"),
+        ("SubscribeEvents", "{}", "org.varlink.service.ExpectedMore"),
         ("Pause", "{\"a\":1}", "org.varlink.service.InvalidParameter"),
         ("Explode", "{}", "org.varlink.service.MethodNotFound"),
     ] {
@@ -94,13 +97,42 @@ fn a_control_socket_is_served_where_machined_knows_none(root: Root) -> Result<()
         let name = format!("{INSTANCE}.{method}");
         host.command(["varlinkctl", "call", SOCKET, &name, "{}"]).user("nobody").output()
     };
-    refuses(&as_other("Pause")?, "org.varlink.service.PermissionDenied")?;
+    for method in ["Pause", "SubscribeEvents", "AddStorage", "RemoveStorage"] {
+        refuses(&as_other(method)?, "org.varlink.service.PermissionDenied")?;
+    }
     assert_eq!(json(&as_other("Describe")?)?["status"], "running", "reading is free");
 
     call(&host, "PowerOff", "{}")?.success()?;
     ends_by_its_power_button(&host, &unit)?;
+    told(&host, ["READY", "STOP", "RESUME", "POWERDOWN"])?;
+    host.unit("events.service").wait("inactive")?;
     assert!(!host.exists(SOCKET)?);
     host.wait_for_no_machine()
+}
+
+/// Has the guest's events told to a file, until it is hung up on.
+fn follow(host: &Host) -> Result<()> {
+    let method = format!("{INSTANCE}.SubscribeEvents");
+    let filter = "{\"filter\":[\"STOP\",\"RESUME\",\"POWERDOWN\"]}";
+    let output = "--property=StandardOutput=file:/root/events";
+    let words = ["systemd-run", "--unit=events", "--property=SuccessExitStatus=1", output];
+    let client = ["varlinkctl", "-E", "--json=short", "call", SOCKET, &method, filter];
+    host.run(words.iter().chain(&client))?.success()?;
+    told(host, ["READY"])
+}
+
+/// Waits until the client was told these events first.
+fn told<const N: usize>(host: &Host, events: [&str; N]) -> Result<()> {
+    let name = |line: &str| -> Option<String> {
+        // A JSON text sequence, RFC 7464.
+        let told: Value = serde_json::from_str(line.trim_start_matches('\u{1e}')).ok()?;
+        Some(told["event"].as_str()?.to_owned())
+    };
+    host.wait_for(&format!("the client to be told {events:?}"), PATIENCE, || {
+        let lines = host.read("/root/events").unwrap_or_default();
+        let names: Vec<String> = lines.lines().filter_map(name).collect();
+        names.starts_with(&events.map(str::to_owned))
+    })
 }
 
 fn refuses(answer: &Output, error: &str) -> Result<()> {

@@ -52,4 +52,5 @@ mod unruly;
 mod user;
 mod virtual_networks;
 mod vm;
+mod volumes;
 mod vsock;

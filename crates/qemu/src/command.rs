@@ -246,7 +246,7 @@ impl<'a> Command<'a> {
                 self.sets.push(FdSet { number, fds: fds.to_vec(), purpose: purpose.to_owned() });
             }
         }
-        format!("/dev/fdset/{number}")
+        crate::bound_volumes::set_path(number)
     }
 
     /// How an option of QEMU's calls a descriptor that is passed.

@@ -28,6 +28,7 @@ mod arch;
 mod argv;
 mod board;
 mod boot;
+mod bound_volumes;
 mod change;
 mod clock;
 mod command;
@@ -70,6 +71,7 @@ mod tuning;
 mod vcpu;
 
 pub use arch::emulator;
+pub use bound_volumes::{FIRST_VOLUME_SET, is_volume_set, keep_bound_volumes};
 pub use change::{
     Attachment, Changes, Detachment, MonitorCommand, Receipt, SentFd, Step, StepKind,
     UnpluggedMedium, attachment, changes, detachment, forget, medium, plugged,

@@ -36,11 +36,12 @@ fn started(xml: &str, facts: &HostFacts) -> Option<Domain> {
     Some(kept)
 }
 
-/// What a guest that was started with one definition lacks of another.
+/// What a guest that was started with one definition lacks of another, and of the volumes that it has.
 fn changes(live: &Domain, wanted: &str, facts: &HostFacts) -> Result<Changes, String> {
     let faults = Faults::new();
     let document = tree::parse(wanted).unwrap();
-    let wanted = Domain::from_tree(&document, &faults).unwrap();
+    let mut wanted = Domain::from_tree(&document, &faults).unwrap();
+    qemu::keep_bound_volumes(live, &mut wanted);
     let changes = qemu::changes(live, &wanted, &document, facts, &faults);
     let told = faults.into_sorted();
     let told: Vec<String> = told.iter().map(|fault| fault.in_file("wanted.xml")).collect();

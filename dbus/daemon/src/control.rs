@@ -1,12 +1,14 @@
 //! Each guest's control socket, on which it is a `io.systemd.MachineInstance`: from systemd 261 on `machinectl`
-//! connects there to power the guest off, reboot, pause, resume or terminate it.
+//! connects there to power the guest off, reboot, pause, resume or terminate it, or to give it a volume.
 //!
 //! The client of a control socket is machinectl itself, as whoever runs it, and not machined. So everyone may connect,
 //! and the kernel tells who did (`SO_PEERCRED`, unix(7)): root and the guest's own user manage it, others read.
 //!
 //! The address of a guest is the same with every daemon, and one that starts serves it again.
 
+mod events;
 mod instance;
+mod storage;
 
 use std::fs::Permissions;
 use std::io;
@@ -21,10 +23,12 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::guest::Guest;
+use crate::live::LiveFiles;
 use crate::machined::Machine;
 use crate::runner::Runner;
 use crate::systemd::Systemd;
 use crate::varlink::{self, Call, Channel};
+use crate::work::volumes::Volumes;
 use instance::Instance;
 
 /// How many clients of the guest's own user, and of all others, are served at once; more are hung up on. Root is never
@@ -44,8 +48,10 @@ pub(crate) struct Controls {
     pub(crate) directory: PathBuf,
     /// Runs what is asked for.
     pub(crate) runner: Runner,
-    /// Stops units.
+    /// Stops units, and has them change guests.
     pub(crate) systemd: Systemd,
+    /// Has the definitions of guests as they run.
+    pub(crate) live: LiveFiles,
     /// The account that the daemon runs as.
     pub(crate) own: Uid,
 }
@@ -65,8 +71,13 @@ impl Controls {
     pub(crate) fn open(&self, guest: Arc<Guest>, machine: &Machine) -> io::Result<Control> {
         let path = self.directory.join(machine.name.as_str());
         let listener = bind(&path)?;
-        let instance =
-            Instance { guest, runner: self.runner.clone(), systemd: self.systemd.clone() };
+        let volumes = Volumes {
+            guest: guest.clone(),
+            live: self.live.clone(),
+            systemd: self.systemd.clone(),
+        };
+        let (runner, systemd) = (self.runner.clone(), self.systemd.clone());
+        let instance = Instance { guest, volumes, runner, systemd };
         let task = tokio::spawn(serve(listener, Arc::new(instance), self.own));
         Ok(Control { path, task })
     }
@@ -141,16 +152,23 @@ async fn attend(socket: UnixStream, instance: Arc<Instance>, own: Uid, places: A
     }
 }
 
-/// Answers one call after the other.
+/// Answers one call after the other, until the client hangs up, or wants to be told events.
 async fn converse(mut channel: Channel, instance: &Instance, manages: bool) -> io::Result<()> {
     loop {
         let next = tokio::time::timeout(LONGEST_SILENCE, channel.next()).await;
         let Some(message) = next.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok(()) };
         // Whoever sends anything else does not speak the protocol, in which no answer tells of that.
-        let call: Call = serde_json::from_slice(&message)?;
-        let answer = varlink::reply(instance.answer(&call, manages).await);
+        let call: Call = serde_json::from_slice(&message.text)?;
+        let answer = match instance.subscription(&call, manages) {
+            Some(Ok(wanted)) => {
+                let following = instance.guest.monitor().follow();
+                return events::tell(&mut channel, following, &wanted).await;
+            }
+            Some(Err(refused)) => Err(refused),
+            None => instance.answer(&call, message.fds, manages).await,
+        };
         if !call.oneway {
-            channel.send(&answer).await?;
+            channel.send(&varlink::reply(answer)).await?;
         }
     }
 }

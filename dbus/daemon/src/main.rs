@@ -137,7 +137,7 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
     let catalog = Catalog::new(definitions.clone());
     let following = catalog::follow(catalog, watch(&definitions), requests, publisher.clone());
     let inventory = Inventory::default();
-    let machined = machined(&bus, broker, controls(&runner, &systemd)).await?;
+    let machined = machined(&bus, broker, controls(options, &runner, &systemd)).await?;
     let known = (definitions.clone(), inventory.clone());
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), known);
     let (claims, inherited) = fdstore::take_back(inherited, admission);
@@ -264,9 +264,10 @@ fn live_files(options: &Options) -> LiveFiles {
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
-fn controls(runner: &Runner, systemd: &Systemd) -> Option<Controls> {
+fn controls(options: &Options, runner: &Runner, systemd: &Systemd) -> Option<Controls> {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)?;
-    Some(Controls { directory, runner: runner.clone(), systemd: systemd.clone(), own: geteuid() })
+    let (runner, systemd) = (runner.clone(), systemd.clone());
+    Some(Controls { directory, runner, systemd, live: live_files(options), own: geteuid() })
 }
 
 /// The machined that guests are registered with.

@@ -9,9 +9,10 @@
 //!                                       |  answers, events
 //!   ask, refresh --orders (bounded)--> task <--Link--> QEMU
 //!                                       |
-//!                                       +--> Herald: changed properties, events
+//!                                       +--> Herald: changed properties, events; Feed: QEMU's own words
 //! ```
 
+mod feed;
 mod known;
 mod link;
 mod task;
@@ -28,11 +29,13 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub(crate) use feed::Following;
 pub(crate) use known::{Face, Figure, Known};
 pub(crate) use link::Link;
 
 use crate::herald::Subject;
 use crate::ring::Told;
+use feed::Feed;
 use task::Order;
 
 /// How many commands may wait to be sent. More means that QEMU takes none.
@@ -57,6 +60,7 @@ pub(crate) struct Monitor {
     told: Mutex<Option<Face>>,
     /// Whether they are about to be told.
     queued: AtomicBool,
+    feed: Feed,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,11 @@ impl Monitor {
         if let Some(task) = lock(&self.task).take() {
             task.handle.abort();
         }
+    }
+
+    /// Follows what QEMU tells from now on.
+    pub(crate) fn follow(&self) -> Following {
+        self.feed.follow()
     }
 
     /// What properties show.

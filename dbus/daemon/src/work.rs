@@ -22,6 +22,7 @@ use crate::services::Shared;
 use crate::systemd::Systemd;
 
 pub(crate) mod devices;
+pub(crate) mod volumes;
 
 /// What the balloon moves by, the page of virtio's (`VIRTIO_BALLOON_PFN_SHIFT`).
 const BALLOON_PAGE: u64 = 4096;

@@ -8,7 +8,7 @@ use domain::devices::{DeviceKind, DeviceRef, InterfaceSource};
 use domain::{Domain, Fault, Place, UnitInstance};
 use qemu::{
     Attachment, Changes, FdKind, HostFacts, HostFile, Inherited, Receipt, SentFd, Step, StepKind,
-    UnpluggedMedium,
+    UnpluggedMedium, is_volume_set,
 };
 use serde_json::{Value, json};
 
@@ -197,7 +197,8 @@ impl<'a> Carrier<'a> {
     /// Opens the files of a device. One whose QEMU is in no sandbox opens them by itself, with rights of its own.
     fn open(&self, attachment: &Attachment) -> Result<Files, Fault> {
         let mut files = Files::new();
-        for file in &attachment.files {
+        // What is in a set of descriptors QEMU has open.
+        for file in attachment.files.iter().filter(|it| !is_volume_set(&it.path)) {
             match &file.descriptor {
                 // What is in the guest's own folders its account opens by itself, with the account's rights.
                 Some(name) if self.in_sandbox && !is_units_own(Path::new(&file.path)) => {
@@ -216,7 +217,10 @@ impl<'a> Carrier<'a> {
             attachment.fds.iter().flat_map(|fd| host_files::devices(&fd.kind)).collect();
         let is_seen = |file: &&HostFile| {
             let path = file.path.as_str();
-            EVERYWHERE.contains(&path) || sent.contains(&path) || is_units_own(Path::new(path))
+            EVERYWHERE.contains(&path)
+                || sent.contains(&path)
+                || is_units_own(Path::new(path))
+                || is_volume_set(path)
         };
         match attachment.files.iter().find(|file| self.in_sandbox && !is_seen(file)) {
             Some(file) => Err(file.place.refused(format!(
@@ -227,12 +231,12 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// A number above those of all sets that QEMU has.
+    /// A number above those of all sets that QEMU has, volumes' apart.
     fn first_set(&mut self, place: &Place) -> Result<u32, Fault> {
         let sets = self.monitor.ask("query-fdsets", Value::Null);
         let sets = sets.map_err(|refusal| refused(place, &refusal))?;
         let numbers = sets.as_array().into_iter().flatten().filter_map(set_number);
-        let last = numbers.max().unwrap_or_default();
+        let last = numbers.filter(|it| *it < qemu::FIRST_VOLUME_SET).max().unwrap_or_default();
         u32::try_from(last + 1).map_err(|_| place.refused("QEMU has no number left for its files"))
     }
 

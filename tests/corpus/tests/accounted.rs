@@ -149,7 +149,8 @@ fn seen(outcome: &Outcome) -> Option<Seen> {
     all.extend(
         plan.helpers.iter().map(|it| format!("{:?} {:?} {:?}", it.before, it.program, it.files)),
     );
-    all.extend(plan.pci_devices.iter().map(|it| format!("{} {}", it.address, it.managed)));
+    let pci = plan.pci_devices.iter();
+    all.extend(pci.map(|it| format!("{} {:?}", it.address, it.driver)));
     all.extend(plan.unplugged.iter().map(|it| it.device.clone()));
     all.extend(plan.balloon.map(|bytes| bytes.to_string()));
     all.extend(plan.fds.iter().map(|it| format!("{:?}", it.kind)));

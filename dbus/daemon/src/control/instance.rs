@@ -1,21 +1,26 @@
 //! The methods of a guest's control socket (`io.systemd.MachineInstance`, systemd-vmspawn(1)), in terms of the jobs that
 //! D-Bus has as well.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::{events, storage};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::jobs::{JobKind, Outcome};
+use crate::monitor::AskFault;
 use crate::runner::Runner;
 use crate::state::State;
 use crate::systemd::Systemd;
 use crate::varlink::{Call, CallError, SERVICE};
 use crate::work;
+use crate::work::volumes::{VolumeFault, Volumes};
 
-const INSTANCE: &str = "io.systemd.MachineInstance";
+/// The interface of a machine.
+pub(super) const INSTANCE: &str = "io.systemd.MachineInstance";
 
 /// The descriptions of the interfaces, by their names.
 const DESCRIPTIONS: [(&str, &str); 2] = [
@@ -31,6 +36,8 @@ const INTERACTIVE: &str = "allowInteractiveAuthentication";
 pub(super) struct Instance {
     /// The guest.
     pub(super) guest: Arc<Guest>,
+    /// Changes its volumes.
+    pub(super) volumes: Volumes,
     /// Runs what is asked for.
     pub(super) runner: Runner,
     /// Stops units.
@@ -38,19 +45,40 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Does what is asked for and gives what to answer; `manages` is whether the caller may do more than read.
-    pub(super) async fn answer(&self, call: &Call, manages: bool) -> Result<Value, CallError> {
+    /// Does what is asked for, with the files that came with that, and gives what to answer; `manages` is whether the
+    /// caller may do more than read.
+    pub(super) async fn answer(
+        &self,
+        call: &Call,
+        files: Vec<OwnedFd>,
+        manages: bool,
+    ) -> Result<Value, CallError> {
         let (interface, method) = call.method.rsplit_once('.').unwrap_or(("", &call.method));
         match interface {
             SERVICE => about(method, call),
             INSTANCE if method == "Describe" => {
-                takes_nothing(call)?;
+                takes(call, &[])?;
                 self.guest.monitor().refresh().await;
                 Ok(description(self.guest.monitor().face().state))
+            }
+            INSTANCE if ["AddStorage", "RemoveStorage"].contains(&method) => {
+                admit(manages)?;
+                self.store(method, call, files).await
             }
             INSTANCE => self.manage(method, call, manages).await,
             _ => Err(CallError::of_service("InterfaceNotFound", "interface", interface)),
         }
+    }
+
+    /// The names of the events that the caller wants to be told, if that is what it calls for.
+    pub(super) fn subscription(
+        &self,
+        call: &Call,
+        manages: bool,
+    ) -> Option<Result<Vec<String>, CallError>> {
+        let method = call.method.strip_prefix(INSTANCE)?;
+        // What QEMU tells may name clients of its displays, which are nobody else's affair.
+        (method == ".SubscribeEvents").then(|| admit(manages).and_then(|()| events::wanted(call)))
     }
 
     async fn manage(&self, method: &str, call: &Call, manages: bool) -> Result<Value, CallError> {
@@ -60,17 +88,55 @@ impl Instance {
             "Pause" => (JobKind::Suspend, "stop"),
             "Resume" => (JobKind::Resume, "cont"),
             "Terminate" => {
-                admit(call, manages)?;
+                takes(call, &[])?;
+                admit(manages)?;
                 let work = work::stop_unit(self.guest.clone(), self.systemd.clone());
                 return self.job(JobKind::Destroy, work).await;
             }
-            "SubscribeEvents" | "AddStorage" | "RemoveStorage" | "ReplaceStorage" => {
-                return Err(CallError::plain(INSTANCE, "NotSupported"));
-            }
+            "ReplaceStorage" => return Err(CallError::plain(INSTANCE, "NotSupported")),
             _ => return Err(CallError::of_service("MethodNotFound", "method", &call.method)),
         };
-        admit(call, manages)?;
+        takes(call, &[])?;
+        admit(manages)?;
         self.job(kind, work::command(self.guest.clone(), command, Value::Null)).await
+    }
+
+    /// Gives the guest a volume, or takes one from it.
+    async fn store(
+        &self,
+        method: &str,
+        call: &Call,
+        files: Vec<OwnedFd>,
+    ) -> Result<Value, CallError> {
+        let volumes = self.volumes.clone();
+        if method == "AddStorage" {
+            let volume = storage::added(call, files)?;
+            return self.volume_job(JobKind::AttachDevice, volumes.add(volume)).await;
+        }
+        let name = storage::removed(call)?;
+        let work = async move { volumes.remove(&name).await };
+        self.volume_job(JobKind::DetachDevice, work).await
+    }
+
+    /// As [`Self::job`], with answers of its own for what fails.
+    async fn volume_job<F>(&self, kind: JobKind, work: F) -> Result<Value, CallError>
+    where
+        F: Future<Output = Result<(), VolumeFault>> + Send + 'static,
+    {
+        let (failed, mut fault) = oneshot::channel();
+        let work = async {
+            match work.await {
+                Ok(()) => Outcome::Done,
+                Err(fault) => {
+                    let words = fault.to_string();
+                    // The caller may have hung up meanwhile.
+                    let _ = failed.send(fault);
+                    Outcome::Failed(words)
+                }
+            }
+        };
+        let answer = self.job(kind, work).await;
+        fault.try_recv().map_or(answer, |fault| Err(refused(&fault)))
     }
 
     /// Runs a job, and answers when it is over.
@@ -124,20 +190,36 @@ fn about(method: &str, call: &Call) -> Result<Value, CallError> {
     }
 }
 
-/// Refuses a call that its caller may not make, or that has arguments where there are none.
-fn admit(call: &Call, manages: bool) -> Result<(), CallError> {
-    takes_nothing(call)?;
+/// Refuses a caller who may not do more than read.
+fn admit(manages: bool) -> Result<(), CallError> {
     match manages {
         true => Ok(()),
         false => Err(CallError::plain(SERVICE, "PermissionDenied")),
     }
 }
 
-fn takes_nothing(call: &Call) -> Result<(), CallError> {
+/// Refuses a call with other arguments than these.
+pub(super) fn takes(call: &Call, names: &[&str]) -> Result<(), CallError> {
     let given = call.parameters.iter().flat_map(|given| given.keys());
-    match given.into_iter().find(|name| *name != INTERACTIVE) {
+    match given.into_iter().find(|name| *name != INTERACTIVE && !names.contains(&name.as_str())) {
         Some(name) => Err(CallError::of_service("InvalidParameter", "parameter", name)),
         None => Ok(()),
+    }
+}
+
+/// systemd's error for a volume that does not come or go.
+fn refused(fault: &VolumeFault) -> CallError {
+    match fault {
+        VolumeFault::Exists => CallError::plain(INSTANCE, "StorageExists"),
+        VolumeFault::Missing => CallError::plain(INSTANCE, "NoSuchStorage"),
+        VolumeFault::NoUnit => CallError::plain(INSTANCE, "NotSupported"),
+        VolumeFault::TooMany => system_error(("EBUSY", nix::libc::EBUSY), &fault.to_string()),
+        VolumeFault::Ask(AskFault::Refused(_)) | VolumeFault::Failed(_) => {
+            system_error(("EIO", nix::libc::EIO), &fault.to_string())
+        }
+        VolumeFault::Ask(AskFault::NoMonitor | AskFault::Silent | AskFault::Ended) => {
+            CallError::plain(INSTANCE, "NotConnected")
+        }
     }
 }
 
@@ -157,7 +239,7 @@ fn refusal(failure: &Failure) -> CallError {
 
 /// systemd's error for what has no name of its own, by which machinectl knows what to print (varlink-util.c); the
 /// message is for others.
-fn system_error((name, number): (&str, i32), message: &str) -> CallError {
+pub(super) fn system_error((name, number): (&str, i32), message: &str) -> CallError {
     let parameters =
         json!({ "origin": "linux", "errno": number, "errnoName": name, "message": message });
     CallError { name: "io.systemd.System".to_owned(), parameters }
@@ -186,11 +268,11 @@ mod tests {
     #[test]
     fn a_call_is_admitted_by_who_makes_it_and_what_it_has() {
         let pause = format!("{INSTANCE}.Pause");
-        assert_eq!(admit(&call(&pause, &json!({ INTERACTIVE: true })), true), Ok(()));
-        let denied = admit(&call(&pause, &Value::Null), false).unwrap_err();
-        assert_eq!(denied.name, "org.varlink.service.PermissionDenied");
-        let wrong = admit(&call(&pause, &json!({ "force": true })), true).unwrap_err();
+        assert_eq!(takes(&call(&pause, &json!({ INTERACTIVE: true })), &[]), Ok(()));
+        let wrong = takes(&call(&pause, &json!({ "force": true })), &["name"]).unwrap_err();
         assert_eq!(wrong.parameters, json!({ "parameter": "force" }));
+        assert_eq!(admit(true), Ok(()));
+        assert_eq!(admit(false).unwrap_err().name, "org.varlink.service.PermissionDenied");
     }
 
     #[test]

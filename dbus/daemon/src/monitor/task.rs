@@ -237,6 +237,7 @@ impl Talk {
     }
 
     fn event(&mut self, event: Event, link: &mut Link) {
+        self.monitor.feed.said(&event);
         self.know(|known| known.on_event(&event.name, &event.data, std::time::Instant::now()));
         if event.name == "VSERPORT_CHANGE" {
             return self.channel(event, link);

@@ -8,8 +8,9 @@ use super::{Steps, change_definitions};
 use crate::definitions::{self, Definitions};
 use crate::guest::Guest;
 use crate::jobs::Outcome;
-use crate::live::ReloadOutcome;
+use crate::live::{LiveFiles, ReloadOutcome};
 use crate::services::Shared;
+use crate::systemd::Systemd;
 
 /// What a change of a device is for, libvirt's `virDomainModificationImpact`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ async fn try_change(
     let edit = |text: &str| edit_device(text, device, how).map_err(|error| error.to_string());
     // All that can be known before is known before anything changes.
     let live = match impact.live {
-        true => Some(edit(&live_text(services, name)?)?),
+        true => Some(edit(&live_text(&services.live, name)?)?),
         false => None,
     };
     let former = match impact.config {
@@ -80,7 +81,7 @@ async fn try_change(
         false => None,
     };
     let Some(live) = live else { return Ok(()) };
-    let changed = reload(services, guest, &live).await;
+    let changed = reload(&services.live, &services.systemd, guest, &live).await;
     if let (Err(_), Some(former)) = (&changed, former)
         && let Err(words) = define(services, name, former).await
     {
@@ -89,13 +90,14 @@ async fn try_change(
     changed
 }
 
-fn live_text(services: &Shared, name: &DomainName) -> Result<String, String> {
+/// The live definition of a guest.
+pub(super) fn live_text(live: &LiveFiles, name: &DomainName) -> Result<String, String> {
     let missing = |error| {
         format!(
             "there is no live definition of guest '{name}' ({error}); was it started by a unit of this version?"
         )
     };
-    services.live.read(name).map_err(missing)
+    live.read(name).map_err(missing)
 }
 
 async fn define(services: &Shared, name: &DomainName, xml: String) -> Result<(), String> {
@@ -109,15 +111,20 @@ async fn define(services: &Shared, name: &DomainName, xml: String) -> Result<(),
 }
 
 /// Has the guest's unit make the guest what it is to be.
-async fn reload(services: &Shared, guest: &Guest, xml: &str) -> Result<(), String> {
+pub(super) async fn reload(
+    live: &LiveFiles,
+    systemd: &Systemd,
+    guest: &Guest,
+    xml: &str,
+) -> Result<(), String> {
     let (name, unit) = (guest.name(), guest.unit());
     if unit.is_empty() {
         return Err("it lives in no unit, and nobody else changes its devices".to_owned());
     }
-    let wanted = services.live.want(name, xml);
+    let wanted = live.want(name, xml);
     let _wanted = wanted.map_err(|error| format!("its unit cannot be told: {error}"))?;
-    let result = services.systemd.reload_guest(guest).await?;
-    match services.live.outcome(name) {
+    let result = systemd.reload_guest(guest).await?;
+    match live.outcome(name) {
         Some(ReloadOutcome { failed, restart }) if result == "done" => {
             let left: Vec<String> = failed.into_iter().chain(restart).collect();
             if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
