@@ -4,8 +4,5 @@ fn main() {
     // A tenth of a megabyte of relocations, read once and resident ever after, becomes a few kilobytes. A linker that
     // does not know the word ignores it.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/seldom.ld");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=seldom.ld");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// Holds the claims of running guests on their names and UUIDs, and shows the guests on D-Bus.
-#[derive(Debug, Default, Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "glassboxd", version)]
 pub(crate) struct Options {
     /// Serve the user's own guests, on the session bus
@@ -20,16 +20,4 @@ pub(crate) struct Options {
     /// Log what is of use only when looking for a fault
     #[arg(long, short)]
     pub(crate) verbose: bool,
-}
-
-impl Options {
-    /// The options that the daemon was given; it exits where they are wrong, or ask for help.
-    ///
-    /// The daemon of the system is given none, and what reads them would stay resident for as long as it runs.
-    pub(crate) fn given() -> Self {
-        match std::env::args_os().len() {
-            0 | 1 => Self::default(),
-            _ => Self::parse(),
-        }
-    }
 }

@@ -61,6 +61,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Parser;
 use dbus_api::{BUS_NAME, ROOT_PATH, SYSTEM_REGISTRY, USER_REGISTRY};
 use domain::{SearchPath, UserEnvironment};
 use nix::unistd::geteuid;
@@ -101,7 +102,7 @@ const REGISTRY_FD: &str = "registry";
 
 fn main() -> ExitCode {
     let inherited = inherited::take(FirstMoment(()));
-    let options = Options::given();
+    let options = Options::parse();
     log::start(if options.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO });
     match inherited.and_then(|inherited| run(&options, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
