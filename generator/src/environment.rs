@@ -74,7 +74,7 @@ impl Environment {
             Root { path, directory }
         });
         // An image that is not running is taken for a machine.
-        let devices = root.is_some() || !is_read_only("/sys");
+        let devices = root.is_some() || has_udev();
         let runtime = match scope {
             Scope::System => None,
             Scope::User => path("XDG_RUNTIME_DIR"),
@@ -155,10 +155,11 @@ impl Environment {
     }
 }
 
-/// Whether a file system is mounted read-only, as /sys is in containers: systemd-udevd.service has the condition
-/// that it is not.
-fn is_read_only(path: &str) -> bool {
-    statvfs(path).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
+/// Whether udev runs here, or will: at boot this program is earlier. It is installed, and systemd-udevd.service has the
+/// condition that /sys can be written, which it cannot in containers.
+fn has_udev() -> bool {
+    let sys = statvfs("/sys").is_ok_and(|found| !found.flags().contains(FsFlags::ST_RDONLY));
+    sys && Path::new("/usr/lib/systemd/systemd-udevd").exists()
 }
 
 /// The scope by `SYSTEMD_SCOPE`, which managers set since systemd 251, or else by the directory that holds

@@ -78,8 +78,6 @@ fn what_comes_the_guest_uses_and_lets_go(root: Root) -> Result<()> {
 /// A guest whose disk on a loop device comes with its definition, and cannot be opened before systemd has read that.
 fn a_block_device_comes_to_a_closed_unit(_: Root) -> Result<()> {
     let vm = Host::restore()?;
-    // It has no udev, and units are bound to devices on machines that have; containers tell so by this.
-    vm.sh("mount -o remount,ro /sys")?;
     sector::define(&vm, "web", Sector::Idles, guest::IMAGES)?;
     let file = format!("{}/web.xml", tests::definition::DEFINITIONS);
     let scsi = "<controller type='scsi' index='0' model='virtio-scsi'/></devices>";
