@@ -54,6 +54,11 @@ impl Client {
         self.call(path.as_str(), properties, "Get", &(DOMAIN, "State")).await.map(drop)
     }
 
+    /// Begins to resume a guest; what runs already goes on.
+    pub(crate) async fn resume(&self, path: &OwnedObjectPath) -> zbus::Result<OwnedObjectPath> {
+        self.call(path.as_str(), DOMAIN, "Resume", &()).await?.body().deserialize()
+    }
+
     async fn call<B>(
         &self,
         path: &str,

@@ -43,6 +43,13 @@ pub(crate) async fn print(left_out: Option<&str>) -> Result<()> {
     }
     show("State", &mut states);
     show("GetStatistics", &mut statistics);
+    let mut jobs = Vec::new();
+    for (_, _, _, _, path) in guests.iter().filter(|guest| left_out != Some(guest.0.as_str())) {
+        let began = Instant::now();
+        client.resume(path).await?;
+        jobs.push(began.elapsed());
+    }
+    show("Resume, until it has the path of its job", &mut jobs);
     let began = Instant::now();
     let mut calls = JoinSet::new();
     for turn in 0..OVERLAPPING {
