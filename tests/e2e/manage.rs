@@ -44,8 +44,8 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
     for (method, words, name, value) in [
         ("Suspend", &[][..], "State", Value::from("paused")),
         ("Resume", &[], "State", Value::from("running")),
-        ("SetVCPUs", &["u", "2"], "VCPUs", Value::from(2)),
-        ("SetMemory", &["t", "201326592"], "Memory", Value::from(201_326_592)),
+        ("SetVCPUs", &["uu", "2", "1"], "VCPUs", Value::from(2)),
+        ("SetMemory", &["tu", "201326592", "1"], "Memory", Value::from(201_326_592)),
         ("SendKey", &["uas", "50", "1", "ret"], "State", Value::from("running")),
         ("Screenshot", &[], "State", Value::from("running")),
     ] {
@@ -56,6 +56,7 @@ fn guests_are_managed_over_d_bus(root: Root) -> Result<()> {
     }
     let figures = &call(&host, &path, DOMAIN, "GetStatistics", &[])?[0];
     assert_eq!(figures["vcpu.current"]["data"], 2, "{figures}");
+    amounts_are_for_the_next_start_as_well(&host, &path)?;
     assert_eq!(figures["block.0.name"]["data"], "virtio-disk0", "{figures}");
     let answer = call(&host, &path, DOMAIN, "MonitorCommand", &["ss", "query-name", ""])?;
     assert_eq!(text(&answer)?, "{\"name\":\"web\"}");
@@ -144,8 +145,8 @@ pub(crate) const METHODS: [(&str, &[&str]); 17] = [
     ("Destroy", &[]),
     ("Suspend", &[]),
     ("Resume", &[]),
-    ("SetVCPUs", &["u", "1"]),
-    ("SetMemory", &["t", "134217728"]),
+    ("SetVCPUs", &["uu", "1", "0"]),
+    ("SetMemory", &["tu", "134217728", "0"]),
     ("SendKey", &["uas", "50", "1", "ret"]),
     ("Screenshot", &[]),
     ("AttachDevice", &["su", "<disk/>", "1"]),
@@ -161,6 +162,28 @@ pub(crate) const METHODS: [(&str, &[&str]); 17] = [
 const GRANT: &str = "polkit.addRule(function(action, subject) {
     if (action.id == 'org.glassbox.manage' && subject.user == 'alice') return polkit.Result.YES;
 });";
+
+fn amounts_are_for_the_next_start_as_well(host: &Host, path: &str) -> Result<()> {
+    let (definition, memory) = ("/etc/glassbox/qemu/web.xml", 160 << 20);
+    ensure!(
+        host.read(definition)?.contains("<vcpu current=\"1\">2</vcpu>"),
+        "it is changed already"
+    );
+    ends(host, &call(host, path, DOMAIN, "SetVCPUs", &["uu", "2", "2"])?, "done")?;
+    ends(host, &call(host, path, DOMAIN, "SetMemory", &["tu", &memory.to_string(), "3"])?, "done")?;
+    let changed = host.read(definition)?;
+    for part in ["<vcpu current=\"2\">2</vcpu>", "<currentMemory unit='KiB'>163840</currentMemory>"]
+    {
+        ensure!(changed.contains(part), changed);
+    }
+    assert_eq!(property(host, path, "Memory")?, memory, "and of the running guest");
+    // What the running guest has no room for is not in its definition, either.
+    host.write_file(definition, changed.replace(">2</vcpu>", ">4</vcpu>"))?;
+    let told = ends(host, &call(host, path, DOMAIN, "SetVCPUs", &["uu", "3", "3"])?, "failed")?;
+    ensure!(told.contains("2"), told);
+    ensure!(host.read(definition)?.contains("<vcpu current=\"2\">4</vcpu>"), "it is put back");
+    Ok(())
+}
 
 fn another_user_reads_and_does_not_manage(host: &Host, path: &str) -> Result<()> {
     host.sh("useradd alice")?;
@@ -191,7 +214,7 @@ fn another_user_reads_and_does_not_manage(host: &Host, path: &str) -> Result<()>
     host.write_file("/tmp/50-alice.rules", GRANT)?;
     host.sh("mv /tmp/50-alice.rules /etc/polkit-1/rules.d/")?;
     host.wait_for("polkit to grant", PATIENCE, || {
-        as_user(host, "alice", path, DOMAIN, "SetVCPUs", &["u", "2"])
+        as_user(host, "alice", path, DOMAIN, "SetVCPUs", &["uu", "2", "0"])
             .is_ok_and(|granted| granted.status == 0)
     })
 }

@@ -307,8 +307,8 @@ fn reloads_know_what_d_bus_has_set(root: Root) -> Result<()> {
     let less = begun.replace("262144", "204800");
     assert_ne!(begun, less);
 
-    set("SetVCPUs", &["u", "3"])?;
-    set("SetMemory", &["t", "209715200"])?;
+    set("SetVCPUs", &["uu", "3", "1"])?;
+    set("SetMemory", &["tu", "209715200", "1"])?;
     has(&shown()?, ["current='3'", &less])?;
 
     // A device that comes meanwhile changes neither, and what is kept has both.

@@ -50,6 +50,10 @@ fn users_have_their_own_guests_and_no_others(root: Root) -> Result<()> {
         }
         host.wait_for(method, PATIENCE, || done().is_ok_and(|answer| answer.status == 0))?;
     }
+    for (method, words) in [("SetVCPUs", ["uu", "1", "2"]), ("SetMemory", ["tu", "134217728", "3"])]
+    {
+        refused(&as_user(&host, "alice", &path, DOMAIN, method, &words)?, method, "guests")?;
+    }
     for (method, words) in [
         ("StartDomain", &["s", "db"][..]),
         ("Create", &["s", "<domain/>"]),

@@ -56,6 +56,25 @@ pub fn with_value(document: &str, attribute: &Attribute<'_>, value: &str) -> Opt
     Some(format!("{}{}{}", &document[..start], escape(value), &document[end..]))
 }
 
+/// The document with an attribute more, which the element must not have.
+///
+/// ```
+/// use domain::{edit, tree};
+/// let root = tree::parse("<a b='1'/>").unwrap();
+/// assert_eq!(edit::with_attribute("<a b='1'/>", &root, "c", "2").unwrap(), "<a c='2' b='1'/>");
+/// ```
+#[must_use]
+pub fn with_attribute(
+    document: &str,
+    element: &Element<'_>,
+    name: &str,
+    value: &str,
+) -> Option<String> {
+    let end = offset(document, element.position)? + "<".len() + element.qualified.len();
+    let (before, after) = document.split_at_checked(end)?;
+    Some(format!("{before} {name}='{}'{after}", escape(value)))
+}
+
 /// The document without an element, and without the white space before it.
 ///
 /// ```

@@ -9,6 +9,7 @@
 //! and defaults are filled in elsewhere.
 
 mod alias;
+mod amount_edit;
 mod attributes;
 mod blkiotune;
 mod block_limits;
@@ -58,6 +59,7 @@ mod vcpu;
 mod writer;
 
 pub use alias::{Alias, AliasError};
+pub use amount_edit::{Amount, AmountEditError, edit_amount};
 pub use blkiotune::{BlockIoDevice, BlockIoTuning};
 pub use block_limits::{BlockLimit, BlockLimits};
 pub use clock::{

@@ -21,7 +21,9 @@ use crate::runner::{Begun, Progress, Reins};
 use crate::services::Shared;
 use crate::systemd::Systemd;
 
+pub(crate) mod amounts;
 pub(crate) mod devices;
+mod redefinition;
 pub(crate) mod volumes;
 
 /// What the balloon moves by, the page of virtio's (`VIRTIO_BALLOON_PFN_SHIFT`).
@@ -206,7 +208,7 @@ pub(crate) async fn stop_unit(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
 }
 
 /// Gives the guest's balloon a size in bytes, and waits until the guest has it.
-pub(crate) async fn set_memory(guest: Arc<Guest>, bytes: u64, reins: Reins) -> Outcome {
+async fn set_memory(guest: Arc<Guest>, bytes: u64, reins: Reins) -> Outcome {
     let monitor = guest.monitor();
     monitor.refresh_now().await;
     let from = monitor.face().memory;
@@ -254,7 +256,7 @@ async fn take_picture(guest: &Guest, file: OwnedFd) -> Result<(), AskFault> {
 }
 
 /// Adds CPUs, or takes some away, until there are so many.
-pub(crate) async fn set_vcpus(guest: Arc<Guest>, count: u32, reins: Reins) -> Outcome {
+async fn set_vcpus(guest: Arc<Guest>, count: u32, reins: Reins) -> Outcome {
     let outcome = change_vcpus(&guest, count, &reins.progress).await;
     // The CPUs are there, or asked away, and everyone sees how many.
     guest.monitor().refresh_now().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbus_api::opening::Port;
-use domain::DeviceEdit;
+use domain::{Amount, DeviceEdit};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use zbus::message::Header;
@@ -18,9 +18,10 @@ use crate::guest::Guest;
 use crate::inventory::{Definition, Standing};
 use crate::jobs::{JobKind, Outcome};
 use crate::monitor::{Face, Figure};
-use crate::runner::{Begun, Reins};
+use crate::runner::Begun;
 use crate::services::Shared;
 use crate::systemd::unit_of;
+use crate::work::amounts;
 use crate::work::devices::{self, Impact};
 use crate::{live, work};
 
@@ -82,26 +83,26 @@ impl Domain {
         self.command(&header, JobKind::Resume, "cont", Value::Null).await
     }
 
-    /// Adds CPUs to the running guest, or takes away some that were added.
+    /// Adds CPUs to the guest, its definition or both, by `flags`: 1 and 2; or takes away some that were added.
     #[zbus(name = "SetVCPUs", out_args("job"))]
     async fn set_vcpus(
         &self,
         #[zbus(header)] header: Header<'_>,
         count: u32,
+        flags: u32,
     ) -> Result<Begun, Failure> {
-        let guest = self.guest()?;
-        self.begin_with(&header, JobKind::SetVcpus, |it| work::set_vcpus(guest, count, it)).await
+        self.change_amount(&header, JobKind::SetVcpus, Amount::Vcpus(count), flags).await
     }
 
-    /// Gives the guest's balloon a size.
+    /// Gives the guest's balloon a size, now, from its next start on, or both.
     #[zbus(out_args("job"))]
     async fn set_memory(
         &self,
         #[zbus(header)] header: Header<'_>,
         bytes: u64,
+        flags: u32,
     ) -> Result<Begun, Failure> {
-        let guest = self.guest()?;
-        self.begin_with(&header, JobKind::SetMemory, |it| work::set_memory(guest, bytes, it)).await
+        self.change_amount(&header, JobKind::SetMemory, Amount::Memory(bytes), flags).await
     }
 
     /// Presses keys together, by the names of QEMU's `QKeyCode`, and lets them go after so many milliseconds.
@@ -389,22 +390,25 @@ impl Domain {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        self.begin_with(header, kind, |_| work).await
+        let guest = self.guest()?;
+        self.services.authority.admit(header, Some(&guest)).await?;
+        self.services.runner.begin(guest.name(), kind, |_| work).await
     }
 
-    /// As [`Self::begin`], with work that tells how far it is.
-    async fn begin_with<W, F>(
+    /// Begins a job that changes an amount. The definition is nobody's to change who may not manage all guests.
+    async fn change_amount(
         &self,
         header: &Header<'_>,
         kind: JobKind,
-        work: W,
-    ) -> Result<Begun, Failure>
-    where
-        W: FnOnce(Reins) -> F + Send,
-        F: Future<Output = Outcome> + Send + 'static,
-    {
+        amount: Amount,
+        flags: u32,
+    ) -> Result<Begun, Failure> {
         let guest = self.guest()?;
-        self.services.authority.admit(header, Some(&guest)).await?;
+        let impact = Impact::try_from(flags).map_err(|fault| Failure::argument("flags", &fault))?;
+        let own = Some(&*guest).filter(|_| !impact.config);
+        self.services.authority.admit(header, own).await?;
+        let (services, of_job) = (self.services.clone(), guest.clone());
+        let work = |reins| amounts::change(services, of_job, amount, impact, reins);
         self.services.runner.begin(guest.name(), kind, work).await
     }
 

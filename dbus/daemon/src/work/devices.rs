@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use domain::{DeviceEdit, DomainName, edit_device};
 
-use super::{Steps, change_definitions};
-use crate::definitions::{self, Definitions};
+use super::redefinition;
 use crate::guest::Guest;
 use crate::jobs::Outcome;
 use crate::live::{LiveFiles, ReloadOutcome};
@@ -15,8 +14,10 @@ use crate::systemd::Systemd;
 /// What a change of a device is for, libvirt's `virDomainModificationImpact`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Impact {
-    live: bool,
-    config: bool,
+    /// The running guest.
+    pub(crate) live: bool,
+    /// Its definition.
+    pub(crate) config: bool,
 }
 
 /// Flags that say nothing.
@@ -68,24 +69,13 @@ async fn try_change(
         false => None,
     };
     let former = match impact.config {
-        true if services.definitions.is_transient(name) => {
-            return Err("its definition goes with the guest; change the running guest".to_owned());
-        }
-        true => {
-            let former = services.definitions.read(name).map_err(|fault| fault.to_string())?;
-            let changed = edit(&former)?;
-            definitions::check(&changed)?;
-            define(services, name, changed).await?;
-            Some(former)
-        }
+        true => Some(redefinition::change(services, name, edit).await?),
         false => None,
     };
     let Some(live) = live else { return Ok(()) };
     let changed = reload(&services.live, &services.systemd, guest, &live).await;
-    if let (Err(_), Some(former)) = (&changed, former)
-        && let Err(words) = define(services, name, former).await
-    {
-        tracing::warn!("the definition of guest '{name}' stays changed: {words}");
+    if let (Err(_), Some(former)) = (&changed, former) {
+        redefinition::put_back(services, name, former).await;
     }
     changed
 }
@@ -98,16 +88,6 @@ pub(super) fn live_text(live: &LiveFiles, name: &DomainName) -> Result<String, S
         )
     };
     live.read(name).map_err(missing)
-}
-
-async fn define(services: &Shared, name: &DomainName, xml: String) -> Result<(), String> {
-    let key = name.clone();
-    let change = move |files: &Definitions| files.define(&key, &xml);
-    match change_definitions(services.clone(), change, &Steps::default()).await {
-        Outcome::Done => Ok(()),
-        Outcome::Canceled => Err("it was canceled".to_owned()),
-        Outcome::Failed(words) => Err(words),
-    }
 }
 
 /// Has the guest's unit make the guest what it is to be.

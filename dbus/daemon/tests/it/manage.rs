@@ -231,8 +231,8 @@ fn a_job_s_path_comes_before_anything_of_its_qemu() {
         let mut removed = signals(&bus, "JobRemoved").await;
         for (method, guest) in &guests {
             let begun = match *method {
-                "SetVCPUs" => guest.call(&bus, method, &2u32).await,
-                "SetMemory" => guest.call(&bus, method, &(1u64 << 19)).await,
+                "SetVCPUs" => guest.call(&bus, method, &(2u32, 1u32)).await,
+                "SetMemory" => guest.call(&bus, method, &(1u64 << 19, 1u32)).await,
                 "SendKey" => guest.call(&bus, method, &(50u32, vec!["ret"])).await,
                 _ => guest.call(&bus, method, &()).await,
             };
@@ -265,8 +265,8 @@ fn a_job_tells_how_far_it_is() {
         let quarter = 1u64 << 18;
         for (method, total) in [("SetVCPUs", 2), ("SetMemory", 3 * quarter)] {
             match method {
-                "SetVCPUs" => web.call(&bus, method, &3u32).await.unwrap(),
-                _ => web.call(&bus, method, &quarter).await.unwrap(),
+                "SetVCPUs" => web.call(&bus, method, &(3u32, 0u32)).await.unwrap(),
+                _ => web.call(&bus, method, &(quarter, 0u32)).await.unwrap(),
             };
             let mut last = 0;
             while last < total {
