@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dbus_api::GuestSignal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -50,18 +51,17 @@ const MANAGER_GRACE: Duration = Duration::from_secs(30);
 /// The signals that ask something of the shim, or tell it something.
 pub(crate) fn signals() -> [i32; 9] {
     let machined_poweroff = libc::SIGRTMIN() + 4; // machinectl(1), poweroff
-    let reboot = libc::SIGRTMIN() + 5; // systemd(1), for a manager that is to reboot
     let watchdog = libc::SIGABRT; // systemd.service(5), WatchdogSignal=
     [
         libc::SIGTERM,
         libc::SIGINT,
-        libc::SIGQUIT,
+        GuestSignal::Quit.number(),
         libc::SIGHUP,
         libc::SIGCHLD,
         caller::LOST as i32,
         watchdog,
         machined_poweroff,
-        reboot,
+        GuestSignal::Reboot.number(),
     ]
 }
 
@@ -256,10 +256,10 @@ impl Supervisor<'_> {
             // A terminal's Ctrl-C; machinectl reboot sends the same signal, but as a process does.
             libc::SIGINT if arrived.from_kernel => Some(Request::Interrupt { timeout: timeout() }),
             libc::SIGINT => Some(Request::Reset),
-            libc::SIGQUIT => Some(Request::Quit),
+            number if number == GuestSignal::Quit.number() => Some(Request::Quit),
             libc::SIGABRT => Some(Request::Abort),
             number if number == libc::SIGRTMIN() + 4 => Some(Request::Poweroff),
-            number if number == libc::SIGRTMIN() + 5 => Some(Request::Reboot),
+            number if number == GuestSignal::Reboot.number() => Some(Request::Reboot),
             number if self.running.caller.is_lost_by(number) => Some(Request::CallerLost),
             _ => None,
         }

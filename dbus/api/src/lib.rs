@@ -9,11 +9,13 @@
 //! [`SYSTEM_REGISTRY`]; all others on the bus only. The man page org.glassbox.Glassbox1(5) has all methods, signals
 //! and properties, and a test compares what the daemon serves with a copy.
 
+mod guest_signal;
 mod holder;
 pub mod opening;
 
 use domain::DomainUuid;
 
+pub use guest_signal::GuestSignal;
 pub use holder::{Holder, Placement};
 
 /// The well-known name on the bus, and the prefix of all interfaces and errors.

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use dbus_api::{BROKER_INTERFACE, BROKER_NAME, BROKER_PATH};
+use dbus_api::{BROKER_INTERFACE, BROKER_NAME, BROKER_PATH, GuestSignal};
 use domain::DomainName;
 use zbus::{Connection, Fd, Message, OwnedObjectPath};
 
@@ -17,25 +17,6 @@ use crate::lifeline::Lifeline;
 #[derive(Debug, Clone)]
 pub(crate) struct Broker {
     bus: Connection,
-}
-
-/// What a guest's shim is told by a signal (glassbox-qemu(1)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Have QEMU write its disks' caches and end; the shim kills it after ten seconds.
-    Quit,
-    /// Press the power button, and start the guest anew when it has shut down.
-    Reboot,
-}
-
-impl Order {
-    /// The broker's word for it.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Quit => "quit",
-            Self::Reboot => "reboot",
-        }
-    }
 }
 
 impl Broker {
@@ -87,9 +68,9 @@ impl Broker {
     }
 
     /// Signals the main process of the unit that a guest lives in.
-    pub(crate) async fn signal(&self, guest: &Guest, order: Order) -> zbus::Result<()> {
+    pub(crate) async fn signal(&self, guest: &Guest, signal: GuestSignal) -> zbus::Result<()> {
         let lifeline = lifeline(guest)?;
-        let body = (Fd::from(lifeline.as_fd()), order.word());
+        let body = (Fd::from(lifeline.as_fd()), signal.word());
         self.call("SignalGuest", &body).await.map(drop)
     }
 

@@ -4,14 +4,14 @@
 
 use std::pin::Pin;
 
-use dbus_api::Placement;
+use dbus_api::{GuestSignal, Placement};
 use domain::{DomainName, UnitInstance};
 use futures_core::Stream;
 use tokio::sync::Notify;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use crate::broker::{Broker, Order, words};
+use crate::broker::{Broker, words};
 use crate::guest::Guest;
 use crate::jobs::Outcome;
 
@@ -27,16 +27,6 @@ pub(crate) struct Systemd {
     bus: Connection,
     /// Who gives the orders; none where the daemon may.
     broker: Option<Broker>,
-}
-
-/// `SIGQUIT` and `SIGRTMIN+5`, which glassbox-qemu(1) takes for these orders.
-impl From<Order> for i32 {
-    fn from(order: Order) -> Self {
-        match order {
-            Order::Quit => nix::libc::SIGQUIT,
-            Order::Reboot => nix::libc::SIGRTMIN() + 5,
-        }
-    }
 }
 
 /// The unit of a guest that is defined by a file: `qemu@web.service`.
@@ -166,11 +156,11 @@ impl Systemd {
     ///
     /// # Errors
     /// What systemd says.
-    pub(crate) async fn signal(&self, guest: &Guest, order: Order) -> Result<(), String> {
+    pub(crate) async fn signal(&self, guest: &Guest, signal: GuestSignal) -> Result<(), String> {
         let sent = match &self.broker {
-            Some(broker) => broker.signal(guest, order).await,
+            Some(broker) => broker.signal(guest, signal).await,
             None => {
-                let body = (guest.unit(), "main", i32::from(order));
+                let body = (guest.unit(), "main", signal.number());
                 self.call("KillUnit", &body).await.map(drop)
             }
         };

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbus_api::GuestSignal;
 use domain::DomainName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use zbus::message::Header;
 
-use crate::broker::Order;
 use crate::definitions::{Definitions, DefinitionsFault};
 use crate::failure::Failure;
 use crate::guest::Guest;
@@ -163,7 +163,7 @@ pub(crate) async fn destroy(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
     if !systemd.knows_unit_of(&guest) {
         return command(guest, "quit", Value::Null).await;
     }
-    signal(&guest, &systemd, Order::Quit).await
+    signal(&guest, &systemd, GuestSignal::Quit).await
 }
 
 /// Has a guest shut down and be started anew, which is its shim's to do: who sees it shut down must not take that for
@@ -174,7 +174,7 @@ pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
         return Err(AskFault::NoMonitor).into();
     }
     if systemd.knows_unit_of(&guest) {
-        return signal(&guest, &systemd, Order::Reboot).await;
+        return signal(&guest, &systemd, GuestSignal::Reboot).await;
     }
     // Nobody could be asked to signal the one process among others that it is.
     match guest.reboot().await {
@@ -191,8 +191,8 @@ pub(crate) async fn reboot(guest: Arc<Guest>, systemd: Systemd) -> Outcome {
 }
 
 /// Signals a guest's shim, by its unit: the daemon has no right to.
-async fn signal(guest: &Guest, systemd: &Systemd, order: Order) -> Outcome {
-    match systemd.signal(guest, order).await {
+async fn signal(guest: &Guest, systemd: &Systemd, signal: GuestSignal) -> Outcome {
+    match systemd.signal(guest, signal).await {
         Ok(()) => Outcome::Done,
         Err(words) => Outcome::Failed(format!("{}: {words}", guest.unit())),
     }

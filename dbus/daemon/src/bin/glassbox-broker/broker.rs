@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use dbus_api::BROKER_INTERFACE;
+use dbus_api::{BROKER_INTERFACE, GuestSignal};
 use domain::{DomainName, DomainUuid, MachineName, NameError};
 use nix::unistd::User;
 use tokio::sync::watch;
@@ -142,10 +142,10 @@ impl Broker {
         signal: &str,
     ) -> Result<(), Failure> {
         let call = self.admit(&header).await?;
-        let number = systemd::signal_number(signal)
+        let found = GuestSignal::from_word(signal)
             .ok_or_else(|| refused(format!("'{signal}' is no signal that is sent here")))?;
         let leader = Leader::of(lifeline.as_fd())?;
-        systemd::signal(&self.bus, &leader.unit_for(call.uid)?, number).await
+        systemd::signal(&self.bus, &leader.unit_for(call.uid)?, found.number()).await
     }
 
     /// Has the service manager run its generators and read its units anew; answers when it has.

@@ -11,9 +11,6 @@ const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const JOB: &str = "org.freedesktop.systemd1.Job";
 
-/// `SIGRTMIN+5`, see glassbox-qemu(1).
-const REBOOT: i32 = 5;
-
 /// The unit of a guest that is defined by a file: `qemu@web.service`.
 fn unit_of(name: &DomainName) -> String {
     format!("qemu@{}.service", UnitInstance::from(name).as_str())
@@ -23,15 +20,6 @@ fn unit_of(name: &DomainName) -> String {
 /// written; others have any.
 pub(crate) fn may_have(unit: &str, name: &DomainName) -> bool {
     Placement::instance(unit).is_none() || Placement::guest_of(unit).as_ref() == Some(name)
-}
-
-/// The number of a signal that glassbox-qemu(1) takes for an order.
-pub(crate) fn signal_number(word: &str) -> Option<i32> {
-    match word {
-        "quit" => Some(nix::libc::SIGQUIT),
-        "reboot" => Some(nix::libc::SIGRTMIN() + REBOOT),
-        _ => None,
-    }
 }
 
 /// Starts the unit of a guest; gives the job.
@@ -102,14 +90,5 @@ mod tests {
         assert!(may("qemu@worker@3.service", "worker@3"));
         assert!(!may("qemu@web.service", "db") && !may("qemu@.service", "db"));
         assert!(may("run-r1.scope", "db") && may("app.service", "db"));
-    }
-
-    #[test]
-    fn two_signals_are_sent_and_no_other() {
-        assert_eq!(signal_number("quit"), Some(nix::libc::SIGQUIT));
-        assert_eq!(signal_number("reboot"), Some(nix::libc::SIGRTMIN() + 5));
-        for other in ["", "9", "kill", "SIGKILL"] {
-            assert_eq!(signal_number(other), None);
-        }
     }
 }
