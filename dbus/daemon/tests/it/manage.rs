@@ -340,7 +340,7 @@ fn a_flood_and_a_stuck_subscriber_cost_nobody_else() {
     let pid = host.daemon.as_ref().unwrap().id();
     let memory = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     // Its runtime is not driven from then on, so it reads nothing of what it subscribed to.
