@@ -29,9 +29,16 @@ pub(crate) fn of_process(process: &str) -> Result<Vec<PathBuf>> {
 
 /// The shell words that enter groups, given as arguments up to `--`, and leave what follows as arguments.
 ///
-/// The shell enters the groups before it becomes the program, so that no process of it is ever outside.
-pub(crate) const ENTER: &str =
-    "while [ \"$1\" != -- ]; do echo $$ >\"$1/cgroup.procs\" || exit 1; shift; done; shift; ";
+/// The shell enters the groups before it becomes the program, so that no process of it is ever outside. systemd removes
+/// its own group in a hierarchy that no unit needs any more, and is in the one above then.
+pub(crate) const ENTER: &str = "while [ \"$1\" != -- ]; do
+    group=$1
+    while [ ! -e \"$group/cgroup.procs\" ] && [ \"$group\" != / ]; do group=$(dirname \"$group\"); done
+    echo $$ >\"$group/cgroup.procs\" || exit 1
+    shift
+done
+shift
+";
 
 /// Removes groups and all below them; a group whose processes are still ending is left behind.
 pub(crate) fn remove(groups: &[PathBuf]) {
