@@ -61,11 +61,6 @@ pub(crate) struct Sandbox {
     nbdkit: NbdkitParts,
 }
 
-/// Whether the device is taken from its driver for the guest.
-fn is_managed(element: &Element<'_>) -> bool {
-    attribute(element, "managed") == Some("yes")
-}
-
 impl Sandbox {
     /// What the definition with this root asks for.
     pub(crate) fn of(root: &Element<'_>, nbdkit: NbdkitParts) -> Self {
@@ -122,10 +117,7 @@ impl Sandbox {
                 .flat_map(|source| children(source, "path"))
                 .for_each(|path| self.writes(&path.text())),
             "shmem" => self.writes("/dev/shm"),
-            "hostdev" => {
-                self.host_device(kind);
-                self.takes_drivers |= kind == "pci" && is_managed(device);
-            }
+            "hostdev" => self.host_device(device, kind),
             "rng" => children(device, "backend").for_each(|backend| self.random(backend)),
             _ => self.character_device(device, kind),
         }
@@ -143,8 +135,7 @@ impl Sandbox {
             let helpers = children(source, "reservations").flat_map(Element::elements);
             helpers.for_each(|helper| self.path_of(helper, "path"));
             if attribute(source, "type") == Some("pci") {
-                self.host_device("pci");
-                self.takes_drivers |= is_managed(source);
+                self.host_device(source, "pci");
             }
         }
     }
@@ -156,10 +147,7 @@ impl Sandbox {
         match kind {
             "user" | "server" | "client" | "mcast" | "udp" => self.network = true,
             "vhostuser" => self.sources(interface, &["path"]),
-            "hostdev" => {
-                self.host_device("pci");
-                self.takes_drivers |= is_managed(interface);
-            }
+            "hostdev" => self.host_device(interface, "pci"),
             "direct" => drop(self.device_kinds.insert("char-macvtap")),
             "vdpa" => drop(self.device_kinds.insert("char-vhost-vdpa")),
             _ => {}
@@ -181,13 +169,15 @@ impl Sandbox {
         self.network |= ports || listens.any(|kind| !matches!(kind, Some("socket" | "none")));
     }
 
-    fn host_device(&mut self, kind: &str) {
+    /// A device of the host that this element names.
+    fn host_device(&mut self, element: &Element<'_>, kind: &str) {
         match kind {
             "pci" | "mdev" => {
                 self.devices.insert("/dev/vfio".to_owned());
                 // The kind has the groups; what they are put together in is a device of its own.
                 self.device_kinds.insert("char-vfio");
                 self.opened.insert("/dev/vfio/vfio".to_owned());
+                self.takes_drivers |= kind == "pci" && attribute(element, "managed") == Some("yes");
             }
             "usb" => {
                 self.devices.insert("/dev/bus/usb".to_owned());
