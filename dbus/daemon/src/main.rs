@@ -138,7 +138,8 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
     let catalog = Catalog::new(definitions.clone());
     let following = catalog::follow(catalog, watch(&definitions), requests, publisher.clone());
     let inventory = Inventory::default();
-    let machined = machined(&bus, broker, controls(options, &runner, &systemd)).await?;
+    let live = live_files(options);
+    let machined = machined(&bus, broker, controls(&live, &runner, &systemd)).await?;
     let known = (definitions.clone(), inventory.clone());
     let mut keeper = Keeper::new(publisher, machined, herald.clone(), known);
     let (claims, inherited) = fdstore::take_back(inherited, admission);
@@ -152,7 +153,7 @@ async fn serve(options: &Options, mut inherited: Vec<Inherited>) -> anyhow::Resu
         definitions,
         rereading: rereading.clone(),
         inventory,
-        live: live_files(options),
+        live,
         authority: Authority::new(bus.clone(), geteuid()),
         herald: herald.clone(),
     });
@@ -265,10 +266,10 @@ fn live_files(options: &Options) -> LiveFiles {
 }
 
 /// The control sockets, where systemd made a directory for them (`RuntimeDirectory=`, systemd.exec(5)).
-fn controls(options: &Options, runner: &Runner, systemd: &Systemd) -> Option<Controls> {
+fn controls(live: &LiveFiles, runner: &Runner, systemd: &Systemd) -> Option<Controls> {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)?;
-    let (runner, systemd) = (runner.clone(), systemd.clone());
-    Some(Controls { directory, runner, systemd, live: live_files(options), own: geteuid() })
+    let (live, runner, systemd) = (live.clone(), runner.clone(), systemd.clone());
+    Some(Controls { directory, runner, systemd, live, own: geteuid() })
 }
 
 /// The machined that guests are registered with.
